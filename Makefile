@@ -1,0 +1,19 @@
+# Exactly what CI runs. PYTHON is the interpreter of the environment in which `pip install -e .[dev]` was done.
+PYTHON ?= python
+
+.PHONY: check test bench format
+
+check:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+test:
+	$(PYTHON) -m pytest -n auto
+
+bench:
+	$(PYTHON) benchmarks/speed.py
+
+format:
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .

@@ -1,0 +1,154 @@
+"""The strict base of all settings, and YAML files and overrides mapped onto them.
+
+A misspelt key is an error that offers the right name, and all mistakes of a file are told at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from finescale.errors import SettingsError
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys forbidden, every field described by its docstring."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'scale'?)"`` for a near miss among the known words, else an empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def parse_settings(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
+    """Build settings from plain values.
+
+    Args:
+        kind: The settings class.
+        values: Field names to values, nested mappings for nested settings.
+        source: What the values came from, named in the error.
+
+    Raises:
+        SettingsError: One line per mistake: unknown key (with the nearest known one), wrong value, missing field.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingsError(f"{source}: {mistakes_of(kind, error)}") from None
+
+
+def load_settings(kind: type[S], path: Path, *, overrides: Iterable[str] = ()) -> S:
+    """Read settings from a YAML file, single fields overridden by ``a.b=value``.
+
+    Raises:
+        SettingsError: The file cannot be read, is not YAML, or has mistakes (see `parse_settings`).
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not a text file; settings are YAML in UTF-8") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected fields as 'name: value', found a {type(values).__name__}")
+    for override in overrides:
+        _override(values, override)
+    return parse_settings(kind, values, source=str(path))
+
+
+def save_settings(settings: Settings, path: Path) -> None:
+    """Write settings as YAML that `load_settings` reads back to an equal object."""
+    text = yaml.dump(settings.model_dump(mode="json"), Dumper=_YamlDumper, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
+
+
+def mistakes_of(kind: type[BaseModel], error: ValidationError) -> str:
+    """All that is wrong with the values of some settings, in one line, each with its value or the nearest known key."""
+    return "; ".join(_describe(kind, mistake) for mistake in error.errors())
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    """Set the field that ``a.b=value`` names; the value is read as YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise SettingsError(f"override {text!r} must have the form name=value, for instance batch=8")
+    *parents, last = name.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"override {text!r}: {parent!r} is a single value and has no fields")
+    try:
+        values[last] = yaml.load(value, Loader=_YamlLoader)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"override {text!r}: not a valid value ({' '.join(str(error).split())})") from None
+
+
+def _describe(kind: type[BaseModel], mistake: Any) -> str:
+    path = ".".join(str(part) for part in mistake["loc"])
+    message = mistake["msg"].removeprefix("Value error, ")
+    if not path:
+        return str(message)
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown key {path!r}{suggest(str(mistake['loc'][-1]), _fields_at(kind, mistake['loc'][:-1]))}"
+    if mistake["type"] == "missing":
+        return f"{path!r} is missing"
+    return f"{path!r}: {message[0].lower() + message[1:]}, got {mistake['input']!r}"
+
+
+def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the settings nested at ``path``."""
+    for part in path:
+        field = kind.model_fields.get(str(part))
+        nested = field.annotation if field else None
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            return []
+        kind = nested
+    return list(kind.model_fields)
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML 1.2 scalars: ``2e-4`` is a number, ``off`` a word and ``010`` ten, unlike PyYAML's YAML 1.1."""
+
+
+class _YamlDumper(yaml.SafeDumper):
+    """Writes so that `_YamlLoader` reads the same: a word that looks like a number gets quotes."""
+
+
+_SCALARS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?\d+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (r"[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF))", "-+.0123456789"),
+}
+
+for _kind in (_YamlLoader, _YamlDumper):
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _SCALARS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for _name, (_pattern, _first) in _SCALARS.items():
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 16) if text.lower().startswith("0x") else int(text)
+
+
+_YamlLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
