@@ -1,0 +1,31 @@
+"""Convolutions on maps that are kept channels-last, and the residual closing of a group."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+ResidualConv = Literal["1conv", "3conv"]
+
+
+def convolve(module: nn.Module, x: Tensor) -> Tensor:
+    """Apply a module for images (N, C, H, W) to a map (N, H, W, C) without copying it.
+
+    The permuted map is an image in channels-last memory order, which convolutions read and write as it is.
+    """
+    return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+
+
+def residual_conv(kind: ResidualConv, channels: int) -> nn.Module:
+    """The convolution that closes a group: one 3x3, or three with a quarter of the channels between them."""
+    if kind == "1conv":
+        return nn.Conv2d(channels, channels, 3, padding=1)
+    quarter = channels // 4
+    return nn.Sequential(
+        nn.Conv2d(channels, quarter, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(quarter, quarter, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(quarter, channels, 3, padding=1),
+    )

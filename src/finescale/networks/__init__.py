@@ -1,0 +1,76 @@
+"""The networks, one family per file; a family is added by its file and its name in ``_ALL``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from finescale.networks import hit_sr
+from finescale.networks.family import Family
+from finescale.networks.frame import SCALES, Frame, FrameSettings
+from finescale.settings import mistakes_of, suggest
+
+__all__ = ["FAMILIES", "SCALES", "Family", "Frame", "FrameSettings", "build", "family_of", "from_options", "variants"]
+
+_ALL = (hit_sr,)
+
+FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
+"""Every family by its name."""
+
+
+def variants() -> dict[str, Family]:
+    """Every variant's name, with the family it belongs to."""
+    return {variant: family for family in FAMILIES.values() for variant in family.variants}
+
+
+def family_of(network: Frame) -> Family:
+    """The family whose network this is.
+
+    Raises:
+        ValueError: It is none of ours.
+    """
+    for family in FAMILIES.values():
+        if type(network) is family.network:
+            return family
+    raise ValueError(f"{type(network).__name__} is not the network of any family; known: {', '.join(FAMILIES)}")
+
+
+def build(variant: str, *, scale: int) -> Frame:
+    """A fresh network of a published size, with random weights.
+
+    Args:
+        variant: Its name, such as "hit-srf".
+        scale: 2, 3 or 4.
+
+    Raises:
+        ValueError: There is no such variant or scale.
+    """
+    families = variants()
+    if variant not in families:
+        raise ValueError(f"no variant is called {variant!r}{suggest(variant, families)}; known: {', '.join(families)}")
+    family = families[variant]
+    return family.network(settings=family.variants[variant], scale=scale)
+
+
+def from_options(options: Mapping[str, Any]) -> Frame:
+    """A fresh network from the ``network_g`` block of a published option file.
+
+    Args:
+        options: ``type``, the published class name ("HiT_SRF"), and arguments of its constructor.
+
+    Raises:
+        ValueError: The class or an argument is unknown, or has a value that is not offered.
+    """
+    classes = {name: family for family in FAMILIES.values() for name in family.classes}
+    kind = options.get("type")
+    if not isinstance(kind, str) or kind not in classes:
+        raise ValueError(f"network type {kind!r} is unknown{suggest(str(kind), classes)}; known: {', '.join(classes)}")
+    family = classes[kind]
+    try:
+        settings, scale = family.from_options(options)
+    except ValidationError as error:
+        settings_kind = type(next(iter(family.variants.values())))
+        raise ValueError(f"{kind}: {mistakes_of(settings_kind, error)}") from None
+    return family.network(settings=settings, scale=scale)

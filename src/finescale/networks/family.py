@@ -1,0 +1,101 @@
+"""What each family file declares about itself, and the reading of published constructor arguments."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from finescale.networks.frame import Frame, FrameSettings
+from finescale.settings import suggest
+
+State = Mapping[str, Tensor]
+"""A state dict: published keys to tensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One paper: its network, its named sizes, and how its files and options are read."""
+
+    name: str
+    """As the paper calls it, in lower case: "hit-sr"."""
+    paper: str
+    """Where it was published: "arXiv:2407.05878"."""
+    network: type[Frame]
+    """Builds every variant: ``network(settings=..., scale=...)``."""
+    variants: Mapping[str, FrameSettings]
+    """Published sizes by name."""
+    tiny: Mapping[str, FrameSettings]
+    """The same networks at a size for tests and tutorials."""
+    marks: Collection[str]
+    """Ends of keys that each file of the family carries and no other family does."""
+    derivable: Collection[str]
+    """Ends of keys of buffers that files may carry and the network computes itself."""
+    from_state: Callable[[State], tuple[FrameSettings, int]]
+    """Settings and scale from the shapes of a weight file; see the family file for what cannot be inferred."""
+    unseen: Callable[[Any], Collection[str]]
+    """Fields of a network with these settings that no shape shows; ``from_state`` assumes their published values."""
+    classes: Collection[str]
+    """Names of the published constructors."""
+    from_options: Callable[[Mapping[str, Any]], tuple[FrameSettings, int]]
+    """Settings and scale from the arguments of a published constructor."""
+
+    def recognises(self, state: State) -> bool:
+        """Whether a weight file is of this family, judged by its keys alone."""
+        return all(any(key.endswith(mark) for key in state) for mark in self.marks)
+
+    def nearest(self, settings: FrameSettings) -> tuple[str, list[str]]:
+        """The variant that differs least from ``settings``, and the names of the fields in which it differs."""
+        return min(
+            ((name, _differing(settings, variant)) for name, variant in self.variants.items()),
+            key=lambda found: len(found[1]),
+        )
+
+
+def _differing(one: FrameSettings, other: FrameSettings) -> list[str]:
+    return [field for field in type(one).model_fields if getattr(one, field) != getattr(other, field)]
+
+
+def take_options(
+    options: Mapping[str, Any],
+    *,
+    fields: Mapping[str, str],
+    neutral: Mapping[str, Any],
+    without_effect: Collection[str],
+    in_vain: Collection[str],
+) -> dict[str, Any]:
+    """Published constructor arguments as the fields of our settings.
+
+    Args:
+        options: The arguments, with ``type``, the name of the published class.
+        fields: Argument to field, for all that our network reads. ``upscale`` must be one of them.
+        neutral: Arguments that published networks read but that our network offers at one value only.
+        without_effect: Arguments that change nothing in the published network either; dropped.
+        in_vain: Keys that published option files carry though no network reads them; dropped with a warning.
+
+    Returns:
+        Field names to values.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    network = options["type"]
+    taken = {}
+    dropped = []
+    for key, value in options.items():
+        if key in fields:
+            taken[fields[key]] = value
+        elif key in neutral:
+            if value != neutral[key]:
+                raise ValueError(f"{network}: {key} is supported only as {neutral[key]!r}, got {value!r}")
+        elif key in in_vain:
+            dropped.append(key)
+        elif key not in without_effect and key != "type":
+            known = [*fields, *neutral, *without_effect]
+            raise ValueError(f"{network} has no argument {key!r}{suggest(key, known)}")
+    if dropped:
+        warnings.warn(f"{network}: no network reads {', '.join(dropped)}; ignored", UserWarning, stacklevel=4)
+    return taken

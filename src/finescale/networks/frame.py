@@ -1,0 +1,115 @@
+"""What the networks of all families share: mean shift, first convolution, long skip, reconstruction.
+
+Letters: N batch, C channels, H W size of the lr image, s scale.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from finescale.layers.convolution import ResidualConv, residual_conv
+from finescale.layers.upsampling import Upsampler, upsampling_head
+from finescale.settings import Settings
+
+SCALES = (2, 3, 4)
+"""Every published network exists at these scales."""
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean colour of the DIV2K training images, red, green, blue; a constant of the published networks."""
+
+
+class FrameSettings(Settings):
+    """The settings that every network has."""
+
+    in_channels: int = Field(3, ge=1)
+    """Channels of the image: 3 for RGB, 1 for grey."""
+    embed_dim: int = Field(60, ge=1)
+    """Channels of the features."""
+    image_range: float = Field(1.0, gt=0)
+    """Factor on the image before the first convolution, undone after the last; 1 is neutral."""
+    mean: tuple[float, ...] = DIV2K_MEAN
+    """Colour taken off the image before the first convolution and added after the last, one value per channel of RGB.
+
+    Images that are not RGB are not shifted. Some community networks were trained with 0.5 for each channel.
+    """
+    upsampler: Upsampler = "pixelshuffledirect"
+    """Reconstruction head, see `finescale.layers.upsampling`."""
+    residual_conv: ResidualConv = "1conv"
+    """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
+
+    @model_validator(mode="after")
+    def _check_mean(self) -> Self:
+        if len(self.mean) != 3:
+            raise ValueError(f"mean has one value for red, green and blue, got {len(self.mean)} values")
+        return self
+
+
+class Frame(nn.Module, ABC):
+    """The shell of every network: image in, image ``scale`` times larger out. A family fills in `body`.
+
+    Args:
+        settings: What the family's network can be told.
+        scale: Factor of the size, 2, 3 or 4.
+
+    Raises:
+        ValueError: The scale is not offered.
+    """
+
+    mean: Tensor
+
+    def __init__(self, *, settings: FrameSettings, scale: int) -> None:
+        super().__init__()
+        if scale not in SCALES or not isinstance(scale, int):
+            raise ValueError(f"scale must be 2, 3 or 4, got {scale!r}")
+        self.scale = scale
+        self.in_channels = settings.in_channels
+        self.image_range = settings.image_range
+        mean = settings.mean if settings.in_channels == 3 else (0.0,) * settings.in_channels
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
+        self.conv_first = nn.Conv2d(settings.in_channels, settings.embed_dim, 3, padding=1)
+        self.conv_after_body = residual_conv(settings.residual_conv, settings.embed_dim)
+        head = upsampling_head(
+            settings.upsampler, channels=settings.embed_dim, out_channels=settings.in_channels, scale=scale
+        )
+        self.head = tuple(head)
+        for name, step in head.items():
+            self.add_module(name, step)
+
+    @property
+    @abstractmethod
+    def settings(self) -> FrameSettings:
+        """What the network was built with."""
+
+    @property
+    def period(self) -> int:
+        """Lr pixels after which the network's windows repeat; 1 where it has none.
+
+        A tile that begins at a multiple of it is cut into the same windows as the whole image.
+        """
+        return 1
+
+    @abstractmethod
+    def body(self, features: Tensor) -> Tensor:
+        """The deep part: features (N, embed_dim, H, W) to the same shape."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Upscale images.
+
+        Args:
+            image: (N, in_channels, H, W), RGB or grey in [0, 1], of any size from 1x1 up.
+
+        Returns:
+            (N, in_channels, s * H, s * W), not clamped.
+        """
+        image = image.contiguous(memory_format=torch.channels_last)
+        shallow = self.conv_first((image - self.mean) * self.image_range)
+        features = self.conv_after_body(self.body(shallow)) + shallow
+        for step in self.head:
+            features = getattr(self, step)(features)
+        sr: Tensor = features / self.image_range + self.mean
+        return sr

@@ -1,0 +1,480 @@
+"""HiT-SR: hierarchical transformers for efficient super-resolution (HiT-SIR, HiT-SNG, HiT-SRF).
+
+X. Zhang, Y. Zhang, F. Yu, "HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution", ECCV 2024.
+
+The windows of a group's blocks grow from 4 to 64 pixels, without shift and without mask. Softmax attention would cost
+the square of a window's area; spatial-channel correlation costs its area alone: one half of the output correlates the
+query with values pooled to at most 8x8 per window, the other half mixes channels. One network, three switches:
+feed-forward (HiT-SRF's has a depthwise convolution), N-gram context (HiT-SNG's), window ratios.
+
+Letters: N batch, H W size of the lr image, C = embed_dim, c = C/2, n heads, d = c/n, (h, w) a block's window,
+L = h * w, (p, q) its pooled size, (kh, kw) = (h/p, w/q) the cell that becomes one value, K windows in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, SpatialCorrelation
+from finescale.layers.convolution import convolve, residual_conv
+from finescale.layers.derived import Derived
+from finescale.layers.feedforward import MLP, ConvFFN
+from finescale.layers.position import OffsetMLP, offset_grid, relative_index
+from finescale.layers.upsampling import WIDTH
+from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
+from finescale.networks.family import Family, State, take_options
+from finescale.networks.frame import Frame, FrameSettings
+
+Window = tuple[int, int]
+
+
+class HiTSRSettings(FrameSettings):
+    """Sizes of a HiT-SR network; the defaults are those of all nine published ones."""
+
+    depths: tuple[int, ...] = (6, 6, 6, 6)
+    """Blocks of each group."""
+    num_heads: tuple[int, ...] = (6, 6, 6, 6)
+    """Heads of the spatial correlation, for each group."""
+    base_window: Window = (8, 8)
+    """Window (height, width) that larger windows are pooled to, in lr pixels."""
+    window_ratios: tuple[float, ...] = (0.5, 1, 2, 4, 6, 8)
+    """Window of each block of a group, as a multiple of the base window; a shorter group uses the first ones."""
+    mlp_ratio: float = Field(2.0, gt=0)
+    """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
+    feed_forward: Literal["mlp", "conv"] = "mlp"
+    """ "conv" adds a 5x5 depthwise convolution to the hidden map (HiT-SRF)."""
+    context: Literal["none", "ngram"] = "none"
+    """ "ngram" adds a summary of the neighbouring windows to each window (HiT-SNG)."""
+    patch_norm: bool = True
+    """Normalise the features before the first group."""
+
+    def window(self, block: int) -> Window:
+        """Window of the block with this number within its group."""
+        ratio = self.window_ratios[block]
+        return int(self.base_window[0] * ratio), int(self.base_window[1] * ratio)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
+            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        if max(self.depths) > len(self.window_ratios):
+            raise ValueError(
+                f"a group of {max(self.depths)} blocks needs as many window_ratios, got {len(self.window_ratios)}"
+            )
+        if max(self.base_window) > 512:
+            raise ValueError(f"base_window must be at most 512 pixels a side, got {self.base_window}")
+        if int(self.embed_dim * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio leaves no hidden channels of {self.embed_dim}, got {self.mlp_ratio}")
+        if self.embed_dim < 16:
+            raise ValueError(f"embed_dim must be at least 16, got {self.embed_dim}")
+        for heads in self.num_heads:
+            if heads < 1 or self.embed_dim % (2 * heads):
+                raise ValueError(f"embed_dim must be a multiple of twice the heads, got {self.embed_dim} and {heads}")
+        for window in map(self.window, range(max(self.depths))):
+            for side, base in zip(window, self.base_window, strict=True):
+                if side < 1 or (side > base and side % base):
+                    raise ValueError(f"window {window} must be a multiple of base_window {self.base_window} or smaller")
+            if self.context == "ngram" and window[0] != window[1]:
+                raise ValueError(f"the ngram context needs square windows, got {window}")
+        return self
+
+
+class DualFeatureExtraction(nn.Module):
+    """Query and value by two branches, multiplied: a convolutional one (bottleneck of C // 5) and a linear one."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        narrow = channels // 5
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, narrow, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(narrow, narrow, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(narrow, channels, 1),
+        )
+        self.linear = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, size: Size) -> Tensor:
+        """Map (N, H, W, C) to (N, *size, C), extended by mirroring.
+
+        What acts on each pixel alone is done before the map grows: it gives the same and costs less.
+        """
+        narrow = pad_reflect(convolve(self.conv[:2], x), size)
+        return convolve(self.conv[2:], narrow) * pad_reflect(convolve(self.linear, x), size)
+
+
+class SpatialPooling(nn.Linear):
+    """Pool each cell of kh x kw tokens to one, by one weighting that all channels share."""
+
+    def __init__(self, *, window: Window, pooled: Window) -> None:
+        cell = window[0] // pooled[0], window[1] // pooled[1]
+        super().__init__(cell[0] * cell[1], 1)
+        self.pooled = pooled
+        self.cell = cell
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens of windows (K, L, c) to (K, p * q, c)."""
+        (p, q), (kh, kw) = self.pooled, self.cell
+        if (kh, kw) == (1, 1):
+            return x * self.weight.squeeze() + self.bias
+        cells = x.reshape(-1, p, kh, q, kw, x.shape[-1])
+        return (cells * self.weight.reshape(kh, 1, kw, 1)).sum((2, 4)).flatten(1, 2) + self.bias
+
+
+class NGramAttention(nn.Module):
+    """Softmax attention among the four windows of a 2x2 neighbourhood, and its mean."""
+
+    def __init__(self, *, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(9, num_heads))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.attention = SoftmaxAttention()
+        self.proj = nn.Linear(channels, channels)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Groups of four tokens (K, 4, D) to one each (K, D)."""
+        groups, tokens, channels = x.shape
+        qkv = self.qkv(x).reshape(groups, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, 4, d)
+        bias = self.relative_position_bias_table[relative_index((2, 2), x.device)]  # (4, 4, n)
+        out = self.attention(*qkv.unbind(0), bias.permute(2, 0, 1).to(x.dtype))
+        return self.proj(out.mean(2).reshape(groups, channels))  # type: ignore[no-any-return]
+
+
+class NGramContext(nn.Module):
+    """One number per window and pair of channels, made aware of the neighbouring windows in both directions."""
+
+    def __init__(self, *, channels: int, num_heads: int, window: Window) -> None:
+        super().__init__()
+        self.unigram_embed = nn.Conv2d(2, 1, window, stride=window)
+        self.ngram_attn = NGramAttention(channels=channels // 2, num_heads=num_heads)
+        self.merge = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, windows: Tensor, grid: Size) -> Tensor:
+        """Windows (K, L, C) of maps with ``grid`` = (rows, columns) of windows, to a context (K, 1, C)."""
+        rows, columns = grid
+        weight = self.unigram_embed.weight.flatten(2).squeeze(0).T  # (L, 2)
+        pairs = torch.einsum("klc,lc->kc", windows, weight.repeat(1, windows.shape[-1] // 2))
+        unigrams = pairs.reshape(pairs.shape[0], -1, 2).sum(2) + self.unigram_embed.get_parameter("bias")  # (K, C/2)
+        image = unigrams.reshape(-1, rows, columns, unigrams.shape[-1]).permute(0, 3, 1, 2)
+        image = F.pad(image, (1, 1, 1, 1), mode="reflect").permute(0, 2, 3, 1)
+        corners = [image[:, y : y + rows + 1, x : x + columns + 1] for y in (0, 1) for x in (0, 1)]
+        bigrams = torch.stack(corners, dim=3)  # (N, rows + 1, columns + 1, 4, C/2)
+        context = self.ngram_attn(bigrams.flatten(0, 2)).reshape(-1, rows + 1, columns + 1, unigrams.shape[-1])
+        both = torch.cat((context[:, 1:, 1:], context[:, :-1, :-1]), dim=-1)  # forward, backward
+        return convolve(self.merge, both).reshape(windows.shape[0], 1, -1)
+
+
+class NGramWindowPartition(nn.Module):
+    """The published name of the place where the context is kept."""
+
+    def __init__(self, *, channels: int, num_heads: int, window: Window) -> None:
+        super().__init__()
+        self.ngram_context = NGramContext(channels=channels, num_heads=num_heads, window=window)
+
+    def forward(self, windows: Tensor, grid: Size) -> Tensor:
+        """Windows (K, L, C) with the context of their neighbours added."""
+        return windows + self.ngram_context(windows, grid)  # type: ignore[no-any-return]
+
+
+class SpatialChannelCorrelation(nn.Module):
+    """Spatial and channel self-correlation of a window, each making half of the channels; linear in its area."""
+
+    def __init__(self, *, channels: int, num_heads: int, window: Window, base_window: Window, ngram: bool) -> None:
+        super().__init__()
+        self.window = window
+        self.pooled = min(window[0], base_window[0]), min(window[1], base_window[1])
+        self.qv = DualFeatureExtraction(channels=channels)
+        self.proj = nn.Linear(channels, channels)
+        self.spatial_linear = SpatialPooling(window=window, pooled=self.pooled)
+        if ngram:
+            self.ngram_window_partition = NGramWindowPartition(channels=channels, num_heads=num_heads, window=window)
+        self.pos = OffsetMLP(hidden=channels // 4 // 4, num_heads=num_heads)
+        self.spatial = SpatialCorrelation(num_heads=num_heads)
+        self.channel = ChannelCorrelation()
+        # An even number of windows, so that each has a neighbour to make a pair with.
+        self._multiple = (2 * window[0], 2 * window[1]) if ngram else window
+        self._position = Derived(self.pos)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape, whatever H and W."""
+        height, width = x.shape[1:3]
+        size = whole_windows((height, width), self._multiple)
+        windows = partition(self.qv(x, size), self.window)  # (K, L, C)
+        if hasattr(self, "ngram_window_partition"):
+            windows = self.ngram_window_partition(windows, (size[0] // self.window[0], size[1] // self.window[1]))
+        query, value = windows.chunk(2, dim=-1)
+        position = self._position(self.position_term).to(query.dtype)
+        out = torch.cat((self.spatial(query, self.spatial_linear(value), position), self.channel(query, value)), dim=-1)
+        return self.proj(merge(out, self.window, size)[:, :height, :width])  # type: ignore[no-any-return]
+
+    def position_term(self) -> Tensor:
+        """P (n, L, p * q): for a query and a cell, the mean of the offset network over the cell's pixels.
+
+        The mean over a cell is a mean over a rectangle of the table of all offsets: average pooling with stride 1. From
+        one cell to the next the table is read kh (or kw) entries further back.
+        """
+        kh, kw = self.spatial_linear.cell
+        with torch.autocast(self.proj.weight.device.type, enabled=False):
+            table = self.pos(offset_grid(self.window, self.proj.weight)).permute(2, 0, 1)  # (n, 2h-1, 2w-1)
+            table = F.avg_pool2d(table, (kh, kw), stride=1)
+        h, w = self.window
+        cells = table.unfold(1, h, kh).unfold(2, w, kw).flip(1, 2)  # (n, p, q, h, w)
+        return cells.flatten(3).flatten(1, 2).transpose(1, 2)
+
+
+class HierarchicalBlock(nn.Module):
+    """Correlation and feed-forward layer, each with its norm after it: the correlation is cubic in its input."""
+
+    def __init__(self, *, settings: HiTSRSettings, num_heads: int, window: Window) -> None:
+        super().__init__()
+        channels = settings.embed_dim
+        self.norm1 = nn.LayerNorm(channels)
+        self.correlation = SpatialChannelCorrelation(
+            channels=channels,
+            num_heads=num_heads,
+            window=window,
+            base_window=settings.base_window,
+            ngram=settings.context == "ngram",
+        )
+        self.norm2 = nn.LayerNorm(channels)
+        feed_forward = ConvFFN if settings.feed_forward == "conv" else MLP
+        self.mlp = feed_forward(channels=channels, hidden=int(channels * settings.mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        x = x + self.norm1(self.correlation(x))
+        return x + self.norm2(self.mlp(x))  # type: ignore[no-any-return]
+
+
+class Blocks(nn.Module):
+    """The blocks of a group, their windows growing."""
+
+    def __init__(self, *, settings: HiTSRSettings, group: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(
+                HierarchicalBlock(settings=settings, num_heads=settings.num_heads[group], window=settings.window(block))
+                for block in range(settings.depths[group])
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return self.blocks(x)  # type: ignore[no-any-return]
+
+
+class ResidualGroup(nn.Module):
+    """Blocks, a convolution, and a skip over both."""
+
+    def __init__(self, *, settings: HiTSRSettings, group: int) -> None:
+        super().__init__()
+        self.residual_group = Blocks(settings=settings, group=group)
+        self.conv = residual_conv(settings.residual_conv, settings.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return x + convolve(self.conv, self.residual_group(x))
+
+
+class PatchEmbed(nn.Module):
+    """The norm before the first group, under its published name."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+class HiTSR(Frame):
+    """HiT-SIR, HiT-SNG or HiT-SRF, by its settings."""
+
+    def __init__(self, *, settings: HiTSRSettings, scale: int) -> None:
+        super().__init__(settings=settings, scale=scale)
+        self._settings = settings
+        if settings.patch_norm:
+            self.patch_embed = PatchEmbed(channels=settings.embed_dim)
+        self.layers = nn.Sequential(
+            *(ResidualGroup(settings=settings, group=group) for group in range(len(settings.depths)))
+        )
+        self.norm = nn.LayerNorm(settings.embed_dim)
+        self.apply(_initialise)
+
+    @property
+    def settings(self) -> HiTSRSettings:
+        """What the network was built with."""
+        return self._settings
+
+    @property
+    def period(self) -> int:
+        """Lr pixels after which the windows of all blocks repeat together."""
+        return math.lcm(*(side for block in range(max(self.settings.depths)) for side in self.settings.window(block)))
+
+    def body(self, features: Tensor) -> Tensor:
+        """The groups between two norms: features (N, C, H, W) to the same shape."""
+        x = features.permute(0, 2, 3, 1)  # (N, H, W, C)
+        if hasattr(self, "patch_embed"):
+            x = self.patch_embed(x)
+        return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+# ---- reading files and options
+
+
+def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
+    """Settings and scale from the shapes of a HiT-SR weight file.
+
+    Not to be seen in a file: image_range and mean; the base window of HiT-SIR and HiT-SRF (8x8 is assumed) and the
+    exact ratios of their blocks that pool nothing (0.5 then 1 is assumed where two such blocks open a group).
+    """
+    embed_dim, in_channels = state["conv_first.weight"].shape[:2]
+    blocks: dict[int, int] = {}
+    for key in state:
+        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", key):
+            group, block = int(found[1]), int(found[2])
+            blocks[group] = max(blocks.get(group, 0), block + 1)
+    depths = tuple(blocks[group] for group in sorted(blocks))
+    first = "layers.{}.residual_group.blocks.0."
+    ngram = any(".ngram_window_partition." in key for key in state)
+    base_window, ratios = _windows_from_state(state, longest=depths.index(max(depths)), depth=max(depths), ngram=ngram)
+    upsampler, scale = _head_from_state(state, in_channels)
+    settings = HiTSRSettings(
+        in_channels=in_channels,
+        embed_dim=embed_dim,
+        upsampler=upsampler,
+        residual_conv="1conv" if "layers.0.conv.weight" in state else "3conv",
+        depths=depths,
+        num_heads=tuple(
+            state[first.format(group) + "correlation.pos.pos3.2.weight"].shape[0] for group in range(len(depths))
+        ),
+        base_window=base_window,
+        window_ratios=ratios,
+        mlp_ratio=_ratio(state[first.format(0) + "mlp.fc1.weight"].shape[0], embed_dim),
+        feed_forward="conv" if any(".mlp.dwconv." in key for key in state) else "mlp",
+        context="ngram" if ngram else "none",
+        patch_norm="patch_embed.norm.weight" in state,
+    )
+    return settings, scale
+
+
+def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) -> tuple[Window, tuple[float, ...]]:
+    """Base window and ratios from the pooling weights, and for HiT-SNG from the unigram filters as well."""
+    blocks = [f"layers.{longest}.residual_group.blocks.{block}.correlation." for block in range(depth)]
+    pooling = [math.isqrt(state[block + "spatial_linear.weight"].shape[1]) for block in blocks]
+    if not ngram:
+        unpooled = sum(factor == 1 for factor in pooling)
+        small = (0.5, 1.0) if unpooled == 2 else (1.0,) * unpooled
+        ratios = iter(small)
+        return (8, 8), tuple(next(ratios) if factor == 1 else float(factor) for factor in pooling)
+    unigram = "ngram_window_partition.ngram_context.unigram_embed.weight"
+    sides = [state[block + unigram].shape[-1] for block in blocks]
+    pooled = [side // factor for side, factor in zip(sides, pooling, strict=True) if factor > 1]
+    base = pooled[0] if pooled else max(sides)
+    return (base, base), tuple(_ratio(side, base) for side in sides)
+
+
+def _ratio(part: int, whole: int) -> float:
+    """The ratio that, rounded as it is, takes ``int(whole * ratio)`` back to ``part``."""
+    ratio = part / whole
+    return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
+
+
+def _head_from_state(state: State, in_channels: int) -> tuple[Any, int]:
+    if "conv_up1.weight" in state:
+        return "nearest+conv", 4
+    rows = state["upsample.0.weight"].shape[0]
+    if "conv_before_upsample.0.weight" not in state:
+        return "pixelshuffledirect", math.isqrt(rows // in_channels)
+    if rows == WIDTH * 9:
+        return "pixelshuffle", 3
+    return "pixelshuffle", 2 ** sum(bool(re.fullmatch(r"upsample\.\d+\.weight", key)) for key in state)
+
+
+def unseen_fields(settings: HiTSRSettings) -> tuple[str, ...]:
+    """Fields that `settings_from_state` assumes; HiT-SNG's filters show its windows, if one of them is pooled."""
+    if settings.context == "ngram" and max(settings.window_ratios) > 1:
+        return ("image_range", "mean")
+    return ("image_range", "mean", "base_window", "window_ratios")
+
+
+_SWITCHES: Mapping[str, dict[str, Any]] = {
+    "HiT_SIR": {},
+    "HiT_SNG": {"context": "ngram"},
+    "HiT_SRF": {"feed_forward": "conv"},
+}
+
+
+def settings_from_options(options: Mapping[str, Any]) -> tuple[HiTSRSettings, int]:
+    """Settings and scale from the published constructor's arguments.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    taken = take_options(
+        options,
+        fields={
+            "upscale": "scale",
+            "in_chans": "in_channels",
+            "embed_dim": "embed_dim",
+            "depths": "depths",
+            "num_heads": "num_heads",
+            "base_win_size": "base_window",
+            "hier_win_ratios": "window_ratios",
+            "mlp_ratio": "mlp_ratio",
+            "img_range": "image_range",
+            "upsampler": "upsampler",
+            "resi_connection": "residual_conv",
+            "patch_norm": "patch_norm",
+        },
+        neutral={"drop_rate": 0, "value_drop_rate": 0, "drop_path_rate": 0, "ape": False, "patch_size": 1},
+        without_effect=("img_size", "use_checkpoint"),
+        in_vain=("expansion_factor",),
+    )
+    scale = taken.pop("scale", 4)
+    return HiTSRSettings(**taken, **_SWITCHES[options["type"]]), scale
+
+
+def _tiny(**switches: Any) -> HiTSRSettings:
+    # The offset network is a sixteenth as wide as the features; below 48 its norms leave an offset's sign at most.
+    return HiTSRSettings(
+        embed_dim=48, depths=(2, 1), num_heads=(2, 1), base_window=(4, 4), window_ratios=(0.5, 2), **switches
+    )
+
+
+FAMILY = Family(
+    name="hit-sr",
+    paper="arXiv:2407.05878",
+    network=HiTSR,
+    variants={
+        "hit-sir": HiTSRSettings(),
+        "hit-sng": HiTSRSettings(context="ngram"),
+        "hit-srf": HiTSRSettings(feed_forward="conv"),
+    },
+    tiny={"hit-sir": _tiny(), "hit-sng": _tiny(context="ngram"), "hit-srf": _tiny(feed_forward="conv")},
+    marks=(".correlation.qv.linear.weight", ".correlation.spatial_linear.weight"),
+    derivable=(".ngram_attn.relative_position_index",),
+    from_state=settings_from_state,
+    unseen=unseen_fields,
+    classes=tuple(_SWITCHES),
+    from_options=settings_from_options,
+)

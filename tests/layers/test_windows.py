@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from finescale.layers.windows import merge, pad_reflect, partition, whole_windows
+
+sides = st.integers(1, 9)
+
+
+def numbered(*shape: int) -> Tensor:
+    return torch.arange(torch.Size(shape).numel(), dtype=torch.float32).reshape(shape)
+
+
+def mirrored(place: int, length: int) -> int:
+    """Where to and fro along ``length`` samples a walk of ``place`` steps ends."""
+    at, step = 0, 1
+    for _ in range(place):
+        if not 0 <= at + step < length:
+            step = -step
+        if 0 <= at + step < length:
+            at += step
+    return at
+
+
+@given(
+    n=st.integers(1, 3), rows=st.integers(1, 4), columns=st.integers(1, 4), h=sides, w=sides, channels=st.integers(1, 3)
+)
+def test_merging_undoes_partitioning(n: int, rows: int, columns: int, h: int, w: int, channels: int) -> None:
+    x = numbered(n, rows * h, columns * w, channels)
+    windows = partition(x, (h, w))
+    assert windows.shape == (n * rows * columns, h * w, channels)
+    assert torch.equal(merge(windows, (h, w), (rows * h, columns * w)), x)
+
+
+def test_windows_and_their_tokens_are_in_row_major_order() -> None:
+    x = numbered(2, 4, 6, 1)
+    windows = partition(x, (2, 3))
+    assert torch.equal(windows[1, :, 0], x[0, :2, 3:, 0].flatten())
+    assert torch.equal(windows[2, :, 0], x[0, 2:, :3, 0].flatten())
+    assert torch.equal(windows[4, :, 0], x[1, :2, :3, 0].flatten())
+
+
+@given(height=st.integers(1, 200), width=st.integers(1, 200), h=st.integers(1, 64), w=st.integers(1, 64))
+def test_whole_windows_hold_the_map_and_are_not_a_window_larger(height: int, width: int, h: int, w: int) -> None:
+    size = whole_windows((height, width), (h, w))
+    for side, least, window in zip(size, (height, width), (h, w), strict=True):
+        assert side % window == 0
+        assert least <= side < least + window
+
+
+@given(height=st.integers(2, 12), width=st.integers(2, 12), data=st.data())
+def test_padding_by_less_than_the_map_is_torchs_reflect_padding(height: int, width: int, data: st.DataObject) -> None:
+    below, right = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    x = numbered(2, height, width, 3)
+    expected = F.pad(x.permute(0, 3, 1, 2), (0, right, 0, below), mode="reflect").permute(0, 2, 3, 1)
+    assert torch.equal(pad_reflect(x, (height + below, width + right)), expected)
+
+
+@given(height=st.integers(1, 6), width=st.integers(1, 6), below=st.integers(0, 30), right=st.integers(0, 30))
+def test_longer_padding_goes_on_mirroring_to_and_fro(height: int, width: int, below: int, right: int) -> None:
+    x = numbered(1, height, width, 2)
+    rows = [mirrored(place, height) for place in range(height + below)]
+    columns = [mirrored(place, width) for place in range(width + right)]
+    assert torch.equal(pad_reflect(x, (height + below, width + right)), x[:, rows][:, :, columns])
+
+
+def test_a_map_that_lacks_nothing_is_not_copied() -> None:
+    x = numbered(1, 4, 4, 1)
+    assert pad_reflect(x, (4, 4)) is x
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (3, 4)])
+def test_padding_sends_a_gradient_to_each_pixel_as_often_as_it_is_repeated(size: tuple[int, int]) -> None:
+    x = numbered(1, *size, 1).requires_grad_()
+    pad_reflect(x, (8, 11)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.sum() == 8 * 11
+    assert (x.grad > 0).all()
+
+
+def test_partitioning_and_merging_pass_gradients_through() -> None:
+    x = numbered(2, 4, 6, 3).requires_grad_()
+    weight = torch.rand(2, 4, 6, 3)
+    (merge(partition(x, (2, 3)), (2, 3), (4, 6)) * weight).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, weight)

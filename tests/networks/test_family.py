@@ -1,0 +1,77 @@
+"""What families declare about themselves is complete and free of contradictions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from finescale.networks import FAMILIES, SCALES, Family, Frame, build, family_of, variants
+
+families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+
+
+@families
+def test_each_variant_has_a_tiny_sister(family: Family) -> None:
+    assert set(family.tiny) == set(family.variants)
+
+
+@families
+def test_tiny_networks_are_small(family: Family) -> None:
+    for settings in family.tiny.values():
+        network = family.network(settings=settings, scale=2)
+        assert sum(parameter.numel() for parameter in network.parameters()) < 200_000
+
+
+def test_no_name_is_used_twice() -> None:
+    assert len(variants()) == sum(len(family.variants) for family in FAMILIES.values())
+    classes = [name for family in FAMILIES.values() for name in family.classes]
+    assert len(classes) == len(set(classes))
+
+
+@families
+def test_a_variant_is_nearest_to_itself(family: Family) -> None:
+    for variant, settings in family.variants.items():
+        assert family.nearest(settings) == (variant, [])
+
+
+@families
+def test_the_nearest_variant_is_told_with_the_fields_that_differ(family: Family) -> None:
+    for variant, settings in family.variants.items():
+        changed = settings.model_copy(update={"image_range": 2.0})
+        assert family.nearest(changed) == (variant, ["image_range"])
+
+
+@families
+def test_a_state_of_others_is_not_recognised(family: Family) -> None:
+    assert not family.recognises({"conv_first.weight": torch.zeros(60, 3, 3, 3)})
+    assert not family.recognises({})
+
+
+@families
+def test_what_no_shape_shows_are_fields(family: Family) -> None:
+    for settings in family.variants.values():
+        assert set(family.unseen(settings)) <= set(type(settings).model_fields)
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_variant_is_built_by_its_name(variant: str, scale: int) -> None:
+    with torch.device("meta"):
+        network = build(variant, scale=scale)
+    assert isinstance(network, Frame)
+    assert (network.scale, network.in_channels) == (scale, 3)
+    assert network.settings == variants()[variant].variants[variant]
+    assert family_of(network) is variants()[variant]
+
+
+def test_an_unknown_variant_is_refused_with_the_right_name() -> None:
+    with pytest.raises(
+        ValueError, match=r"no variant is called 'hit-srff' \(did you mean 'hit-srf'\?\); known: hit-sir"
+    ):
+        build("hit-srff", scale=2)
+
+
+@pytest.mark.parametrize("scale", [1, 5, 0, -2])
+def test_an_unknown_scale_is_refused(scale: int) -> None:
+    with pytest.raises(ValueError, match=f"scale must be 2, 3 or 4, got {scale}"):
+        build("hit-srf", scale=scale)

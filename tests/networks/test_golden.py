@@ -1,0 +1,86 @@
+"""Every network answers as the published one does, at every golden case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from finescale.networks import FAMILIES, Frame, from_options
+from helpers import GOLDEN, Case, load_case, seeded_state
+
+TOLERANCE = 1e-4
+FILES = [path for family in FAMILIES for path in sorted((GOLDEN / family).glob("*.npz"))]
+CASES = [pytest.param(path, id=f"{path.parent.name}/{path.stem}") for path in FILES]
+
+
+def noise(case: Case) -> float:
+    """How far the published network's float32 answer is from its float64 answer, as the case notes it."""
+    found = re.search(r"Float32 noise [^:]*: (\d\.\d+e[+-]\d+)", case.note)
+    return float(found[1]) if found else 0.0
+
+
+ILL_CONDITIONED = [case for case, path in zip(CASES, FILES, strict=True) if 3 * noise(load_case(path)) > TOLERANCE]
+
+
+def network_of(case: Case) -> Frame:
+    network = from_options(case.options).eval()
+    network.load_state_dict(seeded_state(case.shapes))
+    return network
+
+
+@torch.inference_mode()
+def assert_close(network: Frame, case: Case, *, tolerance: float, record: Callable[[str, object], None]) -> None:
+    answer = network(case.input.to(network.mean.dtype))
+    assert answer.shape == case.output.shape
+    difference = (answer - case.output).abs()
+    largest, index = largest_and_index(difference)
+    record("golden difference", (largest, tolerance))
+    assert largest <= tolerance, (
+        f"largest difference {largest:.2e} at {index}, allowed {tolerance:.1e}; "
+        f"mean {difference.mean():.2e}, output's deviation {case.output.std():.2e}; the case: {case.note}"
+    )
+
+
+def largest_and_index(difference: Tensor) -> tuple[float, tuple[int, ...]]:
+    place = torch.unravel_index(difference.argmax(), difference.shape)
+    return float(difference.max()), tuple(int(axis) for axis in place)
+
+
+def test_every_family_has_golden_cases() -> None:
+    assert {path.parent.name for path in FILES} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_the_state_dict_has_the_published_keys_and_shapes(path: Path) -> None:
+    case = load_case(path)
+    with torch.device("meta"):
+        network = from_options(case.options)
+    assert {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()} == case.shapes
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_a_published_buffer_is_one_that_the_family_computes_itself(path: Path) -> None:
+    case = load_case(path)
+    derivable = tuple(FAMILIES[path.parent.name].derivable)
+    assert all(key.endswith(derivable) for key in case.buffers)
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_the_output_is_the_published_one(path: Path, record_property: Callable[[str, object], None]) -> None:
+    case = load_case(path)
+    tolerance = max(TOLERANCE, 3 * noise(case))
+    assert_close(network_of(case), case, tolerance=tolerance, record=record_property)
+
+
+@pytest.mark.parametrize("path", ILL_CONDITIONED)
+def test_in_float64_only_the_published_rounding_is_left(
+    path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    case = load_case(path)
+    tolerance = 1.02 * noise(case)  # it is noted with two digits
+    assert_close(network_of(case).double(), case, tolerance=tolerance, record=record_property)

@@ -1,0 +1,92 @@
+"""The ``network_g`` block of a published option file is taken as it is, and nothing in it is dropped in silence."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from finescale.networks import from_options
+
+PUBLISHED = {
+    "type": "HiT_SRF",
+    "upscale": 3,
+    "in_chans": 3,
+    "img_size": 64,
+    "base_win_size": [8, 8],
+    "img_range": 1.0,
+    "depths": [6, 6, 6, 6],
+    "embed_dim": 60,
+    "num_heads": [6, 6, 6, 6],
+    "mlp_ratio": 2,
+    "resi_connection": "1conv",
+    "hier_win_ratios": [0.5, 1, 2, 4, 6, 8],
+    "upsampler": "pixelshuffledirect",
+}
+SMALL: dict[str, Any] = {"type": "HiT_SIR", "upscale": 2, "embed_dim": 16, "depths": [1], "num_heads": [2]}
+
+
+def test_a_published_block_makes_the_published_network() -> None:
+    network = from_options(PUBLISHED)
+    assert network.scale == 3
+    assert sum(parameter.numel() for parameter in network.parameters()) == 855_059
+
+
+def test_a_block_is_not_changed_by_being_read() -> None:
+    block = dict(SMALL)
+    from_options(block)
+    assert block == SMALL
+
+
+def test_what_is_left_out_has_the_published_default() -> None:
+    full = from_options({"type": "HiT_SRF"})
+    assert full.scale == 4
+    assert full.settings == from_options(PUBLISHED).settings
+
+
+def test_a_key_that_published_files_carry_in_vain_is_dropped_with_a_warning_at_the_caller() -> None:
+    with pytest.warns(UserWarning, match="HiT_SIR: no network reads expansion_factor; ignored") as caught:
+        from_options({**SMALL, "expansion_factor": 2})
+    assert caught[0].filename == __file__
+
+
+def test_arguments_without_effect_are_dropped_silently() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_options({**SMALL, "img_size": 48, "use_checkpoint": True})
+
+
+@pytest.mark.parametrize("neutral", [{"drop_rate": 0.0}, {"drop_path_rate": 0}, {"ape": False}, {"patch_size": 1}])
+def test_arguments_at_their_neutral_value_are_taken(neutral: dict[str, Any]) -> None:
+    from_options({**SMALL, **neutral})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"drop_rate": 0.1}, "HiT_SIR: drop_rate is supported only as 0, got 0.1"),
+        ({"ape": True}, "HiT_SIR: ape is supported only as False, got True"),
+        ({"patch_size": 2}, "HiT_SIR: patch_size is supported only as 1, got 2"),
+        ({"embed_dims": 16}, r"HiT_SIR has no argument 'embed_dims' \(did you mean 'embed_dim'\?\)"),
+        ({"window_size": 8}, "HiT_SIR has no argument 'window_size'"),
+        ({"scale": 2}, "HiT_SIR has no argument 'scale'"),
+        ({"type": "HiT_SFR"}, r"network type 'HiT_SFR' is unknown \(did you mean 'HiT_SRF'\?\); known: HiT_SIR, "),
+        ({"upscale": 5}, "scale must be 2, 3 or 4, got 5"),
+        ({"upscale": 2.0}, "scale must be 2, 3 or 4, got 2.0"),
+        ({"upscale": True}, "scale must be 2, 3 or 4, got True"),
+        ({"num_heads": [3]}, "HiT_SIR: embed_dim must be a multiple of twice the heads, got 16 and 3"),
+        ({"embed_dim": "wide"}, "HiT_SIR: 'embed_dim': input should be a valid integer.*got 'wide'"),
+        ({"upsampler": "nearest+conv"}, "exists at scale 4 only, got scale 2"),
+        ({"base_win_size": [8]}, "HiT_SIR: 'base_window.1' is missing"),
+        ({"resi_connection": "2conv"}, "HiT_SIR: 'residual_conv': input should be '1conv' or '3conv', got '2conv'"),
+    ],
+)
+def test_what_no_network_offers_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_options({**SMALL, **wrong})
+
+
+def test_a_block_without_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="network type None is unknown; known: HiT_SIR, HiT_SNG, HiT_SRF"):
+        from_options({"upscale": 2})

@@ -1,0 +1,235 @@
+"""What every network of every family promises, asked of each at a tiny size and at every scale."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from torch import Tensor
+
+from finescale.networks import FAMILIES, SCALES, Family, Frame, family_of
+from helpers import seeded_input, seeded_state
+
+TINY = [pytest.param((family, variant), id=variant) for family in FAMILIES.values() for variant in family.tiny]
+PUBLISHED = [pytest.param(family, variant, id=variant) for family in FAMILIES.values() for variant in family.variants]
+SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (16, 16), (17, 23)]
+
+
+@pytest.fixture(params=SCALES, ids=lambda scale: f"x{scale}")
+def scale(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(params=TINY)
+def network(request: pytest.FixtureRequest, scale: int) -> Frame:
+    """A tiny network in eval mode, with weights that make every part count."""
+    family, variant = request.param
+    network: Frame = family.network(settings=family.tiny[variant], scale=scale)
+    network.load_state_dict(seeded_state({key: tensor.shape for key, tensor in network.state_dict().items()}))
+    return network.eval()
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return seeded_input((1, 3, 7, 5))
+
+
+@torch.no_grad()
+def answer(network: Frame, image: Tensor) -> Tensor:
+    output: Tensor = network(image)
+    return output
+
+
+def other(network: Frame) -> Frame:
+    """A network of the same settings and scale with other weights."""
+    return type(network)(settings=network.settings, scale=network.scale).eval()
+
+
+# ---- images
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_an_image_of_any_size_comes_out_scale_times_larger(network: Frame, size: tuple[int, int]) -> None:
+    output = answer(network, seeded_input((1, 3, *size)))
+    assert output.shape == (1, 3, network.scale * size[0], network.scale * size[1])
+    assert output.isfinite().all()
+
+
+def test_an_image_has_the_same_answer_alone_and_in_a_batch(network: Frame) -> None:
+    images = seeded_input((3, 3, 7, 5))
+    alone = torch.cat([answer(network, image[None]) for image in images])
+    torch.testing.assert_close(answer(network, images), alone, rtol=0, atol=1e-5)
+
+
+def test_the_image_is_left_as_it_was(network: Frame, image: Tensor) -> None:
+    before = image.clone()
+    answer(network, image)
+    assert torch.equal(image, before)
+
+
+def test_an_images_memory_layout_does_not_matter(network: Frame, image: Tensor) -> None:
+    expected = answer(network, image)
+    flipped = image.transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(answer(network, flipped), expected)
+    assert torch.equal(answer(network, image.contiguous(memory_format=torch.channels_last)), expected)
+
+
+# ---- modes and numbers
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_answer_does_not_depend_on_whether_gradients_are_recorded(
+    network: Frame, image: Tensor, mode: type[AbstractContextManager[None]]
+) -> None:
+    expected = answer(network, image)
+    with mode():
+        first, second = network(image), network(image)
+    torch.testing.assert_close(first.detach(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(second.detach(), expected, rtol=0, atol=1e-6)
+
+
+def test_training_and_eval_mode_agree(network: Frame, image: Tensor) -> None:
+    expected = answer(network, image)
+    torch.testing.assert_close(answer(network.train(), image), expected, rtol=0, atol=1e-6)
+
+
+def test_every_parameter_gets_a_gradient(network: Frame) -> None:
+    output = network.train()(seeded_input((2, 3, 13, 11)))
+    (output * seeded_input(output.shape, seed=1)).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    without = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
+    assert not without
+    assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
+
+
+@pytest.mark.parametrize("scale", [2])  # the scale changes the head alone
+def test_the_network_is_sensitive_to_every_parameter(network: Frame) -> None:
+    image = seeded_input((1, 3, 13, 11))
+    expected = answer(network, image)
+    for name, parameter in network.named_parameters():
+        kept = parameter.detach().clone()
+        with torch.no_grad():
+            parameter.add_(0.5 * seeded_input((1, 1, 1, kept.numel()), seed=2).reshape(kept.shape))
+        assert not torch.equal(answer(network, image), expected), f"{name} has no effect"
+        with torch.no_grad():
+            parameter.copy_(kept)
+    assert torch.equal(answer(network, image), expected)
+
+
+def test_float64_is_close_to_float32(network: Frame, image: Tensor) -> None:
+    expected = answer(network, image)
+    output = answer(network.double(), image.double())
+    assert output.dtype == torch.float64
+    torch.testing.assert_close(output.float(), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_network_converted_to_half_precision_is_near_float32(
+    network: Frame, image: Tensor, dtype: torch.dtype
+) -> None:
+    expected = answer(network, image)
+    output = answer(network.to(dtype), image.to(dtype))
+    assert output.dtype == dtype
+    assert relative_error(output, expected) < 0.1
+
+
+def test_autocast_is_near_float32(network: Frame, image: Tensor) -> None:
+    expected = answer(network, image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = answer(network, image)
+    assert relative_error(output, expected) < 0.1
+    assert torch.equal(answer(network, image), expected)
+
+
+def relative_error(output: Tensor, expected: Tensor) -> float:
+    """Size of the difference, as a share of the expected answer's own deviation."""
+    return float((output.double() - expected.double()).pow(2).mean().sqrt() / expected.double().std())
+
+
+# ---- state
+
+
+def test_nothing_but_parameters_is_in_the_state_dict(network: Frame) -> None:
+    assert set(network.state_dict()) == {name for name, _ in network.named_parameters()}
+
+
+def test_an_answer_leaves_the_state_dict_as_it_was(network: Frame, image: Tensor) -> None:
+    keys = list(network.state_dict())
+    answer(network, image)
+    assert list(network.state_dict()) == keys
+
+
+def test_a_state_dict_saved_and_loaded_gives_the_same_answer(network: Frame, image: Tensor) -> None:
+    expected = answer(network, image)
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    file.seek(0)
+    loaded = other(network)
+    assert not torch.equal(answer(loaded, image), expected)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(answer(loaded, image), expected)
+
+
+def test_weights_assigned_in_place_of_the_old_ones_count_at_once(network: Frame, image: Tensor) -> None:
+    expected = answer(network, image)
+    loaded = other(network)
+    answer(loaded, image)
+    loaded.load_state_dict(network.state_dict(), assign=True)
+    assert torch.equal(answer(loaded, image), expected)
+
+
+def test_settings_and_scale_are_read_back_from_the_state_dict(network: Frame) -> None:
+    family = family_of(network)
+    settings, scale = family.from_state(network.state_dict())
+    assert scale == network.scale
+    differing = {
+        field for field in type(settings).model_fields if getattr(settings, field) != getattr(network.settings, field)
+    }
+    assert differing <= set(family.unseen(network.settings)), "a field differs that the family claims to see"
+
+
+@pytest.mark.parametrize(("family", "variant"), PUBLISHED)
+def test_a_published_size_is_read_back_exactly(family: Family, variant: str, scale: int) -> None:
+    with torch.device("meta"):
+        network = family.network(settings=family.variants[variant], scale=scale)
+    assert family.from_state(network.state_dict()) == (family.variants[variant], scale)
+
+
+def test_a_network_is_recognised_by_its_own_family_alone(network: Frame) -> None:
+    recognising = [family.name for family in FAMILIES.values() if family.recognises(network.state_dict())]
+    assert recognising == [family_of(network).name]
+
+
+# ---- copies
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_gives_the_same_answer_and_goes_its_own_way(
+    network: Frame, image: Tensor, duplicate: Callable[[Frame], Frame]
+) -> None:
+    expected = answer(network, image)
+    twin = duplicate(network)
+    assert torch.equal(answer(twin, image), expected)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(1.5)
+    changed = answer(twin, image)
+    assert torch.equal(answer(network, image), expected)
+    fresh = other(network)
+    fresh.load_state_dict(twin.state_dict())
+    assert torch.equal(answer(fresh, image), changed)
+
+
+@pytest.mark.parametrize("scale", [2])  # the scale changes the head alone
+def test_an_exported_program_gives_the_same_answer(network: Frame, image: Tensor) -> None:
+    expected = answer(network, image)
+    with torch.no_grad():
+        program = torch.export.export(network, (image,), strict=False)
+        torch.testing.assert_close(program.module()(image), expected, rtol=0, atol=1e-5)
