@@ -1,0 +1,643 @@
+"""Weight file -> family, settings, network; and back. Formats and wrappers end here.
+
+What a file is, its content says, never its name; what network it holds, its keys and shapes say, or the header that
+`save` writes. Everything is checked before a network is built, on PyTorch's "meta" device, so that no file makes us
+allocate more than it holds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import struct
+import textwrap
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from finescale.errors import (
+    DeviceError,
+    SettingsError,
+    UnknownNetworkError,
+    UnsafeWeightsError,
+    WeightsError,
+    WeightsMismatchError,
+)
+from finescale.files import whole_file
+from finescale.networks import FAMILIES, SCALES, Family, Frame, FrameSettings, family_of, variants
+from finescale.settings import parse_settings, suggest
+
+WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
+"""Keys under which training frameworks store a state dict, the preferred first."""
+
+PREFIXES = ("module.", "net_g.", "netG.", "_orig_mod.")
+"""What training frameworks put before every key."""
+
+FORMAT_VERSION = "1"
+"""Version of our header, under the key "finescale_format"."""
+
+BUNDLED = Path(__file__).parent / "bundled"
+"""Weight files that come with the package, ``{name}_x{scale}.safetensors``."""
+
+_VERSION_KEY = "finescale_format"
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RawState:
+    """A weight file's tensors, before anything is known about their network."""
+
+    format: str
+    """ "safetensors", "torch" (a zip archive) or "torch (legacy)"."""
+    wrapper: str | None
+    """The key that the state dict was found under; None where it was bare."""
+    prefix: str
+    """What was taken off every key; may be empty."""
+    header: Mapping[str, str]
+    """The texts in a safetensors header; empty for other formats."""
+    state: Mapping[str, Tensor]
+    """Published keys to tensors, as they were stored."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inspection:
+    """What a weight file is."""
+
+    path: Path
+    """The file."""
+    format: str
+    """See `RawState`, as for the next three."""
+    wrapper: str | None
+    prefix: str
+    header: Mapping[str, str]
+    family: str
+    """Name of the family, such as "hit-sr"."""
+    variant: str | None
+    """Name of the variant with exactly these settings; None where there is none."""
+    nearest: str
+    """The variant whose settings differ least, or ``variant`` itself."""
+    differs_in: tuple[str, ...]
+    """The fields in which the nearest variant has other values."""
+    scale: int
+    """2, 3 or 4."""
+    settings: FrameSettings
+    """From our header where the file has it, else from the shapes."""
+    num_parameters: int
+    """Values that were learned."""
+    dtype: str
+    """As stored: "float32", or several in alphabetical order."""
+    notes: tuple[str, ...]
+    """What was converted, ignored or assumed, one sentence each."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loaded(Inspection):
+    """A network and all that is known about its file."""
+
+    network: Frame
+    """float32, in evaluation mode."""
+
+
+# ---- from file to network
+
+
+def load(
+    path: Path | str, *, scale: int | None = None, device: str = "cpu", settings: Mapping[str, Any] | None = None
+) -> Loaded:
+    """Read a weight file and build the network that it holds.
+
+    Args:
+        path: A ``.safetensors`` or ``.pth`` file, ours, a published one or a community one, under any name.
+        scale: The scale that the file must have; None takes any.
+        device: Where the network goes, such as "cpu" or "cuda".
+        settings: Fields that a file of others does not show, where they are not the published ones: ``image_range``,
+            ``mean``, and what the family's file names besides.
+
+    Raises:
+        WeightsError: The file is missing, empty, damaged or not a weight file, or has values that no network can use.
+        UnsafeWeightsError: It contains code; none of it was run.
+        UnknownNetworkError: Its keys are those of no known family.
+        WeightsMismatchError: Its tensors do not fit the network that its keys announce.
+        ValueError: The scale is not that of the file, or ``settings`` were given for a file that states its own.
+        SettingsError: ``settings`` has unknown or wrong values.
+        DeviceError: There is no such device.
+    """
+    path = Path(path)
+    facts, state = _examine(path, settings or {})
+    if scale not in (None, facts.scale):
+        raise ValueError(f"scale must be {facts.scale} for {path}, got {scale}")
+    with torch.random.fork_rng(devices=[]):  # initial values are drawn and overwritten; callers' random numbers stay
+        network = FAMILIES[facts.family].network(settings=facts.settings, scale=facts.scale)
+    network.load_state_dict(state)
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device {device!r} cannot be used ({_brief(error)}); use 'cpu'") from None
+    return Loaded(**vars(facts), network=network.eval())
+
+
+def inspect(path: Path | str) -> Inspection:
+    """Tell what a weight file is, with every check of `load` and nothing built.
+
+    Raises:
+        WeightsError: As for `load`.
+    """
+    return _examine(Path(path), {})[0]
+
+
+def _examine(path: Path, overrides: Mapping[str, Any]) -> tuple[Inspection, dict[str, Tensor]]:
+    """Everything about a file, and its tensors as the strict network takes them, in float32."""
+    raw = read_state(path)
+    family = _recognise(path, raw)
+    state = {key: tensor for key, tensor in raw.state.items() if not key.endswith(tuple(family.derivable))}
+    settings, scale = _settings(path, raw, family, state, overrides)
+    nearest, differs_in = family.nearest(settings)
+    try:
+        network = _meta_network(family, settings, scale)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise WeightsMismatchError(f"{path}: no {family.name} network has its sizes ({_brief(error)})") from None
+    difference = _difference(state, network)
+    if difference:
+        also = f", which differs in {', '.join(differs_in)}" if differs_in else ""
+        raise WeightsMismatchError(
+            f"{path}: a {family.name} network (nearest variant: {nearest}{also}), but {difference}"
+        )
+    dtypes = sorted({_name(tensor.dtype) for tensor in state.values()})
+    facts = Inspection(
+        path=path,
+        format=raw.format,
+        wrapper=raw.wrapper,
+        prefix=raw.prefix,
+        header=raw.header,
+        family=family.name,
+        variant=None if differs_in else nearest,
+        nearest=nearest,
+        differs_in=tuple(differs_in),
+        scale=scale,
+        settings=settings,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        dtype=", ".join(dtypes),
+        notes=tuple(_notes(raw, family, settings, ignored=len(raw.state) - len(state), dtypes=dtypes, given=overrides)),
+    )
+    return facts, {key: _usable(path, key, tensor) for key, tensor in state.items()}
+
+
+def _notes(
+    raw: RawState,
+    family: Family,
+    settings: FrameSettings,
+    *,
+    ignored: int,
+    dtypes: list[str],
+    given: Mapping[str, Any],
+) -> list[str]:
+    notes = []
+    if others := [dtype for dtype in dtypes if dtype != "float32"]:
+        notes.append(f"{' and '.join(others)} is converted to float32")
+    if ignored:
+        notes.append(f"{ignored} buffers that the network computes itself are ignored")
+    assumed = [f"{field} = {getattr(settings, field)}" for field in family.unseen(settings) if field not in given]
+    if _VERSION_KEY not in raw.header and assumed:
+        notes.append(f"assumed, since shapes do not show it: {'; '.join(assumed)}")
+    return notes
+
+
+def _recognise(path: Path, raw: RawState) -> Family:
+    """The family whose marks the keys carry."""
+    found = [family for family in FAMILIES.values() if family.recognises(raw.state)]
+    if found:
+        return found[0]
+    for key, tensor in raw.state.items():
+        if key.endswith(".weight"):
+            _refuse_integers(path, key, tensor)
+    first = _quote(next(iter(raw.state)))
+    raise UnknownNetworkError(f"{path}: no known family has its keys (first: {first}); known: {', '.join(FAMILIES)}")
+
+
+def _settings(
+    path: Path, raw: RawState, family: Family, state: Mapping[str, Tensor], overrides: Mapping[str, Any]
+) -> tuple[FrameSettings, int]:
+    """Settings and scale: as the shapes show them, completed by our header or by the caller."""
+    _refuse_absurd_numbering(path, state)
+    try:
+        shown, scale = family.from_state(state)
+    except (LookupError, ValueError) as error:
+        raise WeightsMismatchError(_sizeless(path, family, state, error)) from None
+    if _VERSION_KEY not in raw.header:
+        values = {**shown.model_dump(), **overrides}
+        return parse_settings(type(shown), values, source=f"settings for {path}"), scale
+    if overrides:
+        raise ValueError(f"settings must be left out for {path}, whose header states them, got {dict(overrides)}")
+    stated, stated_scale = _stated(path, raw.header, family)
+    facts = [("scale", stated_scale, scale)]
+    facts += [(field, getattr(stated, field), getattr(shown, field)) for field in type(shown).model_fields]
+    unseen = family.unseen(shown)
+    for name, claim, fact in facts:
+        if claim != fact and name not in unseen and not _is_factor(fact):
+            raise WeightsMismatchError(f"{path}: its header states {name} = {claim}, but its tensors show {fact}")
+    return stated, scale
+
+
+def _is_factor(value: Any) -> bool:
+    """Whether a field is a ratio or several: seen only after rounding, so left to the comparison of shapes."""
+    return isinstance(value[0] if isinstance(value, tuple) else value, float)
+
+
+def _stated(path: Path, header: Mapping[str, str], family: Family) -> tuple[FrameSettings, int]:
+    """Settings and scale from a header that `save` wrote."""
+    if header[_VERSION_KEY] != FORMAT_VERSION:
+        raise WeightsError(
+            f"{path}: its header has format {_quote(header[_VERSION_KEY])}, this version reads {FORMAT_VERSION!r}; "
+            "update finescale"
+        )
+    if header.get("family") != family.name:
+        raise WeightsMismatchError(
+            f"{path}: its header states family {_quote(str(header.get('family')))}, but its keys are {family.name}'s"
+        )
+    kind = type(next(iter(family.variants.values())))
+    try:
+        settings = parse_settings(kind, {**json.loads(header["settings"])}, source=f"{path}: settings in its header")
+        return settings, int(header["scale"])
+    except SettingsError as error:
+        raise WeightsError(textwrap.shorten(str(error), 1000, placeholder=" ...")) from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: damaged header ({type(error).__name__}: {_brief(error)})") from None
+
+
+def _refuse_absurd_numbering(path: Path, state: Mapping[str, Tensor]) -> None:
+    """A layer's number beyond the count of tensors would have us build layers that the file does not hold."""
+    for key in state:
+        if any(len(digits) > 9 or int(digits) > len(state) for digits in re.findall(r"\d+", key)):
+            raise WeightsMismatchError(
+                f"{path}: the key {_quote(key)} counts more layers than its {len(state)} tensors can make"
+            )
+
+
+def _sizeless(path: Path, family: Family, state: Mapping[str, Tensor], error: Exception) -> str:
+    """Why no settings can be told from a family's file, and how it differs from the variant that it resembles most."""
+    if isinstance(error, KeyError):
+        reason = f"its size cannot be told without {_quote(str(error.args[0]))}"
+    elif isinstance(error, ValidationError):
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+    else:
+        reason = "its size cannot be told from its shapes"
+    candidates = [
+        (_difference(state, _meta_network(family, settings, scale)), f"{variant} x{scale}")
+        for variant, settings in family.variants.items()
+        for scale in SCALES
+    ]
+    difference, nearest = min(candidates, key=lambda candidate: candidate[0].count)
+    return f"{path}: a {family.name} network, but {reason}; against {nearest}, the nearest variant, {difference}"
+
+
+def _meta_network(family: Family, settings: FrameSettings, scale: int) -> Frame:
+    """A network of shapes alone."""
+    with torch.device("meta"):
+        return family.network(settings=settings, scale=scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Difference:
+    """How a file's keys and shapes differ from a network's; true where they do."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshaped: list[str]
+    """ "'key' of shape (2, 3) instead of (3, 2)"."""
+
+    @property
+    def count(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.misshaped)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        kinds = [
+            (len(self.missing), "missing", [_quote(key) for key in self.missing[:1]]),
+            (len(self.unexpected), "unexpected", [_quote(key) for key in self.unexpected[:1]]),
+            (len(self.misshaped), "misshaped", self.misshaped[:1]),
+        ]
+        told = [
+            f"{count} {'key is' if count == 1 else 'keys are'} {kind} (first: {first[0]})"
+            for count, kind, first in kinds
+            if count
+        ]
+        return ", ".join(told)
+
+
+def _difference(state: Mapping[str, Tensor], network: nn.Module) -> _Difference:
+    expected = network.state_dict()
+    return _Difference(
+        missing=[key for key in expected if key not in state],
+        unexpected=[key for key in state if key not in expected],
+        misshaped=[
+            f"{_quote(key)} of shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
+            for key, tensor in expected.items()
+            if key in state and state[key].shape != tensor.shape
+        ],
+    )
+
+
+def _usable(path: Path, key: str, tensor: Tensor) -> Tensor:
+    """A tensor in float32, which must be made of finite numbers."""
+    _refuse_integers(path, key, tensor)
+    tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise WeightsError(
+            f"{path}: {_quote(key)} contains NaN or infinity; the file is damaged or its training failed"
+        )
+    return tensor
+
+
+def _refuse_integers(path: Path, key: str, tensor: Tensor) -> None:
+    if tensor.dtype not in _FLOATS:
+        raise WeightsError(
+            f"{path}: {_quote(key)} is stored as {_name(tensor.dtype)}, not as floating-point weights; "
+            "give the file before its quantization"
+        )
+
+
+# ---- reading files
+
+
+def read_state(path: Path | str) -> RawState:
+    """Read a file's tensors by restricted means that run no code, whatever network they belong to.
+
+    Raises:
+        WeightsError: The file is missing, empty, damaged, not a weight file, or carries no plain state dict.
+        UnsafeWeightsError: It contains code; none of it was run.
+    """
+    path = Path(path)
+    header: Mapping[str, str] = {}
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+        kind = _format(path, start)
+        if kind == "safetensors":
+            content, header = _read_safetensors(path)
+        else:
+            content = _read_archive(path) if kind == "torch" else _read_legacy(path)
+        size = path.stat().st_size
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    wrapper, state = _unwrap(path, content)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if held > size:
+        raise WeightsError(f"{path}: damaged: its tensors claim {held} bytes, but the file has {size}")
+    prefix, state = _without_prefix(state)
+    return RawState(format=kind, wrapper=wrapper, prefix=prefix, header=header, state=state)
+
+
+_LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that opens files of PyTorch < 1.6
+
+
+def _format(path: Path, start: bytes) -> str:
+    """The format that a file's first bytes announce; see `RawState`."""
+    if not start:
+        raise WeightsError(f"{path}: the file is empty; fetch it again")
+    if start.startswith(b"PK\x03\x04"):
+        return "torch"
+    if start[8:9] == b"{":
+        return "safetensors"
+    if start.startswith(_LEGACY_START):
+        return "torch (legacy)"
+    if start.startswith(b"\x80"):
+        raise UnsafeWeightsError(f"{path}: a plain pickle, which contains code, not only weights; it was not loaded")
+    if start.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path}: a git-lfs pointer instead of the weights; fetch the file with 'git lfs pull'")
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise WeightsError(f"{path}: a web page saved in place of the weights; download the file itself")
+    raise WeightsError(f"{path}: not a weight file; known are .safetensors and the .pth of PyTorch")
+
+
+def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = dict(sorted((file.metadata() or {}).items()))
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: truncated or damaged ({_brief(error)})") from None
+
+
+def _read_archive(path: Path) -> Any:
+    """The content of a file of ``torch.save``.
+
+    PyTorch checks neither checksums nor whether a small archive unfolds into a large one, so that is done first.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            names = {record.filename.rpartition("/")[2] for record in records}
+            if "constants.pkl" in names:
+                raise UnsafeWeightsError(f"{path}: a TorchScript program, which contains code, not only weights")
+            if "data.pkl" not in names:
+                raise WeightsError(
+                    f"{path}: a zip archive that torch.save did not write; unpack it and give what is in it"
+                )
+            stored = sum(record.file_size for record in records)
+            if stored > path.stat().st_size or any(record.compress_type for record in records):
+                raise WeightsError(
+                    f"{path}: a zip archive that unfolds into more than the file; save it with torch.save"
+                )
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, struct.error) as error:
+        raise WeightsError(f"{path}: truncated or damaged ({_brief(error)})") from None
+    if damaged:
+        raise WeightsError(f"{path}: damaged (the checksum of {_quote(damaged)} is wrong)")
+    with path.open("rb") as file:
+        return _unpickle(path, file)
+
+
+def _read_legacy(path: Path) -> Any:
+    """The content of a file of ``torch.save`` before PyTorch 1.6; from memory, where no file can be taken for a tar."""
+    return _unpickle(path, io.BytesIO(path.read_bytes()))
+
+
+def _unpickle(path: Path, file: Any) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; whether they can be read is told by the outcome
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise WeightsError(f"{path}: damaged, or not written by torch.save; fetch it again") from None
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        named = f" ({code[1][:80]})" if code else ""
+        raise UnsafeWeightsError(f"{path}: contains code, not only weights{named}; it was not loaded") from None
+    except (
+        # All that a pickle with wrong bytes can lead PyTorch's unpickler into.
+        RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OverflowError,
+        MemoryError, struct.error,
+    ) as error:  # fmt: skip
+        raise WeightsError(f"{path}: truncated or damaged ({_brief(error) or type(error).__name__})") from None
+
+
+def _unwrap(path: Path, content: Any) -> tuple[str | None, dict[str, Tensor]]:
+    """The state dict in a file's content, and the key it was under."""
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path}: not a state dict but a {type(content).__name__}; save network.state_dict()")
+    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+    state = content[wrapper] if wrapper else content
+    if not state:
+        raise WeightsError(f"{path}: no weights in it; the state dict is empty")
+    for key in state:
+        if not isinstance(key, str):
+            raise WeightsError(f"{path}: not a state dict; its keys are of type {type(key).__name__}, not names")
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        keys = ", ".join(_quote(key) for key in list(state)[:8])
+        raise WeightsError(
+            f"{path}: no network in it; its keys are {keys}, a state dict is sought under {WRAPPERS[0]}, "
+            f"{WRAPPERS[2]}, {WRAPPERS[3]} and the like"
+        )
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(f"{path}: not a state dict; {_quote(key)} is a {type(value).__name__}, not a tensor")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
+            raise WeightsError(
+                f"{path}: {_quote(key)} is a sparse, quantized or otherwise special tensor, not a plain one"
+            )
+        if not value.numel():
+            raise WeightsError(f"{path}: {_quote(key)} of shape {tuple(value.shape)} has no values")
+    return wrapper, {key: value.detach() for key, value in state.items()}
+
+
+def _without_prefix(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """The state dict without the prefixes that all its keys carry, and those prefixes."""
+    taken = ""
+    while common := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)), None):
+        state = {key.removeprefix(common): tensor for key, tensor in state.items()}
+        taken += common
+    return taken, state
+
+
+def _quote(key: str) -> str:
+    """A key as a message shows it: printable, and no longer than a line."""
+    return repr(key if len(key) <= 160 else key[:157] + "...")
+
+
+def _brief(error: Exception) -> str:
+    """The first words of another library's message."""
+    return textwrap.shorten(str(error).partition("\n")[0], 140, placeholder=" ...")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# ---- from network to file
+
+
+def save(
+    network: Frame,
+    path: Path | str,
+    *,
+    source: str,
+    licence: str | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network as safetensors, with a header that says all that the tensors do not.
+
+    The file appears under its name when it is whole, and the same network gives the same bytes.
+
+    Args:
+        network: Its parameters are stored as float32.
+        path: Where to; must end in ``.safetensors``. An existing file is replaced.
+        source: Where the weights come from: a training's name, or the paper or address they were taken from.
+        licence: Of the weights, as an SPDX identifier where there is one: "Apache-2.0".
+        training: The settings of the training, as plain values.
+
+    Raises:
+        ValueError: The name has another ending.
+        WeightsError: A tensor has NaN or infinity, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"weights are saved as .safetensors, got the name {path.name!r}")
+    family = family_of(network)
+    variant, differs_in = family.nearest(network.settings)
+    header = {
+        "format": "pt",  # asked for by other readers of safetensors
+        _VERSION_KEY: FORMAT_VERSION,
+        "family": family.name,
+        "scale": str(network.scale),
+        "settings": network.settings.model_dump_json(),
+        "source": source,
+    }
+    if not differs_in:
+        header["variant"] = variant
+    if licence is not None:
+        header["licence"] = licence
+    if training is not None:
+        header["training"] = json.dumps(training)
+    state = {key: _usable(path, key, tensor.detach().cpu()) for key, tensor in network.state_dict().items()}
+    try:
+        with whole_file(path) as file:
+            file.write(_serialise(state, header))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _serialise(state: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """float32 tensors in the safetensors format; its own library orders the header anew in every process."""
+    entries: dict[str, Any] = {"__metadata__": dict(header)}
+    data = []
+    end = 0
+    for key, tensor in state.items():
+        start, end = end, end + 4 * tensor.numel()
+        entries[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        data.append(tensor.contiguous().numpy().astype("<f4").tobytes())
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *data])
+
+
+# ---- names of models
+
+
+def bundled() -> list[tuple[str, int]]:
+    """Name and scale of every model whose weights come with the package."""
+    names = (re.fullmatch(r"(.+)_x([234])", path.stem) for path in sorted(BUNDLED.glob("*.safetensors")))
+    return [(name[1], int(name[2])) for name in names if name]
+
+
+def find(name: str | Path, *, scale: int | None = None) -> Path:
+    """The weight file that a model's name stands for.
+
+    Args:
+        name: A path to a weight file, which goes first, or the name of a bundled model.
+        scale: Which of a bundled model's files, the largest by default; `load` checks it for files of any origin.
+
+    Raises:
+        WeightsError: No file of that name exists, or the variant is known but its weights are not bundled.
+        ValueError: Nothing of that name is known, or a bundled model lacks the scale.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    name = str(name)
+    scales = [offered for model, offered in bundled() if model == name]
+    if scales:
+        scale = max(scales) if scale is None else scale
+        if scale not in scales:
+            *most, last = map(str, scales)
+            offered = f"{', '.join(most)} or {last}" if most else last
+            raise ValueError(f"scale must be {offered} for {name}, got {scale}")
+        return BUNDLED / f"{name}_x{scale}.safetensors"
+    if name in variants():
+        raise WeightsError(f"{name}: no weights are bundled for it; give the path of a weight file")
+    if path.suffix in (".pth", ".pt", ".safetensors") or path.name != name:
+        raise WeightsError(f"{name}: there is no such file")
+    models = sorted({model for model, _ in bundled()})
+    known = f"known: {', '.join(models)}, or" if models else "give"
+    raise ValueError(f"no model is called {name!r}{suggest(name, models)}; {known} the path of a weight file")

@@ -1,0 +1,88 @@
+"""``finescale inspect`` tells what a weight file is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from finescale import networks, weights
+from finescale.cli.inspect import inspect
+from finescale.errors import WeightsError
+
+app = typer.Typer()
+app.command()(inspect)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A HiT-SRF x4 as others save it."""
+    path = tmp_path_factory.mktemp("weights") / "HiT-SRF-4x.pth"
+    state = networks.build("hit-srf", scale=4).state_dict()
+    torch.save({"params": {f"module.{key}": tensor.half() for key, tensor in state.items()}}, path)
+    return path
+
+
+def test_the_table_names_variant_scale_wrapper_and_prefix(published: Path) -> None:
+    result = CliRunner().invoke(app, [str(published)])
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if not line.startswith(" ")}
+    assert rows["family"].split() == ["family", "hit-sr"]
+    assert rows["variant"].split() == ["variant", "hit-srf"]
+    assert rows["scale"].split() == ["scale", "4"]
+    assert rows["parameters"].split() == ["parameters", "866,420", "(float16)"]
+    assert "under 'params', prefix 'module.'" in rows["format"]
+    assert "float16 is converted to float32" in rows["notes"]
+
+
+def test_json_is_one_object_with_everything(published: Path) -> None:
+    result = CliRunner().invoke(app, [str(published), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    settings = networks.FAMILIES["hit-sr"].variants["hit-srf"].model_dump(mode="json")
+    notes = report.pop("notes")
+    assert len(notes) == 2
+    assert report == {
+        "file": str(published),
+        "format": "torch",
+        "wrapper": "params",
+        "prefix": "module.",
+        "family": "hit-sr",
+        "variant": "hit-srf",
+        "nearest_variant": "hit-srf",
+        "differs_in": [],
+        "scale": 4,
+        "settings": settings,
+        "parameters": 866_420,
+        "dtype": "float16",
+        "header": {},
+    }
+
+
+def test_a_size_of_its_own_is_told_with_the_nearest_variant(tmp_path: Path) -> None:
+    family = networks.FAMILIES["hit-sr"]
+    path = tmp_path / "own.safetensors"
+    settings = family.variants["hit-sng"].model_copy(update={"depths": (1,), "num_heads": (6,)})
+    weights.save(family.network(settings=settings, scale=2), path, source="a test", licence="CC0-1.0")
+    result = CliRunner().invoke(app, [str(path)])
+    assert "none; nearest is hit-sng, which differs in depths, num_heads" in " ".join(result.stdout.split())
+    assert "licence = CC0-1.0" in result.stdout
+
+
+def test_what_the_author_of_a_file_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    weights.save(networks.build("hit-sir", scale=2), path, source="\x1b[2Jnothing here")
+    result = CliRunner().invoke(app, [str(path)])
+    assert "\x1b" not in result.stdout
+    assert "nothing here" in result.stdout
+
+
+def test_a_file_that_cannot_be_used_raises_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.pth").touch()
+    result = CliRunner().invoke(app, [str(tmp_path / "empty.pth")])
+    assert isinstance(result.exception, WeightsError)
+    assert result.stdout == ""
