@@ -1,0 +1,7 @@
+"""Upscaling of whole images: tiling within a memory budget, seamless blending, x8 self-ensemble."""
+
+from finescale.upscale.ensemble import self_ensemble
+from finescale.upscale.tiling import Span, Tile, Tiling, plan_chop, plan_tiles, plan_whole
+from finescale.upscale.upscaler import Upscaler
+
+__all__ = ["Span", "Tile", "Tiling", "Upscaler", "plan_chop", "plan_tiles", "plan_whole", "self_ensemble"]

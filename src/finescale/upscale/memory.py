@@ -1,0 +1,176 @@
+"""How much memory is free, how much a network takes per pixel, and so how large a tile may be."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from finescale.errors import DeviceError
+
+MIN_TILE = 32  # below this, a tile is mostly overlap
+MAX_TILE = 256  # HiT-SRF on one CPU core takes 48 us per lr pixel at 256 a side, 87 at 384, 94 at 448, 117 at 640
+MAX_WHOLE = 448  # up to here, one tile costs about as much as several that overlap, and has no seams
+TILE_STEP = 64  # the largest window of the known networks, which pad to its multiples
+PROBE_SIDES = (128, 64, 32)
+HEADROOM = 1.5  # for what the count does not see: workspaces inside operators, gaps between allocations
+UNKNOWN_MEMORY = 2 * 2**30
+
+_GROUPS = (  # limit, use, statistics and the cache that can be dropped: of control groups version 2, then version 1
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
+
+
+def largest_tile(size: tuple[int, int], *, budget: int, bytes_per_pixel: float) -> int:
+    """The side of the largest tile that stays within a budget.
+
+    Args:
+        size: Height and width of the image, in lr pixels.
+        budget: Bytes that one tile may take.
+        bytes_per_pixel: Bytes that the network takes per lr pixel.
+
+    Returns:
+        Lr pixels, from 32 to 256; a multiple of 64 where that is possible, so that windows need no padding. 0 stands
+        for the whole image as one tile, where that stays within the budget and 448 pixels a side.
+    """
+    height, width = (math.ceil(side / TILE_STEP) * TILE_STEP for side in size)
+    if max(size) <= MAX_WHOLE and height * width * bytes_per_pixel <= budget:
+        return 0
+    side = math.isqrt(int(budget / bytes_per_pixel)) // TILE_STEP * TILE_STEP
+    return max(MIN_TILE, min(MAX_TILE, side))
+
+
+def measure_bytes_per_pixel(forward: Callable[[Tensor], Tensor], in_channels: int, device: torch.device) -> float:
+    """What a network takes on a device per lr pixel, besides its weights, from one small forward.
+
+    Args:
+        forward: The network, as it will be called on tiles (N, C, H, W).
+        in_channels: C.
+        device: Where the tiles will be.
+
+    Returns:
+        Bytes, with some headroom; on the high side for networks that pad.
+
+    Raises:
+        DeviceError: Not even the smallest tile fits.
+    """
+    for side in PROBE_SIDES:
+        try:
+            forward(torch.zeros(1, in_channels, 1, 1, device=device))  # what is computed once shall not be counted
+            probe = torch.zeros(1, in_channels, side, side, device=device)
+            live = LiveBytes()
+            with live:
+                forward(probe)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return HEADROOM * live.peak / (side * side)
+    raise too_small(device)
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors that are made while it is active, in this thread, on any device.
+
+    Every operator passes by: a storage that it returns and that was not among its arguments is new, and counts until it
+    is freed. Unlike the statistics of an allocator this needs no CUDA, and no other thread disturbs it.
+
+    Attributes:
+        live: Bytes of such tensors that exist now.
+        peak: The most that ever existed at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        for tensor in tree_leaves((args, kwargs)):
+            self._note(tensor, is_new=False)
+        result = func(*args, **kwargs)
+        for tensor in tree_leaves(result):
+            self._note(tensor, is_new=True)
+        return result
+
+    def _note(self, tensor: object, *, is_new: bool) -> None:
+        if not isinstance(tensor, Tensor):
+            return
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        if address in self._known:
+            return
+        size = storage.nbytes() if is_new else 0
+        self._known.add(address)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, address, size)
+
+    def _forget(self, address: int, size: int) -> None:
+        self._known.discard(address)
+        self.live -= size
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that could be allocated now; None where the system does not tell.
+
+    For the host, the least of what the system and the control group (a container's limit) leave.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    known = [free for free in (_free_in_system(), _free_in_group(Path("/sys/fs/cgroup"))) if free is not None]
+    return min(known, default=None)
+
+
+def _free_in_system() -> int | None:
+    """What Linux can give without swapping; elsewhere a quarter of the machine's memory, where that is known."""
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        return _statistic(table, "MemAvailable:") * 1024
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    return None
+
+
+def _free_in_group(root: Path) -> int | None:
+    """What the limit of the control group leaves; None without a limit."""
+    for limit_file, use_file, statistics, cache in _GROUPS:
+        if (root / limit_file).is_file() and (root / use_file).is_file():
+            limit = (root / limit_file).read_text().strip()
+            if limit == "max":
+                return None
+            use = int((root / use_file).read_text())
+            return max(0, int(limit) - use + _statistic(root / statistics, cache))
+    return None
+
+
+def _statistic(table: Path, name: str) -> int:
+    """The number behind a name in a table of lines ``name number``."""
+    return next(int(line.split()[1]) for line in table.read_text().splitlines() if line.split()[0] == name)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch failed to allocate memory, on the host or on a device."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text
+
+
+def too_small(device: torch.device) -> DeviceError:
+    """The error for a device on which the smallest tile does not fit."""
+    return DeviceError(
+        f"device {str(device)!r} has too little free memory for even a tile of {MIN_TILE} pixels; "
+        "free some, or take a smaller network or another device"
+    )

@@ -1,0 +1,277 @@
+"""`Upscaler`: an image in, the same image two, three or four times as large out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from finescale import weights
+from finescale.errors import DeviceError, NumericalError
+from finescale.networks import Frame
+from finescale.upscale.alpha import extend_color
+from finescale.upscale.ensemble import self_ensemble
+from finescale.upscale.kinds import open_image
+from finescale.upscale.memory import (
+    MIN_TILE,
+    PROBE_SIDES,
+    UNKNOWN_MEMORY,
+    free_memory,
+    is_out_of_memory,
+    largest_tile,
+    measure_bytes_per_pixel,
+    too_small,
+)
+from finescale.upscale.tiling import Tile, Tiling, plan_chop, plan_tiles, plan_whole
+
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+Progress = Callable[[int, int], None]
+AnyImage = TypeVar("AnyImage")
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+logger = logging.getLogger("finescale")
+
+
+class Upscaler:
+    """Upscales images with one network, tile by tile.
+
+    The image and the result stay on the host, only tiles go to the device: what is needed there does not depend on the
+    image's size. An upscaler keeps nothing of a call and may be called from several threads.
+
+    Args:
+        network: Has ``scale`` and ``in_channels``, and maps (N, in_channels, H, W) to images ``scale`` times as large.
+            It is moved to the device and set to evaluation. Tiles begin at multiples of its ``period``.
+        tiling: How images are cut; by default as few tiles as the free memory allows.
+        ensemble: Average over the eight flips and transposes of each tile: a little better, eight times slower.
+        device: "cpu", "cuda", "cuda:1", ...
+        precision: What the network computes in. "bf16" and "fp16" run it under autocast, faster where the hardware has
+            them; values then differ in the third digit. "auto" is bf16 on CUDA devices that have it, else float32.
+
+    Raises:
+        ValueError: Unknown device or precision.
+        DeviceError: There is no such device here.
+    """
+
+    def __init__(
+        self,
+        network: Frame,
+        *,
+        tiling: Tiling | None = None,
+        ensemble: bool = False,
+        device: str | torch.device = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
+        self.device = _check_device(device)
+        self.precision = _check_precision(precision, self.device)
+        self.network = network.to(self.device).eval()
+        self.scale = network.scale
+        self.in_channels = network.in_channels
+        self.period = network.period
+        self.tiling = Tiling() if tiling is None else tiling
+        self.ensemble = ensemble
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        scale: int | None = None,
+        tiling: Tiling | None = None,
+        ensemble: bool = False,
+        device: str | torch.device = "cpu",
+        precision: Precision = "float32",
+    ) -> Self:
+        """An upscaler with trained weights; what is not described here is as for the class.
+
+        Args:
+            name: A bundled model, such as "hit-srf", or a path to a weight file.
+            scale: 2, 3 or 4; None takes a file's own, and of a bundled model the largest.
+            tiling: See the class.
+            ensemble: See the class.
+            device: See the class.
+            precision: See the class.
+
+        Raises:
+            ValueError: There is no such model, or not at this scale.
+            WeightsError: The file cannot be used.
+            DeviceError: There is no such device here.
+        """
+        network = weights.load(weights.find(name, scale=scale), scale=scale).network
+        return cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision)
+
+    def __call__(self, image: AnyImage, *, on_tile: Progress | None = None) -> AnyImage:
+        """Upscale an image, or a batch of them, and answer in kind.
+
+        Args:
+            image: One of
+
+                - `finescale.Image`: depth, profile and metadata are kept;
+                - a floating-point tensor (C, H, W) or (N, C, H, W) in [0, 1];
+                - a numpy array (H, W) or (H, W, C), uint8, uint16 or floating point in [0, 1];
+                - a PIL image.
+
+                C = 1 is gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+            on_tile: Called after each tile with the tiles done and the tiles in all. Starts over with more tiles when
+                they turned out too large for the device.
+
+        Returns:
+            The same kind, dtype and layout, ``scale`` times as high and wide, clamped to its range.
+
+        Raises:
+            TypeError: Not a kind of image that is known.
+            ValueError: A shape, dtype or range that is no image, or channels that the network cannot take.
+            NumericalError: The network's answer is not finite.
+            DeviceError: The device has too little memory for the smallest tile, or for the tiling that was asked for,
+                or the host for the result.
+        """
+        opened = open_image(image)
+        color, alpha = opened.color, opened.alpha
+        if color.shape[1] != self.in_channels and 1 not in (color.shape[1], self.in_channels):
+            raise ValueError(f"the network takes {self.in_channels} channels, got an image of {color.shape[1]}")
+        if alpha is not None:
+            color = torch.stack([extend_color(*pair) for pair in zip(color, alpha, strict=True)])
+        color_sr, alpha_sr = self._canvas(color), None if alpha is None else self._canvas(alpha)
+
+        jobs = list(zip(self._planes(color), self._planes(color_sr), strict=True))
+        if alpha is not None and alpha_sr is not None:
+            for plane, canvas in zip(alpha, alpha_sr, strict=True):
+                if plane.amin() < plane.amax():
+                    jobs.append((plane, canvas))
+                else:
+                    canvas.fill_(plane[0, 0, 0])
+        self._fill(jobs, on_tile)
+        return opened.close(color_sr, alpha_sr)  # type: ignore[no-any-return]
+
+    @cached_property
+    def bytes_per_pixel(self) -> float:
+        """Bytes that the network takes on the device per lr pixel of a tile, besides its weights; measured once."""
+        return measure_bytes_per_pixel(self._run, self.in_channels, self.device)
+
+    def _canvas(self, images: Tensor) -> Tensor:
+        """Room on the host for upscaled images (N, C, H, W)."""
+        *batch, height, width = images.shape
+        shape = (*batch, height * self.scale, width * self.scale)
+        needed, free = 4 * math.prod(shape), free_memory(torch.device("cpu"))
+        if free is not None and needed > free:
+            raise DeviceError(
+                f"a result of {shape[-2]} x {shape[-1]} pixels takes {needed / 2**30:.1f} GiB of host memory, but only "
+                f"{free / 2**30:.1f} GiB are free; upscale the image in parts"
+            )
+        return torch.empty(shape)
+
+    def _planes(self, images: Tensor) -> Sequence[Tensor]:
+        """Images (N, C, H, W) as what one pass takes, (C, H, W); a network for gray takes channel by channel."""
+        return list(images.flatten(0, 1)[:, None] if self.in_channels == 1 else images)
+
+    def _fill(self, jobs: Sequence[tuple[Tensor, Tensor]], on_tile: Progress | None) -> None:
+        """Fill each job's canvas with its upscaled image, with smaller tiles if need be; all images are of one size.
+
+        When a tile does not fit on the device all canvases are done again with smaller tiles, so that no seam is left
+        between tiles of two sizes.
+        """
+        height, width = jobs[0][0].shape[-2:]
+        tile = self._tile((height, width))
+        while True:
+            plan = self._plan((height, width), tile)
+            try:
+                return self._attempt(jobs, plan, on_tile)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out of the handler, so that the failed tile's tensors are free again.
+            tile = self._smaller_tile(plan)
+
+    def _tile(self, size: tuple[int, int]) -> int:
+        """The side of the first tiles to try; 0 for the whole image."""
+        tiling = self.tiling
+        if tiling.tile != "auto":
+            return tiling.tile
+        if tiling.rule == "chop" or (tiling.max_memory is None and max(size) <= max(PROBE_SIDES)):
+            return 0  # the rule decides, or the image is no larger than what would be measured
+        free = free_memory(self.device)
+        budget = tiling.max_memory or (UNKNOWN_MEMORY if free is None else free) // 2
+        return largest_tile(size, budget=budget, bytes_per_pixel=self.bytes_per_pixel)
+
+    def _plan(self, size: tuple[int, int], tile: int) -> list[Tile]:
+        if self.tiling.rule == "chop":
+            return plan_chop(size)
+        return plan_tiles(size, tile, self.tiling.overlap_of(tile), period=self.period) if tile else plan_whole(size)
+
+    def _smaller_tile(self, plan: Sequence[Tile]) -> int:
+        """Half the side of tiles that did not fit, where that may be tried."""
+        largest = max(plan, key=lambda tile: tile.height * tile.width)
+        side = max(largest.height, largest.width)
+        if self.tiling.rule == "chop" or self.tiling.tile == 0:
+            asked = "rule='chop'" if self.tiling.rule == "chop" else "tile=0"
+            raise DeviceError(
+                f"device {str(self.device)!r} has too little free memory for a tile of {largest.height} x "
+                f"{largest.width} pixels, as {asked} asks for; take tile='auto'"
+            )
+        if side <= MIN_TILE:
+            raise too_small(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        smaller = max(MIN_TILE, side // 2)
+        logger.warning("tiles of %d pixels do not fit on %s; trying %d", side, self.device, smaller)
+        return smaller
+
+    def _attempt(self, jobs: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: Progress | None) -> None:
+        done, total = 0, len(jobs) * len(plan)
+        for lr, canvas in jobs:
+            canvas.zero_()
+            for tile in plan:
+                tile.add_to(canvas, self._upscale(tile.cut(lr)), self.scale)
+                done += 1
+                if on_tile is not None:
+                    on_tile(done, total)
+            canvas.clamp_(0, 1)
+
+    def _upscale(self, lr: Tensor) -> Tensor:
+        """One tile (C, H, W), on the host, to (C, H * scale, W * scale), on the host."""
+        tile = lr[None].to(self.device).expand(-1, self.in_channels, -1, -1)  # gray enters as equal channels
+        sr = (self_ensemble(self._run, tile) if self.ensemble else self._run(tile))[0]
+        if lr.shape[0] < self.in_channels:
+            sr = sr.mean(0, keepdim=True)
+        sr = sr.cpu()
+        if not sr.isfinite().all():
+            raise NumericalError(
+                f"the network's answer in precision {self.precision!r} is not finite; take 'float32' or other weights"
+            )
+        return sr
+
+    @torch.inference_mode()
+    def _run(self, lr: Tensor) -> Tensor:
+        """Images (N, in_channels, H, W) through the network, on the device; float32."""
+        dtype = DTYPES[self.precision]
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            sr: Tensor = self.network(lr)
+        return sr.float()
+
+
+def _check_device(device: str | torch.device) -> torch.device:
+    try:
+        checked = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:0', got {device!r}") from None
+    if checked.type == "cuda" and (checked.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"there is no device {str(device)!r}: {torch.cuda.device_count()} CUDA devices; take 'cpu'")
+    if checked.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("there is no device 'mps'; take 'cpu'")
+    return checked
+
+
+def _check_precision(precision: Precision, device: torch.device) -> str:
+    if precision == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bf16" if has_bf16 else "float32"
+    if precision not in DTYPES:
+        raise ValueError(f"precision must be 'auto', {', '.join(map(repr, DTYPES))}, got {precision!r}")
+    return precision

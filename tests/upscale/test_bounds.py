@@ -1,0 +1,74 @@
+"""How far a tiled result may be from that of the whole image, for each network.
+
+Convolutions agree to rounding once the overlap covers their reach (see test_upscaler.py). Windows agree where a tile
+starts at a multiple of their period; at its end they lack what is behind it. The bounds hold for tiny networks with
+random weights, which change an image by as much as its contrast; trained ones, which add fine detail, are nearer.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from finescale.images import read_image
+from finescale.networks import FAMILIES, Frame
+from finescale.upscale import Tiling, Upscaler
+from finescale.upscale.memory import LiveBytes
+from upscale.stand_ins import natural
+
+BOUNDS = {  # PSNR in dB, at least, and difference, at most, of tiles of 96 pixels that share 32
+    "hit-sir": (85.0, 0.003),
+    "hit-sng": (58.0, 0.03),  # its windows are told about their neighbours, which a tile's end lacks
+    "hit-srf": (85.0, 0.003),
+}
+UNALIGNED = (28.0, 0.5)  # the same where tiles start anywhere
+TINY = {variant: family for family in FAMILIES.values() for variant in family.tiny}
+
+
+def tiny(variant: str, seed: int) -> Frame:
+    torch.manual_seed(seed)
+    return TINY[variant].network(settings=TINY[variant].tiny[variant], scale=2)
+
+
+def difference(network: Frame, *, period: int) -> tuple[float, float]:
+    """PSNR in dB and largest difference between an image upscaled in tiles and as a whole."""
+    image = natural(173, 241)
+    upscaler = Upscaler(network, tiling=Tiling(tile=96, overlap=32))
+    upscaler.period = period
+    error = upscaler(image) - Upscaler(network, tiling=Tiling(tile=0))(image)
+    return -10 * math.log10(error.square().mean()), float(error.abs().max())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("variant", TINY)
+def test_tiles_that_keep_the_windows_agree_with_the_whole_image(variant: str, seed: int) -> None:
+    network = tiny(variant, seed)
+    psnr_db, largest = difference(network, period=network.period)
+    assert psnr_db >= BOUNDS[variant][0]
+    assert largest <= BOUNDS[variant][1]
+
+
+@pytest.mark.parametrize("variant", TINY)
+def test_tiles_cut_anywhere_still_show_the_same_image(variant: str) -> None:
+    psnr_db, largest = difference(tiny(variant, 0), period=1)
+    assert psnr_db >= UNALIGNED[0]
+    assert largest <= UNALIGNED[1]
+
+
+def test_the_bundled_network_shows_no_tiles() -> None:
+    image = read_image(Path(__file__).parents[2] / "examples" / "still_life.png").pixels
+    tiled, whole = (Upscaler.from_pretrained("default", scale=4, tiling=Tiling(tile=tile))(image) for tile in (128, 0))
+    error = tiled - whole
+    assert -10 * math.log10(error.square().mean()) >= 80  # dB
+    assert error.abs().max() <= 0.005
+
+
+@pytest.mark.parametrize("variant", TINY)
+def test_the_memory_estimate_holds_for_every_network(variant: str) -> None:
+    upscaler = Upscaler(tiny(variant, 0))
+    with torch.inference_mode(), LiveBytes() as live:
+        upscaler.network(natural(150, 170)[None])
+    assert live.peak <= upscaler.bytes_per_pixel * 150 * 170

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from finescale.errors import DeviceError
+from finescale.upscale import Tiling, Upscaler, memory
+from finescale.upscale.memory import LiveBytes, largest_tile, measure_bytes_per_pixel
+from upscale.stand_ins import Convolutional, Limited, natural
+
+CPU = torch.device("cpu")
+MIB = 2**20
+
+
+def test_live_bytes_counts_what_exists_at_once() -> None:
+    given = torch.zeros(1000)
+    with LiveBytes() as live:
+        first = given + 1
+        view = first[10:]
+        assert live.live == 4000
+        second = view.double()
+        assert live.live == 4000 + 990 * 8
+        del first, view
+        assert live.live == 990 * 8
+        second.add_(1)
+        del second
+    assert live.live == 0
+    assert live.peak == 4000 + 990 * 8
+
+
+def test_live_bytes_counts_in_inference_mode() -> None:
+    network = Convolutional(width=32)
+    with torch.inference_mode(), LiveBytes() as live:
+        network(torch.zeros(1, 3, 40, 50))
+    assert live.peak >= 2 * 32 * 40 * 50 * 4
+
+
+def test_the_estimate_grows_with_the_width_of_the_network() -> None:
+    narrow, wide = (Upscaler(Convolutional(width=width)).bytes_per_pixel for width in (16, 64))
+    assert narrow >= 2 * 16 * 4
+    assert 2.5 < wide / narrow < 4
+
+
+def test_the_estimate_is_an_upper_bound_for_larger_tiles() -> None:
+    upscaler = Upscaler(Convolutional())
+    image = natural(250, 200)
+    with torch.inference_mode(), LiveBytes() as live:
+        upscaler.network(image[None])
+    assert live.peak <= upscaler.bytes_per_pixel * 250 * 200 <= 2 * live.peak
+
+
+def test_the_estimate_is_measured_on_a_smaller_probe_where_the_first_does_not_fit() -> None:
+    network = Limited(pixels=64 * 64)
+    assert measure_bytes_per_pixel(network, 3, CPU) == pytest.approx(memory.HEADROOM * 3 * 4 * 6)
+    assert max(network.asked) == (128, 128)
+
+
+def test_a_device_for_which_every_probe_is_too_large_is_named() -> None:
+    with pytest.raises(DeviceError, match="device 'cpu' has too little free memory for even a tile of 32 pixels"):
+        measure_bytes_per_pixel(Limited(pixels=0), 3, CPU)
+
+
+@pytest.mark.parametrize(
+    ("size", "budget", "expected"),
+    [
+        ((448, 448), 448 * 448, 0),
+        ((448, 448), 448 * 448 - 1, 256),
+        ((449, 10), 10**9, 256),
+        ((5000, 4000), 10**9, 256),
+        ((5000, 4000), 200 * 200, 192),
+        ((5000, 4000), 63 * 63, 32),
+        ((100, 100), 1, 32),
+    ],
+)
+def test_the_largest_tile_that_fits_a_budget(size: tuple[int, int], budget: int, expected: int) -> None:
+    assert largest_tile(size, budget=budget, bytes_per_pixel=1) == expected
+
+
+def test_free_memory_is_known_here_and_plausible() -> None:
+    free = memory.free_memory(CPU)
+    assert free is None or 2**20 < free < 2**50
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"memory.max": "max\n", "memory.current": "5\n"}, None),
+        ({"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 650\ninactive_file 50\n"}, 350),
+        ({"memory.max": "1000\n", "memory.current": "1200\n", "memory.stat": "inactive_file 0\n"}, 0),
+        (
+            {
+                "memory/memory.limit_in_bytes": "900\n",
+                "memory/memory.usage_in_bytes": "400\n",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 30\n",
+            },
+            530,
+        ),
+    ],
+    ids=["none", "no limit", "version 2", "exceeded", "version 1"],
+)
+def test_the_limit_of_a_container_counts(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory._free_in_group(tmp_path) == expected
+
+
+def test_what_tiles_take_does_not_depend_on_the_size_of_the_image() -> None:
+    class Watched(Convolutional):
+        """Notes the peak of each forward."""
+
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            with LiveBytes() as live:
+                sr = super().forward(lr)
+            peaks.append(live.peak)
+            return sr
+
+    upscaler = Upscaler(Watched(), tiling=Tiling(tile=64, overlap=16))
+    found = []
+    for side in (112, 208, 400):
+        peaks: list[int] = []
+        upscaler(natural(side, side))
+        found.append(max(peaks))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("megabytes", [1, 4])
+def test_tiles_planned_by_auto_stay_within_the_budget(megabytes: int) -> None:
+    asked: list[int] = []
+
+    class Watched(Convolutional):
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            with LiveBytes() as live:
+                sr = super().forward(lr)
+            asked.append(live.peak)
+            return sr
+
+    upscaler = Upscaler(Watched(), tiling=Tiling(max_memory=megabytes * MIB))
+    assert upscaler.bytes_per_pixel > 0
+    asked.clear()
+    upscaler(natural(330, 290))
+    assert megabytes * MIB / 8 < max(asked) <= megabytes * MIB
