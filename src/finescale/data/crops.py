@@ -1,0 +1,78 @@
+"""A training sample as a pure function of (seed, index): which picture, which part, which way round.
+
+Nothing is remembered between samples, so a resumed training sees exactly the samples it would have seen, on any machine
+and in any number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from finescale.resize import downsample, tap_margin
+
+
+def sample(images: Sequence[Tensor], *, seed: int, index: int, scale: int, patch: int) -> tuple[Tensor, Tensor]:
+    """Draw one pair of patches.
+
+    The picture is drawn first, each with the same chance, then a place on the grid of low-resolution pixels, then three
+    coins: upside down, left to right, rows to columns. The pair is turned after the downsampling, as published.
+
+    Args:
+        images: Originals (3, H, W), uint8, each side at least ``scale * patch``.
+        seed: Names a sequence of samples; 0 to 2**64 - 1.
+        index: The place in the sequence; 0 to 2**64 - 1.
+        scale: How many times smaller the low-resolution patch is.
+        patch: Height and width of the low-resolution patch.
+
+    Returns:
+        lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8; lr is, byte for byte, that part of the
+        whole picture's `downsample`.
+
+    Raises:
+        ValueError: The drawn picture is smaller than the patch.
+    """
+    # Raw numbers of a counter-based generator are the same in every version of NumPy; its `integers` may change.
+    drawn = np.random.Philox(key=np.array([seed, index], dtype=np.uint64)).random_raw(4)
+    which, row, column, coins = (int(number) for number in drawn)
+    hr_image = images[which % len(images)]
+    rows, columns = (side // scale - patch + 1 for side in hr_image.shape[-2:])
+    if rows < 1 or columns < 1:
+        size = " x ".join(str(side) for side in hr_image.shape[-2:])
+        raise ValueError(f"a picture of {size} pixels has no patch of {patch} x {patch} at scale {scale}")
+    lr, hr = crop_pair(hr_image, top=row % rows, left=column % columns, scale=scale, patch=patch)
+    return _turn(lr, coins), _turn(hr, coins)
+
+
+def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int) -> tuple[Tensor, Tensor]:
+    """A part of an original and the same part of its low-resolution image, of which no more than needed is made.
+
+    Args:
+        hr: Original (3, H, W), uint8.
+        top: First row of the part, in low-resolution pixels.
+        left: First column of the part, in low-resolution pixels.
+        scale: How many times smaller the low-resolution part is.
+        patch: Height and width of the low-resolution part.
+
+    Returns:
+        lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8.
+    """
+    height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
+    # The neighbours that the filter reaches come along; where the picture ends earlier, the whole one is mirrored too.
+    margin = -(-tap_margin(scale) // scale)
+    above, before = max(top - margin, 0), max(left - margin, 0)
+    below, after = min(top + patch + margin, height), min(left + patch + margin, width)
+    surroundings = downsample(hr[:, scale * above : scale * below, scale * before : scale * after], scale=scale)
+    lr = surroundings[:, top - above :, left - before :][:, :patch, :patch]
+    return lr, hr[:, scale * top : scale * (top + patch), scale * left : scale * (left + patch)]
+
+
+def _turn(image: Tensor, coins: int) -> Tensor:
+    """One of eight ways to turn and mirror an image (3, H, W), by the lowest three bits."""
+    if coins & 1:
+        image = image.flip(-2)
+    if coins & 2:
+        image = image.flip(-1)
+    return image.transpose(-2, -1) if coins & 4 else image

@@ -1,0 +1,6 @@
+"""Training: settings in, a weight file out, resumable to the bit."""
+
+from finescale.train.loop import train
+from finescale.train.settings import TrainSettings
+
+__all__ = ["TrainSettings", "train"]

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from finescale.data.crops import crop_pair, sample
+from finescale.resize import downsample
+
+
+def noise(seed: int, height: int, width: int) -> Tensor:
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+@given(st.data(), st.sampled_from((2, 3, 4)), st.integers(1, 6))
+@settings(max_examples=300, deadline=None)
+def test_a_crop_is_that_part_of_the_whole_low_resolution_image(data: st.DataObject, scale: int, patch: int) -> None:
+    sides = st.integers(scale * patch, scale * (patch + 12) + scale - 1)
+    hr = noise(data.draw(st.integers(0, 99)), data.draw(sides), data.draw(sides))
+    whole = downsample(hr, scale=scale)
+    top = data.draw(st.integers(0, whole.shape[1] - patch))
+    left = data.draw(st.integers(0, whole.shape[2] - patch))
+    lr, part = crop_pair(hr, top=top, left=left, scale=scale, patch=patch)
+    assert torch.equal(lr, whole[:, top : top + patch, left : left + patch])
+    rows, columns = (slice(scale * start, scale * (start + patch)) for start in (top, left))
+    assert torch.equal(part, hr[:, rows, columns])
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+@settings(max_examples=50, deadline=None)
+def test_a_sample_is_a_function_of_seed_and_index(seed: int, index: int) -> None:
+    images = [noise(image, 30 + image, 40) for image in range(3)]
+    first = sample(images, seed=seed, index=index, scale=3, patch=5)
+    again = sample(images, seed=seed, index=index, scale=3, patch=5)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert (first[0].shape, first[1].shape) == ((3, 5, 5), (3, 15, 15))
+
+
+def test_samples_stay_the_same_in_every_release() -> None:
+    pixel = torch.arange(40 * 50).reshape(40, 50)
+    image = torch.stack([pixel // 256, pixel % 256, torch.zeros_like(pixel)]).to(torch.uint8)
+    drawn = [sample([image], seed=7, index=index, scale=2, patch=4)[1].long() for index in range(4)]
+    corners = [[divmod(int(256 * hr[0, y, x] + hr[1, y, x]), 50) for y, x in ((0, 0), (0, 7), (7, 0))] for hr in drawn]
+    assert corners == [  # (row, column) in the picture of each patch's top left, top right and bottom left pixel
+        [(16, 11), (16, 4), (23, 11)],
+        [(18, 2), (25, 2), (18, 9)],
+        [(26, 23), (33, 23), (26, 16)],
+        [(17, 32), (10, 32), (17, 39)],
+    ]
+
+
+def test_every_picture_place_and_turn_is_drawn_and_neighbouring_indices_differ() -> None:
+    images = [torch.arange(16, dtype=torch.uint8).reshape(1, 4, 4).expand(3, -1, -1) + 16 * image for image in range(3)]
+    seen = {
+        tuple(sample(images, seed=0, index=index, scale=2, patch=1)[1][0].flatten().tolist()) for index in range(999)
+    }
+    assert len(seen) == 3 * 4 * 8
+
+
+def test_both_patches_are_turned_alike() -> None:
+    ramp = torch.stack([torch.arange(64).repeat(64, 1), torch.arange(64)[:, None].repeat(1, 64), torch.zeros(64, 64)])
+    for index in range(50):
+        lr, hr = sample([ramp.to(torch.uint8)], seed=1, index=index, scale=4, patch=8)
+        inner = lr[:, 2:-2, 2:-2].float()  # on a ramp, away from mirrored borders, the filter is the mean
+        means = hr.float().unfold(1, 4, 4).unfold(2, 4, 4).mean((-2, -1))[:, 2:-2, 2:-2]
+        assert (inner - means).abs().max() <= 1.0
+
+
+def test_a_picture_smaller_than_the_patch_is_refused() -> None:
+    with pytest.raises(ValueError, match="a picture of 15 x 40 pixels has no patch of 4 x 4 at scale 4"):
+        sample([noise(0, 15, 40)], seed=0, index=0, scale=4, patch=4)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finescale.data import Pair, benchmark_pairs, find_images, find_pairs
+from finescale.errors import DataError
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_pictures_are_listed_in_natural_order_and_other_files_passed_over(tmp_path: Path) -> None:
+    names = ["a1.png", "a01.PNG", "A2.jpg", "a10.jpeg", "b.tif"]
+    touch(*(tmp_path / name for name in reversed(names)))
+    touch(tmp_path / "read.me", tmp_path / "._a1.png", tmp_path / ".png", tmp_path / "folder.png" / "deeper.png")
+    assert [path.name for path in find_images(tmp_path)] == ["a01.PNG", "a1.png", "A2.jpg", "a10.jpeg", "b.tif"]
+
+
+def test_a_folder_of_originals_gives_pairs_without_low_resolution_files(tmp_path: Path) -> None:
+    touch(tmp_path / "bird.png")
+    assert find_pairs(tmp_path) == [Pair("bird", hr=tmp_path / "bird.png", lr=None)]
+
+
+def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no picture; known endings: "):
+        find_images(tmp_path)
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        find_images(tmp_path / "nowhere")
+
+
+def test_a_benchmark_set_pairs_originals_with_their_scale(tmp_path: Path) -> None:
+    high, low = tmp_path / "Set2" / "HR", tmp_path / "Set2" / "LR_bicubic" / "X3"
+    touch(high / "img10.png", high / "img9.png", low / "img10x3.png", low / "img9x3.png")
+    assert benchmark_pairs(tmp_path, "Set2", scale=3) == [
+        Pair("img9", hr=high / "img9.png", lr=low / "img9x3.png"),
+        Pair("img10", hr=high / "img10.png", lr=low / "img10x3.png"),
+    ]
+
+
+def test_all_missing_low_resolution_pictures_are_named(tmp_path: Path) -> None:
+    touch(*(tmp_path / "Set3" / "HR" / name for name in ("a.png", "b.png", "c.png")))
+    touch(tmp_path / "Set3" / "LR_bicubic" / "X2" / "bx2.png")
+    with pytest.raises(DataError, match=r"X2 lacks ax2\.png, cx2\.png; 'finescale prepare downsample'"):
+        benchmark_pairs(tmp_path, "Set3", scale=2)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_stored_benchmarks_are_complete(data_root: Path, scale: int) -> None:
+    assert len(benchmark_pairs(data_root / "benchmark", "Set5", scale=scale)) == 5
+    assert len(benchmark_pairs(data_root / "benchmark", "Set14", scale=scale)) == 14
