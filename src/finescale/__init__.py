@@ -1,0 +1,55 @@
+"""Efficient transformer networks for single-image super-resolution.
+
+The public names are listed here and loaded when first used: importing `finescale` imports neither torch nor libvips.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finescale import networks
+    from finescale.errors import FinescaleError
+    from finescale.images import Image, read_image, write_image
+    from finescale.networks import build
+    from finescale.upscale import Tiling, Upscaler
+    from finescale.weights import Loaded, load, save
+
+__all__ = [
+    "FinescaleError",
+    "Image",
+    "Loaded",
+    "Tiling",
+    "Upscaler",
+    "build",
+    "load",
+    "networks",
+    "read_image",
+    "save",
+    "write_image",
+]
+
+_HOMES = {
+    "FinescaleError": "errors",
+    "Image": "images",
+    "Loaded": "weights",
+    "Tiling": "upscale",
+    "Upscaler": "upscale",
+    "build": "networks",
+    "load": "weights",
+    "read_image": "images",
+    "save": "weights",
+    "write_image": "images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'finescale' has no attribute {name!r}")
+    home = import_module(f"finescale.{_HOMES.get(name, name)}")
+    return home if name not in _HOMES else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,5 @@
+"""``python -m finescale``."""
+
+from finescale.cli.main import main
+
+main()

@@ -1,0 +1,78 @@
+"""``finescale``: verbs, exit codes, and errors as one sentence.
+
+Exit codes: 0 all done; 1 wrong usage or settings, or nothing could be started; 2 some inputs failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from finescale.cli import console
+from finescale.cli.inspect import inspect
+from finescale.cli.train import train
+from finescale.cli.upscale import upscale
+from finescale.errors import FinescaleError
+
+WRONG_USAGE, INTERRUPTED = 1, 130
+
+# click's base class of wrong usage; where typer carries a click of its own there is no other public way to it.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="finescale",
+    help="Upscale pictures with efficient transformer networks; inspect and train the networks.",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+for verb in (upscale, inspect, train):
+    app.command()(verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("finescale"))
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _finescale(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(WRONG_USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; what goes wrong is told in one sentence on standard error.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="finescale", standalone_mode=False)
+    except _UsageError as error:
+        console.say(f"finescale: {error.format_message()}")  # type: ignore[attr-defined]
+        return WRONG_USAGE
+    except (FinescaleError, ValueError) as error:
+        console.say(f"finescale: {error}")
+        return WRONG_USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        console.say("finescale: interrupted")
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,206 @@
+"""``finescale upscale``: pictures in, larger pictures out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from finescale.cli import console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finescale.upscale.batch import FileReport, Job
+    from finescale.upscale.upscaler import Precision
+
+SOME_FAILED = 2
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def upscale(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns like '*.jpg'.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for the results, or the result's name; default beside each input."),
+    ] = None,
+    more_inputs: Annotated[
+        list[str] | None, typer.Option("-i", "--input", help="One more picture, folder or pattern; may be repeated.")
+    ] = None,
+    network: Annotated[
+        str, typer.Option("-n", "--network", metavar="MODEL", help="A known network, or a weight file.")
+    ] = "default",
+    scale: Annotated[
+        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default 4, or what the weight file is made for.")
+    ] = None,
+    tile: Annotated[
+        str, typer.Option("-t", "--tile", help="'auto', 0 for the whole picture, or the largest side in input pixels.")
+    ] = "auto",
+    overlap: Annotated[int | None, typer.Option(help="Input pixels that neighbouring tiles share.")] = None,
+    chop: Annotated[
+        bool, typer.Option("--chop", help="Tile exactly as the HiT-SR and DAT papers' test code does.")
+    ] = False,
+    recursive: Annotated[bool, typer.Option(help="Also look into the folders below a named folder.")] = True,
+    format: Annotated[str, typer.Option("--format", help="png, jpg, webp, tif, bmp or avif.")] = "png",
+    quality: Annotated[int | None, typer.Option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="What is added to each name, in place of '_x4'.")] = None,
+    name: Annotated[str | None, typer.Option(help="Template of the names, with {stem}, {scale} and {network}.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results anew that exist already.")] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average over 8 flips and turns: a little better, 8 times slower.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="auto, float32, bf16 or fp16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cuda where there is one.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What a tile may take on the device, such as 800M or 4G.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Refuse pictures with more pixels than this; default 250 million.")
+    ] = None,
+    outscale: Annotated[float | None, typer.Option(help="Size of the result as a multiple of the input's.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the result in pixels.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height of the result in pixels.")] = None,
+    long_side: Annotated[int | None, typer.Option(help="Longer side of the result in pixels.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+) -> None:
+    """Upscale pictures. Inputs are never touched, existing results are kept unless --overwrite."""
+    import torch
+
+    from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
+    from finescale.interrupt import deferred_interrupt
+    from finescale.settings import parse_settings
+    from finescale.upscale import Tiling, Upscaler
+    from finescale.upscale.batch import OutputSettings, find_sources, plan_jobs, run_jobs
+
+    named = [*(inputs or ()), *(more_inputs or ())]
+    if not named:
+        raise typer.BadParameter("no INPUT: name pictures, folders or patterns")
+    if suffix is not None and name is not None:
+        raise typer.BadParameter("--suffix and --name exclude one another")
+    if suffix is not None:
+        name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
+    one_file = output is not None and not output.is_dir() and output.suffix.lower() in WRITABLE_SUFFIXES
+    given = {
+        "folder": None if one_file else output,
+        "file": output if one_file else None,
+        "name": name,
+        "format": format,
+        "quality": quality,
+        "overwrite": overwrite,
+        "outscale": outscale,
+        "width": width,
+        "height": height,
+        "long_side": long_side,
+    }
+    settings = parse_settings(OutputSettings, {k: v for k, v in given.items() if v is not None}, source="upscale")
+    tiling = parse_settings(
+        Tiling,
+        {
+            "tile": int(tile) if re.fullmatch(r"-?\d+", tile) else tile,
+            "overlap": overlap,
+            "rule": "chop" if chop else "blend",
+            "max_memory": None if max_memory is None else _bytes(max_memory),
+        },
+        source="upscale",
+    )
+    upscaler = Upscaler.from_pretrained(
+        network,
+        scale=scale,
+        tiling=tiling,
+        ensemble=ensemble,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        precision=cast("Precision", precision),
+    )
+    sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=settings.folder)
+    for sentence in passed_over:
+        console.say(sentence)
+    jobs, results = plan_jobs(sources, settings, scale=upscaler.scale, network=Path(network).stem)
+    for path in results:
+        console.say(f"{path}: left out, it has the name of another picture's result")
+
+    reports = list(unknown)
+    for report in unknown:
+        console.say(f"failed: {report.reason}")
+    try:
+        with deferred_interrupt() as is_interrupted, _progress(len(jobs)) as (show_tile, show_file):
+
+            def on_tile(job: Job, done: int, total: int) -> None:
+                if is_interrupted():
+                    raise KeyboardInterrupt
+                show_tile(job, done, total)
+
+            for report in run_jobs(jobs, upscaler, settings, max_pixels=max_pixels or MAX_PIXELS, on_tile=on_tile):
+                reports.append(report)
+                show_file(report)
+                if is_interrupted():
+                    raise KeyboardInterrupt
+    finally:
+        console.say(_summary(reports, planned=len(jobs) + len(unknown)))
+        if as_json:
+            console.print_json({"files": [report.as_json() for report in reports]})
+    if any(report.status == "failed" for report in reports):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _bytes(text: str) -> int:
+    """A size such as "4G" or "800 MiB" in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not found:
+        raise typer.BadParameter(f"--max-memory must be a size such as 800M or 4G, got {text!r}")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+@contextmanager
+def _progress(
+    num_jobs: int,
+) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[FileReport], None]]]:
+    """A bar with the time left on a terminal, else a line per picture: what to call for each tile and each file."""
+    if not console.errors.is_terminal:
+        yield lambda _job, _done, _total: None, _say_report
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from finescale.errors import printable_name
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.errors, transient=True) as progress:
+        files = progress.add_task("pictures", total=num_jobs)
+        tiles = progress.add_task("tiles", total=None)
+
+        def show_tile(job: Job, done: int, total: int) -> None:
+            progress.update(tiles, description=printable_name(job.input.name), completed=done, total=total)
+
+        def show_file(report: FileReport) -> None:
+            progress.advance(files)
+            _say_report(report)
+
+        yield show_tile, show_file
+
+
+def _say_report(report: FileReport) -> None:
+    name = report.input
+    if report.status == "failed":
+        console.say(f"failed: {report.reason}")
+    elif report.status == "kept":
+        console.say(f"kept: {report.output}: {report.reason}")
+    elif report.input_size and report.output_size:
+        (height, width), (new_height, new_width) = report.input_size, report.output_size
+        console.say(
+            f"done: {name} ({width} x {height}) -> {report.output} ({new_width} x {new_height}), {report.seconds:.1f} s"
+        )
+        for note in report.notes:
+            console.say(f"note: {name}: {note}")
+
+
+def _summary(reports: list[FileReport], *, planned: int) -> str:
+    counts = {status: sum(report.status == status for report in reports) for status in ("done", "kept", "failed")}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
+    left = planned - len(reports)
+    return f"{told}, {left} not begun" if left else told

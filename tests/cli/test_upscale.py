@@ -1,0 +1,227 @@
+"""``finescale upscale`` through its entry point: what it makes, what it says, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finescale import images
+from finescale.cli.main import run
+
+ENTRY_POINT = Path(sys.executable).with_name("finescale")
+
+
+def upscale(*arguments: object) -> int:
+    return run(["upscale", *map(str, arguments)])
+
+
+def report(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return json.loads(capsys.readouterr().out)["files"]
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_becomes_a_folder_of_the_same_shape(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()}
+    assert upscale(pictures, "-o", tmp_path / "out", "-n", tiny_weights) == 0
+    assert files_below(tmp_path / "out") == {"one_x2.png", "below/two_x2.png"}
+    assert images.read_image(tmp_path / "out" / "one_x2.png").size == (18, 24)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_results_stand_beside_their_inputs_by_default_and_are_not_upscaled_again(
+    pictures: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(pictures, "-n", tiny_weights) == 0
+    assert files_below(pictures) == {"one.png", "one_x2.png", "below/two.jpg", "below/two_x2.png", "notes.txt"}
+    capsys.readouterr()
+    assert upscale(pictures, "-n", tiny_weights, "--json") == 0
+    assert [file["status"] for file in report(capsys)] == ["kept", "kept"]
+    assert len(files_below(pictures)) == 5
+
+
+def test_no_recursive_stays_in_the_named_folder(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    assert upscale(pictures, "-o", tmp_path / "out", "-n", tiny_weights, "--no-recursive") == 0
+    assert files_below(tmp_path / "out") == {"one_x2.png"}
+
+
+def test_one_file_can_be_given_its_own_name(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    assert upscale("-i", pictures / "one.png", "-o", tmp_path / "large.webp", "-n", tiny_weights, "-s", 2, "-t", 0) == 0
+    assert images.read_image(tmp_path / "large.webp").size == (18, 24)
+
+
+def test_existing_results_are_kept_unless_overwritten(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one_x2.png"
+    out.write_text("mine")
+    assert upscale(pictures / "one.png", "-o", tmp_path, "-n", tiny_weights) == 0
+    assert out.read_text() == "mine"
+    assert upscale(pictures / "one.png", "-o", tmp_path, "-n", tiny_weights, "--overwrite") == 0
+    assert images.read_image(out).size == (18, 24)
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_an_input_is_never_replaced(
+    overwrite: list[str], pictures: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (pictures / "one.png").read_bytes()
+    assert upscale(pictures / "one.png", "-n", tiny_weights, "--suffix", "", *overwrite) == 2
+    assert (pictures / "one.png").read_bytes() == before
+    assert "would replace an input" in capsys.readouterr().err
+
+
+def test_two_pictures_of_one_stem_do_not_share_a_result(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    images.write_image(pictures / "one.jpg", torch.zeros(3, 4, 4))
+    assert upscale(pictures, "-o", tmp_path / "out", "-n", tiny_weights) == 0
+    assert files_below(tmp_path / "out") == {"one_x2.png", "one.png_x2.png", "below/two_x2.png"}
+    assert images.read_image(tmp_path / "out" / "one_x2.png").size == (8, 8)
+    assert images.read_image(tmp_path / "out" / "one.png_x2.png").size == (18, 24)
+
+
+def test_a_bad_file_is_named_and_the_rest_is_done(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "bad.png").write_bytes((pictures / "one.png").read_bytes()[:60])
+    missing = tmp_path / "nowhere.png"
+    assert upscale(pictures, missing, "-o", tmp_path / "out", "-n", tiny_weights, "--json") == 2
+    told = capsys.readouterr()
+    rows = {Path(row["input"]).name: row for row in json.loads(told.out)["files"]}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "nowhere.png": "failed",
+        "bad.png": "failed",
+        "one.png": "done",
+        "two.jpg": "done",
+    }
+    assert "truncated" in rows["bad.png"]["reason"]
+    assert rows["bad.png"]["output"] is None
+    assert rows["nowhere.png"]["reason"] == f"{missing}: no such file or folder"
+    assert "2 done, 2 failed" in told.err
+    assert "Traceback" not in told.err
+    assert files_below(tmp_path / "out") == {"one_x2.png", "below/two_x2.png"}
+
+
+def test_a_name_in_brackets_is_no_pattern_and_a_pattern_is_expanded(
+    pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    images.write_image(pictures / "[one].png", torch.zeros(3, 4, 4))
+    assert upscale(pictures / "[one].png", "-o", tmp_path / "a", "-n", tiny_weights) == 0
+    assert files_below(tmp_path / "a") == {"[one]_x2.png"}
+    assert upscale(pictures / "**" / "*.jpg", "-o", tmp_path / "b", "-n", tiny_weights) == 0
+    assert files_below(tmp_path / "b") == {"two_x2.png"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "size"),
+    [
+        (["--outscale", "1.5"], (14, 18)),
+        (["--width", "10"], (8, 10)),
+        (["--height", "27"], (27, 36)),
+        (["--width", "5", "--height", "7"], (7, 5)),
+        (["--long-side", "40"], (30, 40)),
+    ],
+)
+def test_the_result_can_be_given_a_size(
+    flags: list[str], size: tuple[int, int], pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    assert upscale(pictures / "one.png", "-o", tmp_path, "-n", tiny_weights, *flags) == 0
+    assert images.read_image(tmp_path / "one_x2.png").size == size
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--outt", "x"], "--outt"),
+        (["--format", "pgn"], "did you mean 'png'?"),
+        (["--name", "{stm}_big"], "did you mean 'stem'?"),
+        (["--name", "big"], "without {stem}"),
+        (["--suffix", "_a", "--name", "{stem}"], "exclude one another"),
+        (["--width", "5", "--long-side", "9"], "exclude one another"),
+        (["-s", "3"], "scale"),
+        (["-t", "-5"], "tile"),
+        (["-t", "atuo"], "tile"),
+        (["--quality", "101"], "100"),
+        (["--max-memory", "lots"], "800M or 4G"),
+        (["--precision", "float8"], "float8"),
+        (["--device", "toaster"], "toaster"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_1(
+    flags: list[str], sentence: str, pictures: Path, tiny_weights: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert upscale(pictures, "-o", tmp_path / "out", "-n", tiny_weights, *flags) == 1
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_network_or_verb_is_answered_with_what_is_known(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(pictures, "-n", "defualt") == 1
+    assert "did you mean 'default'?" in capsys.readouterr().err
+    assert run(["upscal", str(pictures)]) == 1
+    assert "upscale" in capsys.readouterr().err
+
+
+def test_one_output_file_cannot_hold_several_results(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(pictures, "-o", tmp_path / "all.png", "-n", tiny_weights) == 1
+    assert "can hold one result, got 2 inputs" in capsys.readouterr().err
+
+
+def test_an_interrupted_batch_ends_with_130_and_leaves_no_partial_file(tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(40):
+        images.write_image(folder / f"{index:02}.png", torch.rand(3, 160, 160))
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [ENTRY_POINT, "upscale", folder, "-o", out, "-n", tiny_weights, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "01_x2.png").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    done = {Path(row["output"]).name for row in json.loads(printed)["files"]}
+    assert 2 <= len(done) < 40
+    left = files_below(out)
+    assert done <= left
+    assert all(images.read_image(out / name).size == (320, 320) for name in left)
+
+
+def test_the_bundled_network_makes_a_sharper_picture_than_the_bicubic(tmp_path: Path) -> None:
+    from finescale.metrics import psnr
+    from finescale.resize import downsample, resize
+
+    original = images.read_image(Path(__file__).parents[2] / "examples" / "still_life.png").pixels
+    small = downsample((original * 255).round().to(torch.uint8), scale=2).float() / 255
+    images.write_image(tmp_path / "small.png", small)
+    assert upscale(tmp_path / "small.png", "-s", 2) == 0
+    sr = images.read_image(tmp_path / "small_x2.png").pixels
+    original = original[:, : sr.shape[1], : sr.shape[2]]
+    bicubic = resize(small, size=(sr.shape[1], sr.shape[2])).clamp(0, 1)
+    assert psnr(sr, original, border=2) > psnr(bicubic, original, border=2) + 0.5
