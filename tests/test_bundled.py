@@ -1,0 +1,51 @@
+"""The bundled networks are as good as their model card says, and far better than the bicubic."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from finescale import weights
+from finescale.data import benchmark_pairs
+from finescale.images import read_image
+from finescale.metrics import psnr
+from finescale.resize import round_half_up, upsample
+from finescale.upscale import Tiling, Upscaler
+
+LEAST_GAIN = {
+    ("Set5", 2): 1.5,
+    ("Set5", 3): 1.0,
+    ("Set5", 4): 1.0,
+    ("Set14", 2): 1.0,
+    ("Set14", 3): 0.7,
+    ("Set14", 4): 0.7,
+}
+CARD = (weights.BUNDLED / "README.md").read_text(encoding="utf-8")
+
+
+def card_psnr(name: str, scale: int) -> float:
+    row = re.search(rf"^\| default_x{scale}\.safetensors \|(.+)\|$", CARD, flags=re.MULTILINE)
+    assert row
+    return float(row[1].split("|")[("Set5", "Set14").index(name) + 1].split("/")[0])
+
+
+@pytest.mark.parametrize(("name", "scale"), LEAST_GAIN)
+def test_the_bundled_network_beats_the_bicubic_as_its_card_says(data_root: Path, name: str, scale: int) -> None:
+    upscaler = Upscaler.from_pretrained("default", scale=scale, tiling=Tiling(tile=0))
+    ours, bicubic = [], []
+    for pair in benchmark_pairs(data_root / "benchmark", name, scale=scale):
+        hr, lr = (read_image(path).pixels.expand(3, -1, -1) for path in (pair.hr, pair.lr) if path)
+        hr = hr[:, : scale * lr.shape[1], : scale * lr.shape[2]]
+        baseline = round_half_up(upsample((lr * 255).round(), scale=scale)).float() / 255
+        ours.append(psnr(upscaler(lr), hr, border=scale))
+        bicubic.append(psnr(baseline, hr, border=scale))
+    assert mean(ours) >= mean(bicubic) + LEAST_GAIN[name, scale]
+    assert mean(ours) == pytest.approx(card_psnr(name, scale), abs=0.011)
+
+
+def test_each_scale_is_there_and_small() -> None:
+    assert weights.bundled() == [("default", 2), ("default", 3), ("default", 4)]
+    assert all(weights.find("default", scale=scale).stat().st_size < 3e6 for scale in (2, 3, 4))
