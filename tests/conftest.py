@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Workers share the cores; threads of theirs would wait for one another. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
