@@ -230,7 +230,7 @@ def _settings(
     """Settings and scale: as the shapes show them, completed by our header or by the caller."""
     _refuse_absurd_numbering(path, state)
     try:
-        shown, scale = family.from_state(state)
+        shown, scale = family.from_state(raw.state)
     except (LookupError, ValueError) as error:
         raise WeightsMismatchError(_sizeless(path, family, state, error)) from None
     if _VERSION_KEY not in raw.header:

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, SpatialCorrelation
+from finescale.layers.attention import (
+    ChannelCorrelation,
+    ExponentialSums,
+    ShiftedAttention,
+    SoftmaxAttention,
+    SpatialCorrelation,
+)
+from finescale.layers.windows import shift_mask
 
 
 @pytest.fixture
@@ -51,14 +58,52 @@ def test_channel_correlation_of_many_tokens_stays_within_half_precision() -> Non
 
 
 @pytest.mark.parametrize("biased", [True, False])
-def test_softmax_attention_is_its_formula(generator: torch.Generator, biased: bool) -> None:
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_softmax_attention_is_its_formula(generator: torch.Generator, biased: bool, scale: float | None) -> None:
     query, key, value = noise(generator, 5, 2, 4, 3), noise(generator, 5, 2, 6, 3), noise(generator, 5, 2, 6, 3)
     bias = noise(generator, 2, 4, 6) if biased else None
-    scores = query @ key.transpose(-2, -1) / math.sqrt(3) + (0 if bias is None else bias)
-    torch.testing.assert_close(SoftmaxAttention()(query, key, value, bias), scores.softmax(-1) @ value)
+    scores = query @ key.transpose(-2, -1) * (scale or 1 / math.sqrt(3)) + (0 if bias is None else bias)
+    torch.testing.assert_close(SoftmaxAttention(scale=scale)(query, key, value, bias), scores.softmax(-1) @ value)
 
 
-@pytest.mark.parametrize("module", [SoftmaxAttention(), SpatialCorrelation(num_heads=2), ChannelCorrelation()])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 3), (3, 1), (2, 2), (3, 4)])
+def test_shifted_attention_is_softmax_attention_with_each_windows_own_mask(
+    generator: torch.Generator, grid: tuple[int, int]
+) -> None:
+    window, shift, maps = (2, 4), (1, 2), 3
+    windows = maps * grid[0] * grid[1]
+    query, key, value = (noise(generator, windows, 2, 8, 3) for _ in range(3))
+    position = noise(generator, 2, 8, 8)
+    masks = shift_mask((grid[0] * window[0], grid[1] * window[1]), window, shift)
+    expected = SoftmaxAttention()(query, key, value, position + masks.repeat(maps, 1, 1)[:, None])
+    kinds = position + shift_mask((4, 8), window, shift)[:, None]  # (4, n, L, L)
+    torch.testing.assert_close(ShiftedAttention()(query, key, value, kinds, grid), expected)
+
+
+@pytest.mark.parametrize("tokens", [7, 300])  # all windows at once, and one after the other
+def test_exponential_sums_are_their_formulas_with_a_maximum_for_each_window(
+    generator: torch.Generator, tokens: int
+) -> None:
+    query, key, value = (noise(generator, 3, 2, tokens, 5) for _ in range(3))
+    bias = noise(generator, 2, tokens, tokens)
+    values, weights = ExponentialSums()(query, key, value, bias)
+    scores = query @ key.mT + bias
+    expected = torch.exp(scores - scores.amax(-1, keepdim=True))
+    torch.testing.assert_close(values, (expected @ value).mT)
+    torch.testing.assert_close(weights, expected.sum(-1, keepdim=True).mT)
+    torch.testing.assert_close((values / weights).mT, scores.softmax(-1) @ value)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        SoftmaxAttention(),
+        ShiftedAttention(),
+        ExponentialSums(),
+        SpatialCorrelation(num_heads=2),
+        ChannelCorrelation(),
+    ],
+)
 def test_the_products_have_no_parameters(module: torch.nn.Module) -> None:
     assert not module.state_dict()
 
@@ -69,4 +114,6 @@ def test_all_products_pass_exact_gradients(generator: torch.Generator) -> None:
 
     spatial = (leaf(2, 6, 4), leaf(2, 3, 4), leaf(2, 6, 3))
     assert torch.autograd.gradcheck(SpatialCorrelation(num_heads=2), spatial)
+    sums = (leaf(2, 2, 3, 4), leaf(2, 2, 5, 4), leaf(2, 2, 5, 4), leaf(2, 3, 5))
+    assert torch.autograd.gradcheck(ExponentialSums(), sums)
     assert torch.autograd.gradcheck(ChannelCorrelation(), (leaf(2, 6, 4), leaf(2, 6, 4)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from finescale.layers.position import OffsetMLP, offset_grid, relative_index
+from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 
 WINDOWS = [(1, 1), (2, 2), (3, 3), (2, 4), (5, 1)]
 
@@ -38,3 +38,13 @@ def test_the_offset_network_is_three_normalised_steps_after_a_projection() -> No
         x = F.layer_norm(x, (4,), norm.weight, norm.bias, eps=1e-5).relu() @ linear.weight.T + linear.bias
     torch.testing.assert_close(network(offsets), x)
     assert network(offsets).shape == (3, 5, 2)
+
+
+def test_the_relative_bias_is_the_tables_entry_for_the_offset_of_query_and_key() -> None:
+    table = torch.rand(3 * 5, 2)
+    bias = relative_bias(table, relative_index((2, 3)))
+    assert bias.shape == (2, 6, 6)
+    for query in range(6):
+        for key in range(6):
+            row, column = query // 3 - key // 3 + 1, query % 3 - key % 3 + 2
+            assert torch.equal(bias[:, query, key], table[5 * row + column])

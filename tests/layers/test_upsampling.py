@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from finescale.layers.upsampling import Upsampler, upsampling_head
+from finescale.layers.upsampling import Upsampler, head_from_state, upsampling_head
 
-HEADS = [(kind, scale) for kind in get_args(Upsampler) for scale in (2, 3, 4) if kind != "nearest+conv" or scale == 4]
+SCALES = {"restoration": (1,), "pixelshuffledirect": (2, 3, 4), "pixelshuffle": (2, 3, 4), "nearest+conv": (4,)}
+HEADS = [(kind, scale) for kind in get_args(Upsampler) for scale in SCALES[kind]]
 
 
 @pytest.mark.parametrize(("kind", "scale"), HEADS)
@@ -19,9 +20,18 @@ def test_a_head_makes_an_image_scale_times_larger(kind: Upsampler, scale: int, o
     assert image.shape == (2, out_channels, 3 * scale, 5 * scale)
 
 
+@pytest.mark.parametrize(("kind", "scale"), HEADS)
+@pytest.mark.parametrize("out_channels", [1, 3])
+def test_a_head_is_told_from_its_state(kind: Upsampler, scale: int, out_channels: int) -> None:
+    head = upsampling_head(kind, channels=8, out_channels=out_channels, scale=scale)
+    state = nn.ModuleDict({**head, "conv_first": nn.Conv2d(out_channels, 8, 3)}).state_dict()
+    assert head_from_state(state) == (kind, scale)
+
+
 @pytest.mark.parametrize(
     ("kind", "scale", "names"),
     [
+        ("restoration", 1, {"conv_last"}),
         ("pixelshuffledirect", 3, {"upsample.0"}),
         ("pixelshuffle", 2, {"conv_before_upsample.0", "upsample.0", "conv_last"}),
         ("pixelshuffle", 3, {"conv_before_upsample.0", "upsample.0", "conv_last"}),

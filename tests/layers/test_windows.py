@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finescale.layers.windows import merge, pad_reflect, partition, whole_windows
+from finescale.layers.windows import merge, pad_reflect, partition, shift_mask, whole_windows
 
 sides = st.integers(1, 9)
 
@@ -89,3 +89,40 @@ def test_partitioning_and_merging_pass_gradients_through() -> None:
     (merge(partition(x, (2, 3)), (2, 3), (4, 6)) * weight).sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, weight)
+
+
+@given(rows=st.integers(1, 3), columns=st.integers(1, 3), h=st.integers(1, 4), w=st.integers(1, 4), data=st.data())
+def test_the_shift_mask_parts_pixels_that_rolling_brought_together(
+    rows: int, columns: int, h: int, w: int, data: st.DataObject
+) -> None:
+    height, width = rows * h, columns * w
+    shift = data.draw(st.integers(0, h - 1)), data.draw(st.integers(0, w - 1))
+    places = numbered(1, height, width, 1).roll((-shift[0], -shift[1]), dims=(1, 2))
+    windows = partition(places, (h, w)).squeeze(-1).int()  # where each token of a window was before
+    y, x = windows // width, windows % width
+
+    def near(place: Tensor, side: int) -> Tensor:
+        return (place[:, :, None] - place[:, None, :]).abs() < side
+
+    mask = shift_mask((height, width), (h, w), shift)
+    assert mask.shape == (rows * columns, h * w, h * w)
+    if rows > 1 and columns > 1:  # else the two ends of a window lie next to each other
+        assert torch.equal(mask == 0, near(y, h) & near(x, w))
+    assert set(mask.unique().tolist()) <= {0.0, -100.0}
+
+
+def test_the_shift_mask_of_a_single_window_parts_its_four_corners() -> None:
+    mask = shift_mask((4, 4), (4, 4), (1, 2))
+    corner = torch.tensor([[0, 0, 1, 1]] * 3 + [[2, 2, 3, 3]]).flatten()
+    assert torch.equal(mask[0] == 0, corner[:, None] == corner[None, :])
+
+
+@given(rows=st.integers(1, 4), columns=st.integers(1, 4))
+def test_a_map_of_two_by_two_windows_shows_every_kind_of_shift_mask(rows: int, columns: int) -> None:
+    window, shift = (2, 4), (1, 2)
+    kinds = shift_mask((4, 8), window, shift)
+    mask = shift_mask((2 * rows, 4 * columns), window, shift)
+    for row in range(rows):
+        for column in range(columns):
+            kind = 2 * (row == rows - 1) + (column == columns - 1)
+            assert torch.equal(mask[row * columns + column], kinds[kind])

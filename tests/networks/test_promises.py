@@ -89,8 +89,9 @@ def test_the_answer_does_not_depend_on_whether_gradients_are_recorded(
     expected = answer(network, image)
     with mode():
         first, second = network(image), network(image)
-    torch.testing.assert_close(first.detach(), expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(second.detach(), expected, rtol=0, atol=1e-6)
+    # Where a bias learns, PyTorch takes another attention kernel: the difference is the noise of float32.
+    torch.testing.assert_close(first.detach(), expected, rtol=0, atol=5e-6)
+    torch.testing.assert_close(second.detach(), expected, rtol=0, atol=5e-6)
 
 
 def test_training_and_eval_mode_agree(network: Frame, image: Tensor) -> None:

@@ -12,15 +12,80 @@ from torch import Tensor, nn
 
 
 class SoftmaxAttention(nn.Module):
-    """softmax(Q Kᵀ · scale + bias) V with scale = d^-1/2.
+    """softmax(Q Kᵀ · scale + bias) V.
+
+    Args:
+        scale: Factor of the products; d^-1/2 where it is None.
 
     Shapes: query (..., n, L, d), key and value (..., n, M, d), bias broadcastable to (..., n, L, M); answers
     (..., n, L, d).
     """
 
+    def __init__(self, *, scale: float | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
         """See the class."""
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+
+
+class ShiftedAttention(nn.Module):
+    """`SoftmaxAttention` in the windows of a rolled map, where pixels from its opposite ends shall not meet.
+
+    Only windows of the last row and column hold such pixels. So there are four biases, not one for each window: of
+    whole windows, those last in their row, last in their column, and last in both.
+
+    Args:
+        scale: As in `SoftmaxAttention`.
+
+    Shapes: query, key and value (K, n, L, d), bias (4, n, L, L), grid = (rows, columns) of windows in a map; answers
+    (K, n, L, d).
+    """
+
+    def __init__(self, *, scale: float | None = None) -> None:
+        super().__init__()
+        self.attention = SoftmaxAttention(scale=scale)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, grid: tuple[int, int]) -> Tensor:
+        """See the class."""
+        # (N, rows, columns, n, L, d)
+        maps = [windows.reshape(-1, *grid, *windows.shape[1:]) for windows in (query, key, value)]
+
+        def attend(rows: slice, columns: slice, bias: Tensor) -> Tensor:
+            parts = [windows[:, rows, columns] for windows in maps]
+            answer: Tensor = self.attention(*(part.flatten(0, 2) for part in parts), bias)
+            return answer.reshape(parts[0].shape)
+
+        others, last = slice(-1), slice(-1, None)
+        upper = torch.cat((attend(others, others, bias[0]), attend(others, last, bias[1])), dim=2)
+        lower = torch.cat((attend(last, others, bias[2]), attend(last, last, bias[3])), dim=2)
+        return torch.cat((upper, lower), dim=1).flatten(0, 2)
+
+
+class ExponentialSums(nn.Module):
+    """The two sums that softmax attention divides: E V and E 1, with E = exp(Q Kᵀ + bias - maximum of the row).
+
+    Undivided, they can be added up over overlapping windows. The maximum is that of each window alone.
+
+    A few windows are in work at a time, so that their scores stay in the cache, or the memory, of the device.
+
+    Shapes: query (K, n, L, d), key and value (K, n, M, d), bias (n, L, M); answers (K, n, d, L) and (K, n, 1, L).
+    """
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        windows = query.shape[0]
+        at_once = 2**17 if query.device.type == "cpu" else 2**26  # scores
+        step = windows if torch.compiler.is_compiling() else max(at_once // bias.numel(), 1)
+        values, weights = [], []
+        for part in range(0, windows, step):
+            few = slice(part, part + step)
+            scores = (query[few] @ key[few].mT).add_(bias)
+            exponentials = (scores - scores.amax(-1, keepdim=True)).exp_()
+            values.append(value[few].mT @ exponentials.mT)  # 3 times faster on a CPU than E V, for narrow heads
+            weights.append(exponentials.sum(-1).unsqueeze(-2))
+        return torch.cat(values), torch.cat(weights)
 
 
 class SpatialCorrelation(nn.Module):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-ResidualConv = Literal["1conv", "3conv"]
+ResidualConv = Literal["1conv", "3conv", "identity"]
 
 
 def convolve(module: nn.Module, x: Tensor) -> Tensor:
@@ -18,7 +18,9 @@ def convolve(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def residual_conv(kind: ResidualConv, channels: int) -> nn.Module:
-    """The convolution that closes a group: one 3x3, or three with a quarter of the channels between them."""
+    """What closes a group: one 3x3 convolution, three with a quarter of the channels between them, or nothing."""
+    if kind == "identity":
+        return nn.Identity()
     if kind == "1conv":
         return nn.Conv2d(channels, channels, 3, padding=1)
     quarter = channels // 4

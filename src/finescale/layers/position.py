@@ -50,3 +50,16 @@ def relative_index(window: tuple[int, int], device: torch.device | None = None) 
     y, x = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
     dy, dx = (axis.flatten()[:, None] - axis.flatten()[None, :] for axis in (y, x))
     return (dy + h - 1) * (2 * w - 1) + dx + w - 1
+
+
+def relative_bias(table: Tensor, index: Tensor) -> Tensor:
+    """A learned number for each pair of pixels and head, looked up by their offset.
+
+    Args:
+        table: (offsets, n), in published state dicts called ``relative_position_bias_table``.
+        index: (L, M), query by key, places in the table; that of a square or oblong window is `relative_index`.
+
+    Returns:
+        (n, L, M), to be added to attention scores.
+    """
+    return table[index].permute(2, 0, 1)

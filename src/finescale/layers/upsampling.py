@@ -6,11 +6,14 @@ the root of the network; steps without parameters have names of their own.
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-Upsampler = Literal["pixelshuffledirect", "pixelshuffle", "nearest+conv"]
+Upsampler = Literal["restoration", "pixelshuffledirect", "pixelshuffle", "nearest+conv"]
 
 WIDTH = 64
 """Channels between the layers of the two longer heads, fixed in every published network."""
@@ -21,14 +24,17 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
 
     Args:
         kind: "pixelshuffledirect" (one convolution and a pixel shuffle), "pixelshuffle" (64 features, shuffled by 2 or
-            3 at a time) or "nearest+conv" (repeated pixels and convolutions, scale 4 only).
+            3 at a time), "nearest+conv" (repeated pixels and convolutions, scale 4 only) or "restoration" (one
+            convolution to what is added to the image, scale 1 only).
         channels: Channels of the features that come in.
         out_channels: Channels of the image that comes out.
-        scale: 2, 3 or 4.
+        scale: 2, 3 or 4; 1 for "restoration" alone.
 
     Raises:
         ValueError: The head does not exist at this scale.
     """
+    if kind == "restoration":
+        return {"conv_last": _conv(channels, out_channels)}
     if kind == "pixelshuffledirect":
         return {"upsample": nn.Sequential(_conv(channels, out_channels * scale**2), nn.PixelShuffle(scale))}
     before = nn.Sequential(_conv(channels, WIDTH), nn.LeakyReLU())
@@ -54,6 +60,24 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
         "activate3": nn.LeakyReLU(0.2),
         "conv_last": _conv(WIDTH, out_channels),
     }
+
+
+def head_from_state(state: Mapping[str, Tensor]) -> tuple[Upsampler, int]:
+    """Kind and scale of the head in a state dict.
+
+    Raises:
+        KeyError: A tensor that every head of this kind has is missing.
+    """
+    if "conv_up1.weight" in state:
+        return "nearest+conv", 4
+    if "upsample.0.weight" not in state and "conv_last.weight" in state:
+        return "restoration", 1
+    rows = state["upsample.0.weight"].shape[0]
+    if "conv_before_upsample.0.weight" not in state:
+        return "pixelshuffledirect", math.isqrt(rows // state["conv_first.weight"].shape[1])
+    if rows == WIDTH * 9:
+        return "pixelshuffle", 3
+    return "pixelshuffle", 2 ** sum(bool(re.fullmatch(r"upsample\.\d+\.weight", key)) for key in state)
 
 
 def _conv(channels: int, out: int) -> nn.Conv2d:

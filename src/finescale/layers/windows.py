@@ -1,4 +1,4 @@
-"""Attention windows: extend a map to whole windows, cut it into them, put it together again.
+"""Attention windows: extend a map to whole windows, cut it into them, put it together again, mask what was rolled.
 
 Letters: N batch, H W map size, C channels, h w window size, K windows in the batch, L = h * w tokens of a window.
 Maps are (N, H, W, C): linear layers and norms read them as they are, convolutions as channels-last images.
@@ -17,8 +17,8 @@ def whole_windows(size: Size, window: Size) -> Size:
     return -(-size[0] // window[0]) * window[0], -(-size[1] // window[1]) * window[1]
 
 
-def pad_reflect(x: Tensor, size: Size) -> Tensor:
-    """Extend a map at the bottom and on the right by mirroring, the edge not repeated.
+def pad_reflect(x: Tensor, size: Size, *, repeat_edge: bool = False) -> Tensor:
+    """Extend a map at the bottom and on the right by mirroring.
 
     Wherever the extension is smaller than the map this is the usual reflect padding; a longer one goes on mirroring to
     and fro, and an axis of length 1 repeats its only row, so that every size can be padded.
@@ -26,6 +26,7 @@ def pad_reflect(x: Tensor, size: Size) -> Tensor:
     Args:
         x: Map (N, H, W, C).
         size: Height and width to reach, each at least that of ``x``.
+        repeat_edge: Whether the last row or column stands twice, before and behind the mirror.
 
     Returns:
         Map (N, *size, C); ``x`` itself where nothing is missing.
@@ -33,15 +34,17 @@ def pad_reflect(x: Tensor, size: Size) -> Tensor:
     for axis, target in enumerate(size, start=1):
         length = x.shape[axis]
         if target > length:
-            x = x.index_select(axis, _mirrored(length, target, x.device))
+            x = x.index_select(axis, _mirrored(length, target, repeat_edge=repeat_edge, device=x.device))
     return x
 
 
-def _mirrored(length: int, target: int, device: torch.device) -> Tensor:
+def _mirrored(length: int, target: int, *, repeat_edge: bool, device: torch.device) -> Tensor:
     """Which of ``length`` samples stands at each of ``target`` places of their mirrored continuation."""
-    period = max(2 * (length - 1), 1)
+    if length == 1:
+        return torch.zeros(target, dtype=torch.long, device=device)
+    period = 2 * length if repeat_edge else 2 * (length - 1)
     place = torch.arange(target, device=device) % period
-    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)
+    return torch.minimum(place, period - repeat_edge - place)
 
 
 def partition(x: Tensor, window: Size) -> Tensor:
@@ -57,3 +60,28 @@ def merge(windows: Tensor, window: Size, size: Size) -> Tensor:
     (h, w), (height, width) = window, size
     x = windows.reshape(-1, height // h, width // w, h, w, windows.shape[-1]).transpose(2, 3)
     return x.reshape(-1, height, width, windows.shape[-1])
+
+
+def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | None = None) -> Tensor:
+    """What to add to attention scores where rolling brought together pixels from opposite ends of the map.
+
+    The map was rolled by ``shift`` pixels up and to the left, so its last rows and columns come from the other end.
+    Only windows of the last row or column of windows hold such pixels, hence a map of 2x2 windows shows all four kinds
+    there are: whole, last of its row, last of its column, last of both.
+
+    Args:
+        size: Height and width of the map, whole windows.
+        window: Height and width of a window.
+        shift: Pixels rolled on each axis, less than the window; 0 masks nothing.
+        device: Where the mask shall be.
+
+    Returns:
+        (windows, L, L), windows in row-major order, query by key: -100, as the published networks have it, where one of
+        the two pixels was rolled around on an axis and the other was not, else 0.
+    """
+    rolled_rows, rolled_columns = (
+        torch.arange(side, device=device) >= side - rolled for side, rolled in zip(size, shift, strict=True)
+    )
+    origin = 2 * rolled_rows[:, None].int() + rolled_columns.int()  # which of four parts of the map a pixel is from
+    origin = partition(origin[None, :, :, None], window).squeeze(-1)  # (windows, L)
+    return -100.0 * (origin[:, :, None] != origin[:, None, :])

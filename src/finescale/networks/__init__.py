@@ -7,14 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finescale.networks import hit_sr
+from finescale.networks import cit, craft, dat, drct, hit_sr, span
 from finescale.networks.family import Family
 from finescale.networks.frame import SCALES, Frame, FrameSettings
 from finescale.settings import mistakes_of, suggest
 
 __all__ = ["FAMILIES", "SCALES", "Family", "Frame", "FrameSettings", "build", "family_of", "from_options", "variants"]
 
-_ALL = (hit_sr,)
+_ALL = (hit_sr, craft, drct, span, cit, dat)
 
 FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
 """Every family by its name."""

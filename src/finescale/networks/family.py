@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,12 @@ class Family:
 
 def _differing(one: FrameSettings, other: FrameSettings) -> list[str]:
     return [field for field in type(one).model_fields if getattr(one, field) != getattr(other, field)]
+
+
+def ratio_of(part: int, whole: int) -> float:
+    """The ratio that, rounded as it is, takes ``int(whole * ratio)`` back to ``part``."""
+    ratio = part / whole
+    return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
 
 
 def take_options(

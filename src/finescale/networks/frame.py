@@ -40,7 +40,7 @@ class FrameSettings(Settings):
     upsampler: Upsampler = "pixelshuffledirect"
     """Reconstruction head, see `finescale.layers.upsampling`."""
     residual_conv: ResidualConv = "1conv"
-    """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
+    """Convolution that closes each group and the body: one 3x3, three through a quarter of the channels, or none."""
 
     @model_validator(mode="after")
     def _check_mean(self) -> Self:
@@ -54,7 +54,7 @@ class Frame(nn.Module, ABC):
 
     Args:
         settings: What the family's network can be told.
-        scale: Factor of the size, 2, 3 or 4.
+        scale: Factor of the size, 2, 3 or 4; 1 with the upsampler "restoration".
 
     Raises:
         ValueError: The scale is not offered.
@@ -64,8 +64,10 @@ class Frame(nn.Module, ABC):
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
         super().__init__()
-        if scale not in SCALES or not isinstance(scale, int):
-            raise ValueError(f"scale must be 2, 3 or 4, got {scale!r}")
+        restores = settings.upsampler == "restoration"
+        if type(scale) is not int or scale not in ((1,) if restores else SCALES):
+            offered = "1 for the upsampler 'restoration'" if restores else "2, 3 or 4"
+            raise ValueError(f"scale must be {offered}, got {scale!r}")
         self.scale = scale
         self.in_channels = settings.in_channels
         self.image_range = settings.image_range
@@ -93,6 +95,10 @@ class Frame(nn.Module, ABC):
         """
         return 1
 
+    def pad(self, image: Tensor) -> Tensor:
+        """Extend the image at the bottom and on the right to a size that the body takes; the result is cropped."""
+        return image
+
     @abstractmethod
     def body(self, features: Tensor) -> Tensor:
         """The deep part: features (N, embed_dim, H, W) to the same shape."""
@@ -106,10 +112,14 @@ class Frame(nn.Module, ABC):
         Returns:
             (N, in_channels, s * H, s * W), not clamped.
         """
-        image = image.contiguous(memory_format=torch.channels_last)
-        shallow = self.conv_first((image - self.mean) * self.image_range)
+        height, width = image.shape[-2:]
+        image = self.pad(image).contiguous(memory_format=torch.channels_last)
+        image = (image - self.mean) * self.image_range
+        shallow = self.conv_first(image)
         features = self.conv_after_body(self.body(shallow)) + shallow
         for step in self.head:
             features = getattr(self, step)(features)
+        if self.scale == 1:
+            features = features + image
         sr: Tensor = features / self.image_range + self.mean
-        return sr
+        return sr[..., : self.scale * height, : self.scale * width]

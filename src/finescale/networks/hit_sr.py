@@ -29,9 +29,9 @@ from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index
-from finescale.layers.upsampling import WIDTH
+from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
-from finescale.networks.family import Family, State, take_options
+from finescale.networks.family import Family, State, ratio_of, take_options
 from finescale.networks.frame import Frame, FrameSettings
 
 Window = tuple[int, int]
@@ -54,6 +54,8 @@ class HiTSRSettings(FrameSettings):
     """ "conv" adds a 5x5 depthwise convolution to the hidden map (HiT-SRF)."""
     context: Literal["none", "ngram"] = "none"
     """ "ngram" adds a summary of the neighbouring windows to each window (HiT-SNG)."""
+    residual_conv: Literal["1conv", "3conv"] = "1conv"
+    """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
     patch_norm: bool = True
     """Normalise the features before the first group."""
 
@@ -357,7 +359,7 @@ def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
     first = "layers.{}.residual_group.blocks.0."
     ngram = any(".ngram_window_partition." in key for key in state)
     base_window, ratios = _windows_from_state(state, longest=depths.index(max(depths)), depth=max(depths), ngram=ngram)
-    upsampler, scale = _head_from_state(state, in_channels)
+    upsampler, scale = head_from_state(state)
     settings = HiTSRSettings(
         in_channels=in_channels,
         embed_dim=embed_dim,
@@ -369,7 +371,7 @@ def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
         ),
         base_window=base_window,
         window_ratios=ratios,
-        mlp_ratio=_ratio(state[first.format(0) + "mlp.fc1.weight"].shape[0], embed_dim),
+        mlp_ratio=ratio_of(state[first.format(0) + "mlp.fc1.weight"].shape[0], embed_dim),
         feed_forward="conv" if any(".mlp.dwconv." in key for key in state) else "mlp",
         context="ngram" if ngram else "none",
         patch_norm="patch_embed.norm.weight" in state,
@@ -390,24 +392,7 @@ def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) 
     sides = [state[block + unigram].shape[-1] for block in blocks]
     pooled = [side // factor for side, factor in zip(sides, pooling, strict=True) if factor > 1]
     base = pooled[0] if pooled else max(sides)
-    return (base, base), tuple(_ratio(side, base) for side in sides)
-
-
-def _ratio(part: int, whole: int) -> float:
-    """The ratio that, rounded as it is, takes ``int(whole * ratio)`` back to ``part``."""
-    ratio = part / whole
-    return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
-
-
-def _head_from_state(state: State, in_channels: int) -> tuple[Any, int]:
-    if "conv_up1.weight" in state:
-        return "nearest+conv", 4
-    rows = state["upsample.0.weight"].shape[0]
-    if "conv_before_upsample.0.weight" not in state:
-        return "pixelshuffledirect", math.isqrt(rows // in_channels)
-    if rows == WIDTH * 9:
-        return "pixelshuffle", 3
-    return "pixelshuffle", 2 ** sum(bool(re.fullmatch(r"upsample\.\d+\.weight", key)) for key in state)
+    return (base, base), tuple(ratio_of(side, base) for side in sides)
 
 
 def unseen_fields(settings: HiTSRSettings) -> tuple[str, ...]:

@@ -1,0 +1,35 @@
+"""Stochastic depth: in training, a branch is left out for some samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class StochasticDepth(nn.Module):
+    """In training, leave a branch out for a share of the samples, and enlarge it for the others to make up for that.
+
+    Args:
+        rate: Share of the samples, 0 to below 1; 0 changes nothing.
+
+    Shapes: (N, ...) to the same.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """See the class."""
+        if not self.training or self.rate == 0:
+            return branch
+        kept = torch.rand(branch.shape[:1] + (1,) * (branch.ndim - 1), device=branch.device) >= self.rate
+        return branch * (kept / (1 - self.rate)).to(branch.dtype)
+
+
+def depth_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
+    """The rate of each block of each group: from 0 at the network's first block evenly up to ``last`` at its last."""
+    steps = max(sum(depths) - 1, 1)
+    return [[last * (sum(depths[:group]) + block) / steps for block in range(n)] for group, n in enumerate(depths)]

@@ -1,0 +1,220 @@
+"""CIT: complementary interaction transformer, in OUR OWN READING of the paper.
+
+"CIT: Complementary Interaction Transformer for Lightweight Super Resolution": neither the authors' network code nor
+their weights are to be had. The abstract names the parts and what each is for; every formula, width and kernel size in
+them is ours. The authors' numbers are not claimed, and their files are not expected to load.
+
+DAT-light with its convolutional branch made stronger: HFAB, a high-frequency attention block, sharpens it; EIB, an
+efficient integration block, reaches across windows after the two branches have met; GHFF, a gated high-frequency
+feed-forward, gates with local contrast as well. All of these begin as nothing: a fresh CIT with the weights of a
+DAT-light computes what that DAT-light does.
+
+Letters: as in `finescale.networks.dat`; r = C // 4, D hidden channels of the feed-forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from finescale.layers.convolution import convolve
+from finescale.layers.position import OffsetMLP
+from finescale.networks.dat import (
+    ARGUMENTS,
+    DAT,
+    AdaptiveAttention,
+    ChannelAttention,
+    DATSettings,
+    SpatialAttention,
+    SpatialGate,
+    fields_from_state,
+    unseen_fields,
+)
+from finescale.networks.family import Family, State, take_options
+
+
+class CITSettings(DATSettings):
+    """Sizes of a CIT network; the defaults are those of the one size there is."""
+
+    embed_dim: int = Field(60, ge=32)
+    """Channels of the features, an even number."""
+    depths: tuple[int, ...] = (18,)
+    """Blocks of each group; spatial and channel attention take turns, spatial first."""
+    num_heads: tuple[int, ...] = (6,)
+    """Heads of the channel attention, for each group; each half of a spatial attention has half as many."""
+    expansion_factor: float = Field(2.0, gt=0)
+    """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
+    upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffledirect"
+    """Reconstruction head, see `finescale.layers.upsampling`."""
+    residual_conv: Literal["1conv", "3conv"] = "3conv"
+    """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
+    pos_dim: int = Field(8, ge=1)
+    """Inner width of the networks that make the position bias; 1 makes none, as in DAT-light."""
+
+    @property
+    def bias_width(self) -> int:
+        """See `pos_dim`."""
+        return self.pos_dim
+
+
+def neighbourhood_mean(x: Tensor) -> Tensor:
+    """Mean over the 3x3 pixels around each that lie within the image: (N, K, H, W) to the same shape."""
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def neighbourhood_max(x: Tensor) -> Tensor:
+    """Maximum over the 3x3 pixels around each that lie within the image: (N, K, H, W) to the same shape."""
+    return F.max_pool2d(x, 3, stride=1, padding=1)
+
+
+class HFAB(nn.Module):
+    """High-frequency attention block: adds what differs from the neighbourhood, gated by itself.
+
+    The input passes untouched, and with it the low frequencies that the gates of the interaction live on.
+    """
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        narrow = channels // 4
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.squeeze = nn.Conv2d(channels, narrow, 1)
+        self.conv = nn.Conv2d(narrow, narrow, 3, padding=1, groups=narrow)
+        self.excite = nn.Conv2d(narrow, channels, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (N, C, H, W) to the same shape."""
+        detail = image - neighbourhood_mean(image)
+        z = F.leaky_relu(self.squeeze(detail), 0.1)  # (N, r, H, W)
+        z = F.leaky_relu(z + self.conv(z), 0.1)
+        return image + self.weight[:, None, None] * self.excite(z).sigmoid() * detail  # type: ignore[no-any-return]
+
+
+class EIB(nn.Module):
+    """Efficient integration block: adds the product of the features with their surroundings of 17x17 pixels.
+
+    The product is the non-linearity: between the two depthwise convolutions there is none.
+    """
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.dw = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.dwd = nn.Conv2d(channels, channels, 5, padding=6, dilation=3, groups=channels)
+        nn.init.zeros_(self.dwd.weight)
+        nn.init.zeros_(self.dwd.get_parameter("bias"))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (N, C, H, W) to the same shape."""
+        features = F.gelu(image)
+        return image + features * self.dwd(self.dw(features))  # type: ignore[no-any-return]
+
+
+class ContrastGate(SpatialGate):
+    """GHFF's gate: SGFN's, with its local contrast, the neighbourhood's maximum minus mean, added."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__(channels=channels)
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, D/2) to the same shape."""
+        gate = super().forward(x).permute(0, 3, 1, 2)
+        contrast = neighbourhood_max(gate) - neighbourhood_mean(gate)
+        return (gate + self.weight[:, None, None] * contrast).permute(0, 2, 3, 1)
+
+
+class ComplementaryInteraction(AdaptiveAttention):
+    """What CIT adds to both kinds of attention."""
+
+    def __init__(self, *, channels: int, **sizes: Any) -> None:
+        super().__init__(channels=channels, **sizes)
+        self.hfab = HFAB(channels=channels)
+        self.eib = EIB(channels=channels)
+
+    def refine(self, convolved: Tensor) -> Tensor:
+        """See `AdaptiveAttention`."""
+        return convolve(self.hfab, convolved)
+
+    def integrate(self, mixed: Tensor) -> Tensor:
+        """See `AdaptiveAttention`."""
+        return convolve(self.eib, mixed)
+
+
+class ComplementarySpatialAttention(ComplementaryInteraction, SpatialAttention):
+    """The attention of a CITB with an even place in its group."""
+
+
+class ComplementaryChannelAttention(ComplementaryInteraction, ChannelAttention):
+    """The attention of a CITB with an odd place in its group."""
+
+
+class CIT(DAT):
+    """CIT by our own reading: DAT with the three additions, and with a position bias at any width."""
+
+    spatial_attention = ComplementarySpatialAttention
+    channel_attention = ComplementaryChannelAttention
+    gate = ContrastGate
+
+    def __init__(self, *, settings: CITSettings, scale: int) -> None:
+        super().__init__(settings=settings, scale=scale)
+        self._settings: CITSettings = settings
+        for module in self.modules():
+            if isinstance(module, OffsetMLP):
+                for parameter in module.pos3[-1].parameters():
+                    nn.init.zeros_(parameter)
+
+    @property
+    def settings(self) -> CITSettings:
+        """What the network was built with."""
+        return self._settings
+
+
+# ---- reading files and options
+
+
+def settings_from_state(state: State) -> tuple[CITSettings, int]:
+    """Settings and scale from the shapes of a CIT weight file; what is not to be seen there is as in DAT's."""
+    fields, scale = fields_from_state(state)
+    width = state["layers.0.blocks.0.attn.attns.0.pos.pos_proj.weight"].shape[0]
+    return CITSettings(**fields, pos_dim=width), scale
+
+
+_DEFAULTS: Mapping[str, Any] = {"upscale": 2}
+
+
+def settings_from_options(options: Mapping[str, Any]) -> tuple[CITSettings, int]:
+    """Settings and scale from constructor arguments, named as DAT's.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    taken = take_options(
+        {**_DEFAULTS, **options},
+        fields={**ARGUMENTS, "pos_dim": "pos_dim"},
+        neutral={"qk_scale": None, "drop_rate": 0, "attn_drop_rate": 0},
+        without_effect=("img_size", "use_chk"),
+        in_vain=(),
+    )
+    scale = taken.pop("scale")
+    return CITSettings(**taken), scale
+
+
+FAMILY = Family(
+    name="cit",
+    paper="our own reading of CIT, https://github.com/Zhouhj0329/CIT",
+    network=CIT,
+    variants={"cit": CITSettings()},
+    tiny={
+        "cit": CITSettings(embed_dim=32, depths=(3,), num_heads=(4,), window_size=(2, 4), pos_dim=4, drop_path_rate=0)
+    },
+    marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
+    derivable=(".rpe_biases",),
+    from_state=settings_from_state,
+    unseen=unseen_fields,
+    classes=("CIT",),
+    from_options=settings_from_options,
+)

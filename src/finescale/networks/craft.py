@@ -1,0 +1,452 @@
+"""CRAFT: cross-refinement adaptive feature modulation transformer.
+
+A. Li, L. Zhang, Y. Liu, C. Zhu, "Feature Modulation Transformer: Cross-Refinement of Global Representation via
+High-Frequency Prior for Image Super-Resolution", ICCV 2023.
+
+Transformers keep low frequencies and lose high ones. So each unit runs two branches side by side: attention in two
+rectangles, one wide and one tall, for what is global, and a small convolution block with max pooling for what is high
+in frequency. A third block lets the second branch steer the first: it attends to channels, its query being the high
+frequencies. As its sums run over the whole map, every pixel of the result depends on every pixel of the image, so tiles
+are never exactly the whole.
+
+Letters: N batch, H W size of the map, C = embed_dim, c = C/2, n heads, d channels of a head, (h, w) a window,
+L = h * w, K windows in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
+from finescale.layers.convolution import convolve
+from finescale.layers.derived import Derived
+from finescale.layers.feedforward import MLP
+from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
+from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
+from finescale.networks.family import Family, State, ratio_of, take_options
+from finescale.networks.frame import Frame, FrameSettings
+
+
+class CRAFTSettings(FrameSettings):
+    """Sizes of a CRAFT network; the defaults are those of all published ones."""
+
+    embed_dim: int = Field(48, ge=32)
+    """Channels of the features. Below 64 the position bias is the same number for all pairs of pixels, and not used."""
+    upsampler: Literal["pixelshuffledirect"] = "pixelshuffledirect"
+    """Reconstruction head; CRAFT has one kind."""
+    residual_conv: Literal["1conv", "identity"] = "1conv"
+    """What closes the body: a 3x3 convolution or nothing. Groups always close with a convolution."""
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    """Units of each group, each of two window attention blocks, a high-frequency block and a fusion block."""
+    num_heads: tuple[int, ...] = (6, 6, 6, 6)
+    """Heads of the channel attention, for each group; each of the two windows has half of them."""
+    split_size: Size = (4, 16)
+    """Window (height, width) of the first half of the channels, in lr pixels; that of the second half is it turned."""
+    window_size: int = Field(16, ge=1, le=512)
+    """The image is extended to a multiple of this many pixels, itself a multiple of both split sizes."""
+    mlp_ratio: float = Field(2.0, gt=0)
+    """Hidden channels of the feed-forward layer after window attention, as a multiple of embed_dim."""
+    qkv_bias: bool = True
+    """Whether query, key and value of window attention have an offset."""
+    qk_scale: float | None = Field(None, gt=0)
+    """Factor on the scores of window attention; None is the usual d ** -0.5."""
+    shift_mask: bool = False
+    """Whether shifted windows keep pixels from opposite ends of the map apart.
+
+    The code of the ICCV paper does not, that of its TPAMI sequel does; the answers differ, and no file tells which.
+    """
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
+            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        for heads in self.num_heads:
+            if heads < 2 or heads % 2:
+                raise ValueError(f"num_heads must be even, one half for each window, got {heads}")
+            if self.embed_dim % 2 or self.embed_dim % heads:
+                raise ValueError(
+                    f"embed_dim must be even and a multiple of the heads, got {self.embed_dim} and {heads}"
+                )
+        if min(self.split_size) < 1 or any(self.window_size % side for side in self.split_size):
+            raise ValueError(
+                f"window_size must be a multiple of both split sizes, got {self.window_size} and {self.split_size}"
+            )
+        if int(self.embed_dim * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio leaves no hidden channels of {self.embed_dim}, got {self.mlp_ratio}")
+        return self
+
+
+class RectangleAttention(nn.Module):
+    """Softmax attention of one half of the channels, in windows of one shape, without projections."""
+
+    def __init__(self, *, settings: CRAFTSettings, num_heads: int, window: Size, shifted: bool) -> None:
+        super().__init__()
+        hidden = settings.embed_dim // 2 // 4 // 4
+        self.num_heads = num_heads
+        self.window = window
+        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
+        self.masked = shifted and settings.shift_mask
+        self.pos = OffsetMLP(hidden=hidden, num_heads=num_heads)
+        # Norms over a single channel forget what comes in: one number for all pairs, which cancels in the softmax.
+        self.placed = hidden > 1
+        self.pos.requires_grad_(self.placed)
+        self.attention = (ShiftedAttention if self.masked else SoftmaxAttention)(scale=settings.qk_scale)
+        self._bias = Derived(self.pos)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        """Query, key and value of a map (N, H, W, 3, c) to (N, H, W, c)."""
+        height, width = qkv.shape[1:3]
+        (h, w), (dy, dx) = self.window, self.shift
+        x = qkv.flatten(3)
+        if self.shift != (0, 0):
+            x = x.roll((-dy, -dx), (1, 2))
+        windows = partition(x, self.window)
+        windows = windows.reshape(*windows.shape[:2], 3, self.num_heads, -1)  # (K, L, 3, n, d)
+        query, key, value = windows.permute(2, 0, 3, 1, 4).unbind(0)
+        bias = self._bias(self.bias).to(x.dtype) if self.masked or self.placed else None
+        if self.masked:
+            out = self.attention(query, key, value, bias, (height // h, width // w))
+        else:
+            out = self.attention(query, key, value, bias)
+        x = merge(out.transpose(1, 2).flatten(2), self.window, (height, width))
+        return x if self.shift == (0, 0) else x.roll((dy, dx), (1, 2))
+
+    def bias(self) -> Tensor:
+        """What is added to the scores, query by key: (n, L, L), or with a mask (4, n or 1, L, L)."""
+        like = self.pos.pos_proj.weight
+        bias = like.new_zeros(1, 1, 1)
+        if self.masked:
+            h, w = self.window
+            bias = shift_mask((2 * h, 2 * w), self.window, self.shift, like.device)[:, None].to(like.dtype)
+        if self.placed:
+            with torch.autocast(like.device.type, enabled=False):
+                table = self.pos(offset_grid(self.window, like)).flatten(0, 1)
+            bias = bias + relative_bias(table, relative_index(self.window, like.device))
+        return bias
+
+
+class SRWAB(nn.Module):
+    """Shift rectangle window attention block: attention in wide and in tall windows, then a feed-forward layer."""
+
+    def __init__(self, *, settings: CRAFTSettings, num_heads: int, shifted: bool) -> None:
+        super().__init__()
+        channels = settings.embed_dim
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=settings.qkv_bias)
+        self.get_v = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.attns = nn.ModuleList(
+            RectangleAttention(settings=settings, num_heads=num_heads // 2, window=window, shifted=shifted)
+            for window in (settings.split_size, settings.split_size[::-1])
+        )
+        self.proj = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP(channels=channels, hidden=int(channels * settings.mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape; H and W hold whole windows of both shapes."""
+        qkv = self.qkv(self.norm1(x)).unflatten(3, (3, 2, -1))  # (N, H, W, 3, halves, c)
+        halves = [attention(qkv[..., half, :]) for half, attention in enumerate(self.attns)]
+        local = convolve(self.get_v, qkv[..., 2, :, :].flatten(3))
+        x = x + self.proj(torch.cat(halves, dim=-1) + local)
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class HFERB(nn.Module):
+    """High-frequency enhancement residual block: one half of the channels convolved, of the other the local maxima."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv = nn.Conv2d(half, half, 3, padding=1)
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
+        self.fc = nn.Conv2d(half, half, 1)
+        self.last_fc = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        near, peak = x.chunk(2, dim=-1)
+        near = F.gelu(convolve(self.conv, near))
+        peak = F.gelu(convolve(self.fc, convolve(self.pool, peak)))
+        return x + convolve(self.last_fc, torch.cat((near, peak), dim=-1))
+
+
+class NormalizedChannelAttention(nn.Module):
+    """Every channel as a mixture of those of its head: softmax(Q̂ᵀ K̂ · temperature) Vᵀ, over the whole map.
+
+    Q̂ and K̂ are Q and K with each channel divided by its norm, so the scores are cosines.
+
+    Shapes: query, key and value (N, H, W, C), temperature (n, 1, 1); answers (N, H, W, C).
+    """
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
+        """See the class."""
+        size, (heads, channels) = value.shape, (temperature.shape[0], value.shape[-1])
+        query, key, value = (x.flatten(1, 2) for x in (query, key, value))  # (N, H * W, C)
+        # One C x C product, of which the d x d blocks on the diagonal are kept, is faster than n narrow ones.
+        head = torch.arange(channels, device=value.device) // (channels // heads)
+        other_head = head[:, None] != head[None, :]
+        # The query is divided before the sum: in half precision the sum over a whole map would overflow.
+        cosines = (query / _norm(query)).transpose(1, 2) @ key / _norm(key)  # (N, C, C)
+        scores = cosines * temperature.reshape(heads)[head, None].to(cosines.dtype)
+        mixture = scores.masked_fill(other_head, -math.inf).softmax(-1)
+        return (value @ mixture.to(value.dtype).transpose(1, 2)).reshape(size)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Norm of each channel of (N, L, C) as (N, 1, C), never zero."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return norm.clamp_min(max(1e-12, torch.finfo(x.dtype).tiny))
+
+
+class FusionAttention(nn.Module):
+    """Channel attention whose query is the high frequencies."""
+
+    def __init__(self, *, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
+        self.q = nn.Conv2d(channels, channels, 1, bias=False)
+        self.q_dwconv = _depthwise(channels)
+        self.kv = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        self.kv_dwconv = _depthwise(2 * channels)
+        self.attention = NormalizedChannelAttention()
+        self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """Two maps (N, H, W, C) to one."""
+        query = convolve(self.q_dwconv, convolve(self.q, high))
+        key, value = convolve(self.kv_dwconv, convolve(self.kv, low)).chunk(2, dim=-1)
+        return convolve(self.project_out, self.attention(query, key, value, self.temperature))
+
+
+class GatedFeedForward(nn.Module):
+    """Two maps from one, each convolved by itself, multiplied after a GELU on the first."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        hidden = int(channels * 2.66)  # fixed in every published network
+        self.project_in = nn.Conv2d(channels, 2 * hidden, 1, bias=False)
+        self.dwconv = _depthwise(2 * hidden)
+        self.project_out = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        gate, x = convolve(self.dwconv, convolve(self.project_in, x)).chunk(2, dim=-1)
+        return convolve(self.project_out, F.gelu(gate) * x)
+
+
+def _depthwise(channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel, under its published name."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.body = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+class HFB(nn.Module):
+    """Hybrid fusion block: what is low in frequency, refined by attention that what is high asks for."""
+
+    def __init__(self, *, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(channels=channels)
+        self.attn = FusionAttention(channels=channels, num_heads=num_heads)
+        self.norm2 = ChannelNorm(channels=channels)
+        self.ffn = GatedFeedForward(channels=channels)
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """Two maps (N, H, W, C) to one; the second is not normalised."""
+        x = low + self.attn(self.norm1(low), high)
+        return x + self.ffn(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class CRFB(nn.Module):
+    """Cross-refinement fusion blocks: the units of a group, each with two branches and their fusion."""
+
+    def __init__(self, *, settings: CRAFTSettings, group: int) -> None:
+        super().__init__()
+        channels, num_heads, depth = settings.embed_dim, settings.num_heads[group], settings.depths[group]
+        self.srwa_blocks = nn.ModuleList(
+            SRWAB(settings=settings, num_heads=num_heads, shifted=shifted) for shifted in (False, True) * depth
+        )
+        self.hfer_blocks = nn.ModuleList(HFERB(channels=channels) for _ in range(depth))
+        self.hf_blocks = nn.ModuleList(HFB(channels=channels, num_heads=num_heads) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        windows = iter(self.srwa_blocks)
+        for plain, shifted, enhance, fuse in zip(windows, windows, self.hfer_blocks, self.hf_blocks, strict=True):
+            x = fuse(shifted(plain(x)), enhance(x))
+        return x
+
+
+class RCRFG(nn.Module):
+    """Residual cross-refinement fusion group: units, a convolution, and a skip over both."""
+
+    def __init__(self, *, settings: CRAFTSettings, group: int) -> None:
+        super().__init__()
+        self.residual_group = CRFB(settings=settings, group=group)
+        self.conv = nn.Conv2d(settings.embed_dim, settings.embed_dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return x + convolve(self.conv, self.residual_group(x))
+
+
+class CRAFT(Frame):
+    """Groups of units, then a norm."""
+
+    def __init__(self, *, settings: CRAFTSettings, scale: int) -> None:
+        super().__init__(settings=settings, scale=scale)
+        self._settings = settings
+        self.layers = nn.Sequential(*(RCRFG(settings=settings, group=group) for group in range(len(settings.depths))))
+        self.norm = ChannelNorm(channels=settings.embed_dim)
+        self.apply(_initialise)
+
+    @property
+    def settings(self) -> CRAFTSettings:
+        """What the network was built with."""
+        return self._settings
+
+    @property
+    def period(self) -> int:
+        """Lr pixels after which the windows of both shapes repeat together."""
+        return math.lcm(*self.settings.split_size)
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Extend an image (N, C, H, W) to a multiple of ``window_size`` by mirroring, the edge repeated.
+
+        Attention to channels runs over the whole map, so the number of pixels added counts everywhere.
+        """
+        side = self.settings.window_size
+        size = whole_windows((image.shape[2], image.shape[3]), (side, side))
+        return pad_reflect(image.permute(0, 2, 3, 1), size, repeat_edge=True).permute(0, 3, 1, 2)
+
+    def body(self, features: Tensor) -> Tensor:
+        """The groups and the norm: features (N, C, H, W) to the same shape."""
+        return self.norm(self.layers(features.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# ---- reading files and options
+
+
+def settings_from_state(state: State) -> tuple[CRAFTSettings, int]:
+    """Settings and scale from a CRAFT weight file: from shapes, and from the buffer ``biases_h`` where it is there.
+
+    Not to be seen in a file: image_range, mean, qk_scale, window_size (16, or the least that both split sizes divide)
+    and shift_mask; without the buffer neither the split sizes (4x16 is assumed).
+    """
+    embed_dim, in_channels = state["conv_first.weight"].shape[:2]
+    block = "layers.0.residual_group.srwa_blocks.0."
+    fusion = re.compile(r"layers\.(\d+)\.residual_group\.hf_blocks\.\d+\.attn\.temperature")
+    depths = Counter(int(found[1]) for key in state if (found := fusion.fullmatch(key)))
+    groups = sorted(depths)
+    split_size = _split_size(state)
+    window_size = math.lcm(*split_size)
+    settings = CRAFTSettings(
+        in_channels=in_channels,
+        embed_dim=embed_dim,
+        residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
+        depths=tuple(depths[group] for group in groups),
+        num_heads=tuple(
+            state[f"layers.{group}.residual_group.hf_blocks.0.attn.temperature"].shape[0] for group in groups
+        ),
+        split_size=split_size,
+        window_size=16 if math.gcd(window_size, 16) == window_size else window_size,
+        mlp_ratio=ratio_of(state[block + "mlp.fc1.weight"].shape[0], embed_dim),
+        qkv_bias=block + "qkv.bias" in state,
+    )
+    return settings, math.isqrt(state["upsample.0.weight"].shape[0] // in_channels)
+
+
+def _split_size(state: State) -> Size:
+    """Height and width of the first window: the first of all offsets is the most negative one, (1 - h, 1 - w)."""
+    if "biases_h" not in state:
+        return (4, 16)
+    height, width = (1 - state["biases_h"][0]).int().tolist()
+    return height, width
+
+
+def unseen_fields(_: CRAFTSettings) -> tuple[str, ...]:
+    """Fields that `settings_from_state` assumes."""
+    return ("image_range", "mean", "split_size", "window_size", "qk_scale", "shift_mask")
+
+
+def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, int]:
+    """Settings and scale from the published constructor's arguments, and ``shift_mask``.
+
+    The constructor's own defaults are not those of the released networks: they make one of ten times the size.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    taken = take_options(
+        options,
+        fields={
+            "upscale": "scale",
+            "in_chans": "in_channels",
+            "embed_dim": "embed_dim",
+            "depths": "depths",
+            "num_heads": "num_heads",
+            "split_size_0": "split_size_0",
+            "split_size_1": "split_size_1",
+            "window_size": "window_size",
+            "mlp_ratio": "mlp_ratio",
+            "qkv_bias": "qkv_bias",
+            "qk_scale": "qk_scale",
+            "img_range": "image_range",
+            "resi_connection": "residual_conv",
+            "shift_mask": "shift_mask",
+        },
+        neutral={},
+        without_effect=("img_size", "patch_size", "upsampler", "hooks"),
+        in_vain=(),
+    )
+    scale = taken.pop("scale", 2)
+    split_size = taken.pop("split_size_0", 4), taken.pop("split_size_1", 16)
+    defaults = {"embed_dim": 96, "depths": (6,) * 4, "num_heads": (6,) * 4}
+    return CRAFTSettings(split_size=split_size, **{**defaults, **taken}), scale
+
+
+FAMILY = Family(
+    name="craft",
+    paper="ICCV 2023, 12514-12524; arXiv:2308.05022",
+    network=CRAFT,
+    variants={"craft": CRAFTSettings()},
+    # Wide enough for the position bias to count, its windows wide enough for each of its numbers to count.
+    tiny={
+        "craft": CRAFTSettings(
+            embed_dim=64, depths=(1,), num_heads=(4,), split_size=(4, 8), window_size=8, mlp_ratio=0.5
+        )
+    },
+    marks=(".hf_blocks.0.attn.temperature", ".hfer_blocks.0.last_fc.weight"),
+    derivable=("relative_position_index_h", "relative_position_index_v", "biases_h", "biases_v"),
+    from_state=settings_from_state,
+    unseen=unseen_fields,
+    classes=("CRAFT",),
+    from_options=settings_from_options,
+)

@@ -1,0 +1,584 @@
+"""DAT: dual aggregation transformer (DAT-S, DAT, DAT-2, DAT-light).
+
+Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu, "Dual Aggregation Transformer for Image Super-Resolution", ICCV 2023.
+
+Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. Beside each
+attention runs a depthwise convolution of its values, and the two gate each other: whichever lacks channel knowledge
+gets a channel gate from the other, whichever lacks spatial knowledge a spatial gate.
+
+Letters: N batch, H W size of the lr image, H' W' the same in whole windows, C = embed_dim, c = C/2, n heads of a
+branch, d channels of a head, (h, w) a branch's window, L = h * w, K windows in the batch, D hidden channels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
+from finescale.layers.convolution import convolve, residual_conv
+from finescale.layers.derived import Derived
+from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
+from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
+from finescale.layers.upsampling import head_from_state
+from finescale.layers.windows import Size, merge, partition, shift_mask, whole_windows
+from finescale.networks.family import Family, State, ratio_of, take_options
+from finescale.networks.frame import Frame, FrameSettings
+
+
+class DATSettings(FrameSettings):
+    """Sizes of a DAT network; the defaults are those of the published DAT."""
+
+    embed_dim: int = Field(180, ge=32)
+    """Channels of the features, an even number."""
+    depths: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
+    """Blocks of each group; spatial and channel attention take turns, spatial first."""
+    num_heads: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
+    """Heads of the channel attention, for each group; each half of a spatial attention has half as many."""
+    window_size: Size = (8, 32)
+    """Window (height, width) of one half of the channels, in lr pixels; the other half's window lies across it.
+
+    Published options call it split_size.
+    """
+    expansion_factor: float = Field(4.0, gt=0)
+    """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have an offset."""
+    drop_path_rate: float = Field(0.1, ge=0, lt=1)
+    """Share of a training's samples that skip a branch of the last block, earlier blocks less; 0 is neutral."""
+    upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffle"
+    """Reconstruction head, see `finescale.layers.upsampling`."""
+    residual_conv: Literal["1conv", "3conv"] = "1conv"
+    """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
+
+    @property
+    def hidden(self) -> int:
+        """Channels between the two linear layers of the feed-forward."""
+        return int(self.embed_dim * self.expansion_factor)
+
+    @property
+    def bias_width(self) -> int:
+        """Inner width of the networks that make the position bias, see `RectangleAttention`."""
+        return self.embed_dim // 2 // 4 // 4
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
+            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        if self.embed_dim % 2:
+            raise ValueError(f"embed_dim must be even, got {self.embed_dim}")
+        for heads in self.num_heads:
+            if heads < 2:
+                raise ValueError(f"num_heads must be at least 2, one for each half of the channels, got {heads}")
+            if self.embed_dim % heads or self.embed_dim // 2 % (heads // 2):
+                raise ValueError(f"embed_dim must be a multiple of the heads, got {self.embed_dim} and {heads}")
+        if not 1 <= min(self.window_size) <= max(self.window_size) <= 512:
+            raise ValueError(f"window_size must be from 1 to 512 pixels a side, got {self.window_size}")
+        if self.hidden < 2 or self.hidden % 2:
+            raise ValueError(
+                f"expansion_factor must make an even number of hidden channels of {self.embed_dim}, "
+                f"got {self.expansion_factor}, which makes {self.hidden}"
+            )
+        return self
+
+
+class SpatialGate(nn.Module):
+    """What the spatial-gate feed-forward multiplies with: a normalised map after a depthwise convolution."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, D/2) to the same shape."""
+        return convolve(self.conv, self.norm(x))
+
+
+class SGFN(nn.Module):
+    """Spatial-gate feed-forward network: one half of the hidden channels times the gate that the other half makes.
+
+    Args:
+        channels: C of the map.
+        hidden: D, an even number.
+        gate: Map (N, H, W, D/2) to the same shape.
+    """
+
+    def __init__(self, *, channels: int, hidden: int, gate: nn.Module) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.sg = gate
+        self.fc2 = nn.Linear(hidden // 2, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        kept, gating = F.gelu(self.fc1(x)).chunk(2, dim=-1)
+        return self.fc2(kept * self.sg(gating))  # type: ignore[no-any-return]
+
+
+class RectangleAttention(nn.Module):
+    """Softmax attention in windows of one shape, for one half of the channels.
+
+    Args:
+        num_heads: n.
+        window: (h, w).
+        shifted: Whether the windows lie half a window further down and to the right, over the border to the other side.
+        bias_width: Inner width of the network that makes the position bias. If it is 1 there is no bias: a norm over
+            one value forgets it, what is left is one number per head, and softmax forgets that.
+    """
+
+    def __init__(self, *, num_heads: int, window: Size, shifted: bool, bias_width: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window = window
+        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
+        self.pos = OffsetMLP(hidden=bias_width, num_heads=num_heads)
+        self.attention = ShiftedAttention() if shifted else SoftmaxAttention()
+        self.has_position_bias = bias_width > 1
+        self._bias = Derived(self.pos)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        """Queries, keys and values (N, H', W', 3, c), whole windows, to (N, H', W', c)."""
+        height, width = qkv.shape[1:3]
+        (h, w), (down, right) = self.window, self.shift
+        parts = (partition(_roll(part, (-down, -right)), (h, w)) for part in qkv.unbind(3))
+        heads = [part.reshape(*part.shape[:2], self.num_heads, -1).transpose(1, 2) for part in parts]  # (K, n, L, d)
+        if isinstance(self.attention, ShiftedAttention):
+            bias = self._bias(self.shifted_bias).to(qkv.dtype)
+            out = self.attention(*heads, bias, (height // h, width // w))
+        elif self.has_position_bias:
+            out = self.attention(*heads, self._bias(self.position_bias).to(qkv.dtype))
+        else:
+            out = self.attention(*heads)
+        return _roll(merge(out.transpose(1, 2).flatten(2), (h, w), (height, width)), (down, right))
+
+    def position_bias(self) -> Tensor:
+        """(n, L, L), query by key."""
+        weight = self.pos.pos_proj.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            table = self.pos(offset_grid(self.window, weight)).flatten(0, 1)
+        return relative_bias(table, relative_index(self.window, weight.device)).contiguous()
+
+    def shifted_bias(self) -> Tensor:
+        """For the four kinds of windows of a rolled map: (4, n, L, L), without position bias (4, 1, L, L)."""
+        h, w = self.window
+        weight = self.pos.pos_proj.weight
+        mask = shift_mask((2 * h, 2 * w), (h, w), self.shift, weight.device)[:, None].to(weight.dtype)
+        return mask + self.position_bias() if self.has_position_bias else mask
+
+
+def _roll(x: Tensor, shift: Size) -> Tensor:
+    """Roll a map (N, H, W, C) down and to the right; the map itself, not a copy, where the shift is nothing."""
+    return x.roll(shift, dims=(1, 2)) if any(shift) else x
+
+
+class ChannelProducts(nn.Module):
+    """softmax(Qᵀ K · temperature) over channels, Q and K of unit length along the tokens, times V.
+
+    The norms divide the small product instead of the maps, in float32 at least: sums of squares over an image leave
+    the range of half precision.
+
+    Shapes: query, key, value (N, tokens, heads, d), temperature (heads, 1, 1); answers like ``value``.
+    """
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
+        """See the class."""
+        exact = torch.promote_types(query.dtype, torch.float32)
+        with torch.autocast(query.device.type, enabled=False):
+            query, key = (x.to(exact).permute(0, 2, 3, 1) for x in (query, key))  # (N, heads, d, tokens)
+            query_norm, key_norm = (torch.linalg.vector_norm(x, dim=-1).clamp_min(1e-12) for x in (query, key))
+            cosine = query @ key.transpose(2, 3) / (query_norm[..., :, None] * key_norm[..., None, :])
+            mixture = (cosine * temperature).softmax(dim=-1).to(value.dtype)
+        mixed: Tensor = value.transpose(1, 2) @ mixture.transpose(2, 3)
+        return mixed.transpose(1, 2)
+
+
+class AdaptiveAttention(nn.Module, ABC):
+    """An attention and a depthwise convolution of its values, which gate each other: the adaptive interaction module.
+
+    Args:
+        channels: C of the map.
+        qkv_bias: Whether queries, keys and values have an offset.
+    """
+
+    def __init__(self, *, channels: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        self.dwconv = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.BatchNorm2d(channels), nn.GELU()
+        )
+        self.channel_interaction = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, channels // 8, 1),
+            nn.BatchNorm2d(channels // 8),
+            nn.GELU(),
+            nn.Conv2d(channels // 8, channels, 1),
+        )
+        self.spatial_interaction = nn.Sequential(
+            nn.Conv2d(channels, channels // 16, 1),
+            nn.BatchNorm2d(channels // 16),
+            nn.GELU(),
+            nn.Conv2d(channels // 16, 1, 1),
+        )
+
+    @abstractmethod
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Queries, keys and values (N, H, W, 3 * C), in this order, to (N, H, W, C)."""
+
+    @abstractmethod
+    def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
+        """The sum of the two branches (N, H, W, C), each gated by the other."""
+
+    def refine(self, convolved: Tensor) -> Tensor:
+        """Change the convolved values (N, H, W, C) before they meet the attention; here not at all."""
+        return convolved
+
+    def integrate(self, mixed: Tensor) -> Tensor:
+        """Change the sum of the branches (N, H, W, C) before its projection; here not at all."""
+        return mixed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        qkv = self.qkv(x)
+        convolved = self.refine(convolve(self.dwconv, qkv.chunk(3, dim=-1)[2]))
+        mixed = self.interact(self.attend(qkv), convolved)
+        return self.proj(self.integrate(mixed))  # type: ignore[no-any-return]
+
+    def channel_gate(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to a factor in (0, 1) for each channel, (N, 1, 1, C)."""
+        return convolve(self.channel_interaction, x).sigmoid()
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to a factor in (0, 1) for each pixel, (N, H, W, 1)."""
+        return convolve(self.spatial_interaction, x).sigmoid()
+
+
+class SpatialAttention(AdaptiveAttention):
+    """Adaptive spatial attention: half of the channels in windows of h x w, half in windows of w x h.
+
+    Args:
+        channels: C of the map.
+        qkv_bias: Whether queries, keys and values have an offset.
+        num_heads: Heads of both halves together.
+        window: (h, w) of the first half.
+        shifted: See `RectangleAttention`.
+        bias_width: See `RectangleAttention`.
+    """
+
+    def __init__(
+        self, *, channels: int, qkv_bias: bool, num_heads: int, window: Size, shifted: bool, bias_width: int
+    ) -> None:
+        super().__init__(channels=channels, qkv_bias=qkv_bias)
+        self.attns = nn.ModuleList(
+            RectangleAttention(num_heads=num_heads // 2, window=turned, shifted=shifted, bias_width=bias_width)
+            for turned in (window, window[::-1])
+        )
+        self._multiple = max(window), max(window)
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """See `AdaptiveAttention`; what pads the map to whole windows is zero and is attended to like the rest."""
+        height, width = qkv.shape[1:3]
+        rows, columns = whole_windows((height, width), self._multiple)
+        padded = F.pad(qkv, (0, 0, 0, columns - width, 0, rows - height))
+        halves = padded.reshape(*padded.shape[:3], 3, 2, qkv.shape[-1] // 6).unbind(4)  # (N, H', W', 3, c)
+        attended = [attn(half)[:, :height, :width] for attn, half in zip(self.attns, halves, strict=True)]
+        return torch.cat(attended, dim=-1)
+
+    def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
+        """See `AdaptiveAttention`."""
+        return attended * self.channel_gate(convolved) + convolved * self.spatial_gate(attended)
+
+
+class ChannelAttention(AdaptiveAttention):
+    """Adaptive channel attention: every channel as a mixture of the channels of its head, over the whole image.
+
+    Args:
+        channels: C of the map.
+        qkv_bias: Whether queries, keys and values have an offset.
+        num_heads: Parts of the channels that mix among themselves.
+    """
+
+    def __init__(self, *, channels: int, qkv_bias: bool, num_heads: int) -> None:
+        super().__init__(channels=channels, qkv_bias=qkv_bias)
+        self.num_heads = num_heads
+        self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
+        self.attention = ChannelProducts()
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """See `AdaptiveAttention`."""
+        n, height, width, _ = qkv.shape
+        heads = qkv.reshape(n, height * width, 3, self.num_heads, -1).unbind(2)  # (N, H * W, heads, d)
+        return self.attention(*heads, self.temperature).reshape(n, height, width, -1)  # type: ignore[no-any-return]
+
+    def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
+        """See `AdaptiveAttention`."""
+        return attended * self.spatial_gate(convolved) + convolved * self.channel_gate(attended)
+
+
+class DATB(nn.Module):
+    """Dual aggregation transformer block: an attention and a feed-forward layer, each after a norm and beside a skip.
+
+    Args:
+        channels: C of the map.
+        attention: Spatial in one block, channel in the next.
+        feed_forward: Map (N, H, W, C) to the same shape.
+        drop_rate: See `StochasticDepth`.
+    """
+
+    def __init__(
+        self, *, channels: int, attention: AdaptiveAttention, feed_forward: nn.Module, drop_rate: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = attention
+        self.ffn = feed_forward
+        self.norm2 = nn.LayerNorm(channels)
+        self.drop = StochasticDepth(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        x = x + self.drop(self.attn(self.norm1(x)))
+        return x + self.drop(self.ffn(self.norm2(x)))  # type: ignore[no-any-return]
+
+
+class ResidualGroup(nn.Module):
+    """Blocks, a convolution, and a skip over both."""
+
+    def __init__(self, *, blocks: Iterable[DATB], settings: DATSettings) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.conv = residual_conv(settings.residual_conv, settings.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return x + convolve(self.conv, self.blocks(x))
+
+
+class DAT(Frame):
+    """DAT-S, DAT, DAT-2 or DAT-light, by its settings.
+
+    BatchNorm stands in each block: a training needs batches of two images at least, and its answers depend on the
+    whole batch.
+    """
+
+    spatial_attention: ClassVar[type[SpatialAttention]] = SpatialAttention
+    channel_attention: ClassVar[type[ChannelAttention]] = ChannelAttention
+    gate: ClassVar[type[SpatialGate]] = SpatialGate
+
+    def __init__(self, *, settings: DATSettings, scale: int) -> None:
+        super().__init__(settings=settings, scale=scale)
+        self._settings = settings
+        # The first step stands for a change of layout in the published network, whose norm has number 1.
+        self.before_RG = nn.Sequential(nn.Identity(), nn.LayerNorm(settings.embed_dim))
+        self.layers = nn.Sequential(
+            *(
+                ResidualGroup(blocks=[self._block(group, block) for block in range(depth)], settings=settings)
+                for group, depth in enumerate(settings.depths)
+            )
+        )
+        self.norm = nn.LayerNorm(settings.embed_dim)
+        self.apply(_initialise)
+
+    def _block(self, group: int, block: int) -> DATB:
+        """A block that attends to pixels where its place in the group is even, to channels where it is odd."""
+        settings = self.settings
+        channels, heads = settings.embed_dim, settings.num_heads[group]
+        attention: AdaptiveAttention
+        if block % 2:
+            attention = self.channel_attention(channels=channels, qkv_bias=settings.qkv_bias, num_heads=heads)
+        else:
+            attention = self.spatial_attention(
+                channels=channels,
+                qkv_bias=settings.qkv_bias,
+                num_heads=heads,
+                window=settings.window_size,
+                shifted=is_shifted(group, block),
+                bias_width=settings.bias_width,
+            )
+        gate = self.gate(channels=settings.hidden // 2)
+        return DATB(
+            channels=channels,
+            attention=attention,
+            feed_forward=SGFN(channels=channels, hidden=settings.hidden, gate=gate),
+            drop_rate=depth_rates(settings.drop_path_rate, settings.depths)[group][block],
+        )
+
+    @property
+    def settings(self) -> DATSettings:
+        """What the network was built with."""
+        return self._settings
+
+    @property
+    def period(self) -> int:
+        """Lr pixels after which the windows of both halves of the channels repeat together."""
+        return math.lcm(*self.settings.window_size)
+
+    def body(self, features: Tensor) -> Tensor:
+        """The groups between two norms: features (N, C, H, W) to the same shape."""
+        x = self.before_RG(features.permute(0, 2, 3, 1))  # (N, H, W, C)
+        return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def is_shifted(group: int, block: int) -> bool:
+    """Whether a spatial block has shifted windows: every other one does, in odd groups beginning with the first."""
+    return block % 4 == (0 if group % 2 else 2)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# ---- reading files and options
+
+
+def settings_from_state(state: State) -> tuple[DATSettings, int]:
+    """Settings and scale from the shapes of a DAT weight file.
+
+    The window is read from the values of a derivable buffer, ``rpe_biases``; without it 8x32 is assumed, which is
+    wrong for DAT-S. Not to be seen in a file: image_range, mean and drop_path_rate.
+    """
+    fields, scale = fields_from_state(state)
+    return DATSettings(**fields), scale
+
+
+def fields_from_state(state: State) -> tuple[dict[str, Any], int]:
+    """The fields of `DATSettings` that a weight file shows, and its scale."""
+    embed_dim, in_channels = state["conv_first.weight"].shape[:2]
+    blocks: dict[int, int] = {}
+    for key in state:
+        if found := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", key):
+            group, block = int(found[1]), int(found[2])
+            blocks[group] = max(blocks.get(group, 0), block + 1)
+    upsampler, scale = head_from_state(state)
+    fields = {
+        "in_channels": in_channels,
+        "embed_dim": embed_dim,
+        "depths": tuple(blocks[group] for group in sorted(blocks)),
+        "num_heads": tuple(_num_heads(state, group) for group in sorted(blocks)),
+        "expansion_factor": ratio_of(state["layers.0.blocks.0.ffn.fc1.weight"].shape[0], embed_dim),
+        "qkv_bias": "layers.0.blocks.0.attn.qkv.bias" in state,
+        "upsampler": upsampler,
+        "residual_conv": "1conv" if "conv_after_body.weight" in state else "3conv",
+    }
+    offsets = state.get("layers.0.blocks.0.attn.attns.0.rpe_biases")
+    if offsets is not None:
+        fields["window_size"] = _window(offsets)
+    return fields, scale
+
+
+def _num_heads(state: State, group: int) -> int:
+    """Heads of a group; of a group without channel attention an even number, since only half of them is seen."""
+    temperature = state.get(f"layers.{group}.blocks.1.attn.temperature")
+    if temperature is not None:
+        return temperature.shape[0]
+    return 2 * state[f"layers.{group}.blocks.0.attn.attns.0.pos.pos3.2.weight"].shape[0]
+
+
+def _window(offsets: Tensor) -> Size:
+    """The window (h, w) whose offsets these are; the last are h - 1 and w - 1.
+
+    Raises:
+        ValueError: They are not a window's offsets.
+    """
+    if offsets.ndim == 2 and offsets.shape[1] == 2:
+        h, w = (int(last) + 1 for last in offsets[-1].nan_to_num().tolist())
+        if offsets.shape[0] == (2 * h - 1) * (2 * w - 1):
+            return h, w
+    raise ValueError(f"rpe_biases of shape {tuple(offsets.shape)} does not hold the offsets of a window")
+
+
+def unseen_fields(_: DATSettings) -> tuple[str, ...]:
+    """Fields that `settings_from_state` assumes, the window where the file has no ``rpe_biases``."""
+    return ("image_range", "mean", "window_size", "drop_path_rate")
+
+
+ARGUMENTS: Mapping[str, str] = {
+    "upscale": "scale",
+    "in_chans": "in_channels",
+    "embed_dim": "embed_dim",
+    "split_size": "window_size",
+    "depth": "depths",
+    "num_heads": "num_heads",
+    "expansion_factor": "expansion_factor",
+    "qkv_bias": "qkv_bias",
+    "drop_path_rate": "drop_path_rate",
+    "img_range": "image_range",
+    "resi_connection": "residual_conv",
+    "upsampler": "upsampler",
+}
+"""Arguments of the published constructor, and our fields."""
+
+_DEFAULTS: Mapping[str, Any] = {"split_size": (2, 4), "depth": (2,) * 4, "num_heads": (2,) * 4, "upscale": 2}
+"""Defaults of the published constructor where they are not those of DAT."""
+
+
+def settings_from_options(options: Mapping[str, Any]) -> tuple[DATSettings, int]:
+    """Settings and scale from the published constructor's arguments.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    taken = take_options(
+        {**_DEFAULTS, **options},
+        fields=ARGUMENTS,
+        neutral={"qk_scale": None, "drop_rate": 0, "attn_drop_rate": 0},
+        without_effect=("img_size", "use_chk"),
+        in_vain=(),
+    )
+    scale = taken.pop("scale")
+    return DATSettings(**taken), scale
+
+
+_LIGHT: Mapping[str, Any] = {
+    "embed_dim": 60,
+    "depths": (18,),
+    "num_heads": (6,),
+    "expansion_factor": 2,
+    "residual_conv": "3conv",
+    "upsampler": "pixelshuffledirect",
+}
+
+
+def _tiny(**switches: Any) -> DATSettings:
+    # Below 96 channels the norms within the position bias leave an offset's sign at most, below 64 nothing.
+    small = {"embed_dim": 96, "depths": (2,), "num_heads": (4,), "window_size": (2, 4), "drop_path_rate": 0}
+    return DATSettings(**{**_LIGHT, **small, **switches})
+
+
+FAMILY = Family(
+    name="dat",
+    paper="arXiv:2308.03364",
+    network=DAT,
+    variants={
+        "dat-s": DATSettings(window_size=(8, 16), expansion_factor=2),
+        "dat": DATSettings(),
+        "dat-2": DATSettings(expansion_factor=2),
+        "dat-light": DATSettings(**_LIGHT),
+    },
+    tiny={
+        "dat-s": _tiny(window_size=(2, 2), depths=(1, 1), num_heads=(4, 4), expansion_factor=1),
+        "dat": _tiny(expansion_factor=3),
+        "dat-2": _tiny(residual_conv="1conv", expansion_factor=1),
+        "dat-light": _tiny(depths=(3,), expansion_factor=1),
+    },
+    marks=(".attns.0.pos.pos_proj.weight", ".ffn.sg.conv.weight"),
+    derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
+    from_state=settings_from_state,
+    unseen=unseen_fields,
+    classes=("DAT",),
+    from_options=settings_from_options,
+)

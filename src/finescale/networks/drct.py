@@ -1,0 +1,391 @@
+"""DRCT: dense-residual-connected transformer (DRCT, DRCT-L).
+
+C.-C. Hsu, C.-M. Lee, Y.-S. Chou, "DRCT: Saving Image Super-resolution away from Information Bottleneck", CVPR
+Workshops (NTIRE) 2024.
+
+In a long chain of groups, what the first ones saw is lost on the way. Here a group is dense: five Swin layers, each of
+which reads the group's input beside all that the layers before it made, and leaves a few channels for those after it.
+The group adds a fifth of its result to its input. Layers 2 and 4 roll their map by half a window.
+
+Letters: N batch, H W size of the lr image in whole windows, C = embed_dim, c channels of a layer, n heads, d = c/n,
+w side of a window, L = w * w, K windows in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
+from finescale.layers.convolution import convolve
+from finescale.layers.derived import Derived
+from finescale.layers.feedforward import MLP
+from finescale.layers.position import relative_bias, relative_index
+from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
+from finescale.layers.upsampling import WIDTH
+from finescale.layers.windows import merge, pad_reflect, partition, shift_mask, whole_windows
+from finescale.networks.family import Family, State, take_options
+from finescale.networks.frame import Frame, FrameSettings
+
+LAYERS = (1, 2, 3, 4, 5)
+"""The Swin layers of a group, numbered as in the published keys."""
+
+
+class DRCTSettings(FrameSettings):
+    """Sizes of a DRCT network; the defaults are those of DRCT."""
+
+    embed_dim: int = Field(180, ge=1)
+    """Channels of the features between groups."""
+    upsampler: Literal["pixelshuffle"] = "pixelshuffle"
+    """Reconstruction head; the family has one."""
+    residual_conv: Literal["1conv", "identity"] = "1conv"
+    """What closes the body: one 3x3 convolution or nothing."""
+    depths: tuple[int, ...] = (6,) * 6
+    """One number per group, which counts in `drop_path_rate` alone: a group has five layers whatever stands here."""
+    num_heads: tuple[int, ...] = (6,) * 6
+    """Heads of each group's first layer, from which those of the others follow, see `heads`."""
+    window_size: int = Field(16, ge=1, le=64)
+    """Side of the attention windows, in lr pixels."""
+    growth: int = Field(32, ge=1)
+    """Channels that each of a group's first four layers adds to those that the next one reads."""
+    mlp_ratio: float = Field(2.0, gt=0)
+    """Hidden channels of the first three feed-forward layers, as a multiple of theirs; the last two have 1."""
+    qkv_bias: bool = True
+    """Offset query, key and value by a learned bias."""
+    qk_scale: float | None = Field(None, gt=0)
+    """Factor of the attention scores; None is d^-1/2."""
+    shifted: bool = True
+    """Roll the map in layers 2 and 4. Networks made for images no larger than a window do not."""
+    patch_norm: bool = True
+    """Normalise the features before the first group."""
+    position_size: int | None = Field(None, ge=1)
+    """Side, in lr pixels, of the one square image size that the network takes, each of whose places has learned
+    features of its own; None, as in all published networks: any size, and no such features."""
+    drop_path_rate: float = Field(0.1, ge=0, lt=1)
+    """In training, how often the last group's branches are left out of a sample; it rises from 0 group by group."""
+
+    def width(self, layer: int) -> int:
+        """c: channels that layer 1 to 5 of a group reads."""
+        return self.embed_dim + (layer - 1) * self.growth
+
+    def heads(self, group: int, layer: int) -> int:
+        """Heads of layer 1 to 5: in the first as stated, in the others what its width lacks to a multiple of that."""
+        heads = self.num_heads[group]
+        return heads if layer == 1 else heads - self.width(layer) % heads
+
+    def hidden(self, layer: int) -> int:
+        """Channels between the two linear layers in layer 1 to 5."""
+        return int(self.width(layer) * self.mlp_ratio) if layer <= 3 else self.width(layer)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
+            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        if min(self.num_heads) < 1:
+            raise ValueError(f"num_heads must be at least 1, got {self.num_heads}")
+        if self.hidden(1) < 1:
+            raise ValueError(f"mlp_ratio leaves no hidden channels of {self.embed_dim}, got {self.mlp_ratio}")
+        for group, heads in enumerate(self.num_heads):
+            for layer in LAYERS:
+                if self.width(layer) % self.heads(group, layer):
+                    raise ValueError(
+                        f"num_heads {heads} gives layer {layer} {self.heads(group, layer)} heads, which do not divide "
+                        f"its {self.width(layer)} channels; choose other num_heads, embed_dim or growth"
+                    )
+        if self.position_size is not None and self.position_size % self.window_size:
+            raise ValueError(
+                f"position_size must be a multiple of window_size {self.window_size}, got {self.position_size}"
+            )
+        return self
+
+
+class WindowAttention(nn.Module):
+    """Softmax attention within windows, with a learned bias for each offset; windows of a rolled map are masked."""
+
+    def __init__(self, *, settings: DRCTSettings, channels: int, num_heads: int, shift: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window = settings.window_size, settings.window_size
+        self.shift = shift
+        offsets = (2 * settings.window_size - 1) ** 2
+        self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
+        self.qkv = nn.Linear(channels, 3 * channels, bias=settings.qkv_bias)
+        attention = ShiftedAttention if shift else SoftmaxAttention
+        self.attention = attention(scale=settings.qk_scale)
+        self.proj = nn.Linear(channels, channels)
+        self._bias = Derived(self)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Windows (K, L, c) of maps with ``grid`` = (rows, columns) of windows, to the same shape."""
+        count, tokens, _ = windows.shape
+        qkv = self.qkv(windows).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, L, d)
+        bias = self._bias(self.bias).to(qkv.dtype)
+        out = self.attention(*qkv, bias, grid) if self.shift else self.attention(*qkv, bias)
+        return self.proj(out.transpose(1, 2).reshape(windows.shape))  # type: ignore[no-any-return]
+
+    def bias(self) -> Tensor:
+        """What is added to the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
+        device = self.relative_position_bias_table.device
+        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device)).contiguous()
+        if not self.shift:
+            return bias
+        h, w = self.window
+        return bias + shift_mask((2 * h, 2 * w), self.window, (self.shift, self.shift), device)[:, None].to(bias.dtype)
+
+
+class SwinLayer(nn.Module):
+    """Attention within windows and a feed-forward layer, each with its norm before it."""
+
+    def __init__(self, *, settings: DRCTSettings, group: int, layer: int) -> None:
+        super().__init__()
+        channels = settings.width(layer)
+        shift = settings.window_size // 2 if settings.shifted and layer % 2 == 0 else 0
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = WindowAttention(
+            settings=settings, channels=channels, num_heads=settings.heads(group, layer), shift=shift
+        )
+        self.drop_path = StochasticDepth(depth_rates(settings.drop_path_rate, settings.depths)[group][0])
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP(channels=channels, hidden=settings.hidden(layer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, c) to the same shape."""
+        x = x + self.drop_path(self.attend(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, c) to the same shape: roll, cut into windows, and both undone."""
+        (height, width), window, shift = x.shape[1:3], self.attn.window, self.attn.shift
+        windows = partition(_roll(x, -shift), window)
+        windows = self.attn(windows, (height // window[0], width // window[1]))
+        return _roll(merge(windows, window, (height, width)), shift)
+
+
+def _roll(x: Tensor, shift: int) -> Tensor:
+    """Roll a map (N, H, W, c) down and to the right; by 0, which would be a copy, it is left as it is."""
+    return x.roll((shift, shift), dims=(1, 2)) if shift else x
+
+
+class ResidualDenseGroup(nn.Module):
+    """Five Swin layers, each reading the group's input and the results of all before it."""
+
+    def __init__(self, *, settings: DRCTSettings, group: int) -> None:
+        super().__init__()
+        for layer in LAYERS:
+            out = settings.embed_dim if layer == LAYERS[-1] else settings.growth
+            self.add_module(f"swin{layer}", SwinLayer(settings=settings, group=group, layer=layer))
+            self.add_module(f"adjust{layer}", nn.Conv2d(settings.width(layer), out, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        dense = x
+        for layer in LAYERS[:-1]:
+            dense = torch.cat((dense, F.leaky_relu(self.made(dense, layer), 0.2)), dim=-1)
+        return x + 0.2 * self.made(dense, LAYERS[-1])
+
+    def made(self, dense: Tensor, layer: int) -> Tensor:
+        """What a layer makes of all that there is, in few channels."""
+        return convolve(getattr(self, f"adjust{layer}"), getattr(self, f"swin{layer}")(dense))
+
+
+class PatchEmbed(nn.Module):
+    """The norm before the first group, under its published name."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+class DRCT(Frame):
+    """DRCT or DRCT-L, by the number of groups."""
+
+    def __init__(self, *, settings: DRCTSettings, scale: int) -> None:
+        super().__init__(settings=settings, scale=scale)
+        self._settings = settings
+        if settings.patch_norm:
+            self.patch_embed = PatchEmbed(channels=settings.embed_dim)
+        if settings.position_size is not None:
+            places = torch.empty(1, settings.position_size**2, settings.embed_dim)
+            self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(places, std=0.02))
+        self.layers = nn.Sequential(
+            *(ResidualDenseGroup(settings=settings, group=group) for group in range(len(settings.depths)))
+        )
+        self.norm = nn.LayerNorm(settings.embed_dim)
+        self.apply(_initialise)
+
+    @property
+    def settings(self) -> DRCTSettings:
+        """What the network was built with."""
+        return self._settings
+
+    @property
+    def period(self) -> int:
+        """Lr pixels after which the windows repeat."""
+        return self.settings.window_size
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Mirror the image at the bottom and on the right to whole windows."""
+        side = self.settings.window_size
+        size = whole_windows((image.shape[-2], image.shape[-1]), (side, side))
+        return pad_reflect(image.permute(0, 2, 3, 1), size).permute(0, 3, 1, 2)
+
+    def body(self, features: Tensor) -> Tensor:
+        """The groups between two norms: features (N, C, H, W) to the same shape.
+
+        Raises:
+            ValueError: The settings have a ``position_size``, and the image, made whole windows, has another.
+        """
+        x = features.permute(0, 2, 3, 1)  # (N, H, W, C)
+        if hasattr(self, "patch_embed"):
+            x = self.patch_embed(x)
+        if (side := self.settings.position_size) is not None:
+            if x.shape[1:3] != (side, side):
+                raise ValueError(
+                    f"the image must be {side} x {side}, the size of the network's position embedding, "
+                    f"got {x.shape[1]} x {x.shape[2]} in whole windows"
+                )
+            x = x + self.absolute_pos_embed.reshape(1, side, side, -1)
+        return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# ---- reading files and options
+
+
+def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
+    """Settings and scale from the shapes of a DRCT weight file.
+
+    Not to be seen in a file: image_range, mean, depths, qk_scale, drop_path_rate. Whether layers are shifted shows only
+    in files that carry the published buffers; without them it is assumed, as all published networks are.
+    """
+    embed_dim, in_channels = state["conv_first.weight"].shape[:2]
+    groups = {int(found[1]) for key in state if (found := re.match(r"layers\.(\d+)\.", key))}
+    tables = [state[f"layers.{group}.swin1.attn.relative_position_bias_table"].shape for group in sorted(groups)]
+    positions = state.get("absolute_pos_embed")
+    steps = sum(bool(re.fullmatch(r"upsample\.\d+\.weight", key)) for key in state)
+    settings = DRCTSettings(
+        in_channels=in_channels,
+        embed_dim=embed_dim,
+        residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
+        depths=(6,) * len(groups),
+        num_heads=tuple(heads for _, heads in tables),
+        window_size=(math.isqrt(tables[0][0]) + 1) // 2,
+        growth=state["layers.0.adjust1.weight"].shape[0],
+        mlp_ratio=_mlp_ratio(state),
+        qkv_bias="layers.0.swin1.attn.qkv.bias" in state,
+        shifted="layers.0.swin2.attn_mask" in state or "layers.0.swin2.attn.relative_position_index" not in state,
+        patch_norm="patch_embed.norm.weight" in state,
+        position_size=None if positions is None else math.isqrt(positions.shape[1]),
+    )
+    return settings, math.isqrt(state["upsample.0.weight"].shape[0] // WIDTH) ** steps
+
+
+def _mlp_ratio(state: State) -> float:
+    """The smallest ratio that, rounded as it is, gives the first three layers their hidden channels."""
+    hidden_and_width = [state[f"layers.0.swin{layer}.mlp.fc1.weight"].shape for layer in LAYERS[:3]]
+    ratio = max(hidden / width for hidden, width in hidden_and_width)
+    enough = all(int(width * ratio) >= hidden for hidden, width in hidden_and_width)
+    return ratio if enough else math.nextafter(ratio, math.inf)
+
+
+def unseen_fields(_: DRCTSettings) -> tuple[str, ...]:
+    """Fields that `settings_from_state` assumes, the same for every network."""
+    return ("image_range", "mean", "depths", "qk_scale", "shifted", "drop_path_rate")
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    "scale": 2,
+    "img_size": 64,
+    "ape": False,
+    "embed_dim": 96,
+    "depths": (6, 6, 6, 6),
+    "num_heads": (6, 6, 6, 6),
+    "window_size": 7,
+    "mlp_ratio": 4.0,
+    "upsampler": "",
+}
+"""Defaults of the published constructor, where they are not those of the published networks."""
+
+
+def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int]:
+    """Settings and scale from the published constructor's arguments.
+
+    Of ``img_size`` two things are left: one of at most ``window_size`` becomes the window and turns the shift off, and
+    with ``ape`` it is the only size.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    taken = take_options(
+        options,
+        fields={
+            "upscale": "scale",
+            "in_chans": "in_channels",
+            "img_size": "img_size",
+            "embed_dim": "embed_dim",
+            "depths": "depths",
+            "num_heads": "num_heads",
+            "window_size": "window_size",
+            "gc": "growth",
+            "mlp_ratio": "mlp_ratio",
+            "qkv_bias": "qkv_bias",
+            "qk_scale": "qk_scale",
+            "ape": "ape",
+            "patch_norm": "patch_norm",
+            "drop_path_rate": "drop_path_rate",
+            "img_range": "image_range",
+            "upsampler": "upsampler",
+            "resi_connection": "residual_conv",
+        },
+        neutral={"drop_rate": 0, "attn_drop_rate": 0, "patch_size": 1},
+        without_effect=("use_checkpoint",),
+        in_vain=("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"),
+    )
+    fields = {**_DEFAULTS, **taken}
+    scale, img_size, ape = (fields.pop(name) for name in ("scale", "img_size", "ape"))
+    if img_size <= fields["window_size"]:
+        fields |= {"window_size": img_size, "shifted": False}
+    fields["position_size"] = img_size if ape else None
+    fields["qk_scale"] = fields.get("qk_scale") or None  # 0 means the default in the published network as well
+    return DRCTSettings(**fields), scale
+
+
+def _tiny(groups: int) -> DRCTSettings:
+    return DRCTSettings(
+        embed_dim=12, depths=(6,) * groups, num_heads=(3,) * groups, window_size=4, growth=4, drop_path_rate=0
+    )
+
+
+FAMILY = Family(
+    name="drct",
+    paper="arXiv:2404.00722",
+    network=DRCT,
+    variants={"drct": DRCTSettings(), "drct-l": DRCTSettings(depths=(6,) * 12, num_heads=(6,) * 12)},
+    tiny={"drct": _tiny(1), "drct-l": _tiny(2)},
+    marks=("layers.0.swin1.attn.qkv.weight", "layers.0.adjust5.weight"),
+    derivable=(".attn.relative_position_index", ".attn_mask"),
+    from_state=settings_from_state,
+    unseen=unseen_fields,
+    classes=("DRCT",),
+    from_options=settings_from_options,
+)

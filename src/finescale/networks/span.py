@@ -1,0 +1,477 @@
+"""SPAN: the sliding proxy attention network (not the swift parameter-free one of the same acronym).
+
+Z. Hu, W. Sun, Z. Chen, "Lightweight image super-resolution with Sliding Proxy Attention Network", Signal Processing,
+2024, article 109704.
+
+Instead of attention in windows and then in shifted windows there is one attention in windows that overlap. A pixel of
+an overlap is a query in up to four of them; the windows' sums of weighted values and of weights are added up before the
+one is divided by the other, so that it attends to all four at once. The result gates itself by its fine detail, and a
+group begins with a cheap convolution of shifted channels and ends with a gate of wide context.
+
+Letters: N batch, H W size of the map, C = embed_dim, n heads, d = C/n, w window, o overlap, t = w - o stride,
+L = w * w, (R, S) rows and columns of windows, K = N * R * S.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from finescale.layers.attention import ExponentialSums
+from finescale.layers.convolution import convolve
+from finescale.layers.derived import Derived
+from finescale.layers.position import relative_bias, relative_index
+from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
+from finescale.layers.upsampling import head_from_state
+from finescale.layers.windows import pad_reflect
+from finescale.networks.family import Family, State, ratio_of, take_options
+from finescale.networks.frame import Frame, FrameSettings
+
+SMALLEST_SIDE = 15
+"""Sides of a map, in pixels, from which the strided layers of `ESA` leave something."""
+
+
+class SPANSettings(FrameSettings):
+    """Sizes of a sliding proxy attention network; the defaults are those of the published one."""
+
+    depths: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
+    """Attention blocks of each group, besides the convolutional one that it begins with."""
+    num_heads: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
+    """Heads of the attention, for each group."""
+    window_size: int = Field(12, ge=1)
+    """Side of the attention windows, in lr pixels."""
+    overlap_size: int = Field(3, ge=0)
+    """Pixels that a window shares with the next one; 0 is neutral."""
+    padding_size: int = Field(0, ge=0)
+    """Pixels by which the windows reach beyond the map on every side, where all values are zero; 0 is neutral."""
+    mlp_ratio: float = Field(2.0, gt=0)
+    """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have an offset."""
+    drop_path_rate: float = Field(0.1, ge=0, lt=1)
+    """Share of samples that skip the branches of the last block in training, less in earlier blocks; 0 is neutral."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one window to the next."""
+        return self.window_size - self.overlap_size
+
+    @property
+    def hidden(self) -> int:
+        """Hidden channels of the feed-forward layer."""
+        return int(self.embed_dim * self.mlp_ratio)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
+            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        if self.embed_dim < 5:
+            raise ValueError(f"embed_dim must be at least 5, got {self.embed_dim}")
+        for heads in self.num_heads:
+            if heads < 1 or self.embed_dim % heads:
+                raise ValueError(f"embed_dim must be a multiple of the heads, got {self.embed_dim} and {heads}")
+        for name in ("overlap_size", "padding_size"):
+            if getattr(self, name) >= self.window_size:
+                raise ValueError(f"{name} must be less than window_size {self.window_size}, got {getattr(self, name)}")
+        if self.hidden < 2 or self.hidden % 2:
+            raise ValueError(f"embed_dim * mlp_ratio must be even, got {self.embed_dim} * {self.mlp_ratio}")
+        if self.residual_conv == "identity":
+            raise ValueError("residual_conv must be '1conv' or '3conv', got 'identity'")
+        return self
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels, under its published name."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+def shift_channels(x: Tensor) -> Tensor:
+    """Move a fifth of the channels one pixel to the left, one to the right, one up and one down; zeros come in.
+
+    Args:
+        x: Map (N, H, W, C); the channels that five does not divide stay where they are, with the last fifth.
+    """
+    height, width, channels = x.shape[1:]
+    fifth = channels // 5
+    x = F.pad(x, (0, 0, 1, 1, 1, 1))
+    steps = ((0, 1), (0, -1), (1, 0), (-1, 0), (0, 0))
+    parts = torch.split(x, [fifth, fifth, fifth, fifth, channels - 4 * fifth], dim=-1)
+    return torch.cat(
+        [
+            part[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+            for part, (dy, dx) in zip(parts, steps, strict=True)
+        ],
+        dim=-1,
+    )
+
+
+class ELFEB(nn.Module):
+    """Efficient local feature extraction: convolutions between two shifts of channels, and a skip."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 5, padding=2, groups=channels), nn.GELU()
+        )
+        self.conv2 = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        local = convolve(self.conv_block, shift_channels(x))
+        return convolve(self.conv2, shift_channels(local)) + x
+
+
+def sliding_windows(x: Tensor, window: int, stride: int) -> Tensor:
+    """Cut a map (N, H, W, C) into overlapping windows (N, R, S, L, C), windows and pixels in row-major order."""
+    windows = x.unfold(1, window, stride).unfold(2, window, stride)  # (N, R, S, C, w, w)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)
+
+
+def add_windows(windows: Tensor, window: int, stride: int) -> Tensor:
+    """The sum of overlapping windows, each at its place.
+
+    Windows are cut at multiples of the stride: pieces of equal number lie side by side and are added in one step.
+
+    Args:
+        windows: (N, R, S, C, L), in the order of `sliding_windows`.
+        window: Side of a window.
+        stride: Pixels from one window to the next, at most the side.
+
+    Returns:
+        Map (N, H, W, C).
+    """
+    n, rows, columns, channels, _ = windows.shape
+    windows = windows.reshape(n, rows, columns, channels, window, window).permute(0, 1, 4, 2, 5, 3)
+    pieces = -(-window // stride)
+    out = windows.new_zeros(n, rows + pieces - 1, stride, columns + pieces - 1, stride, channels)
+    for y in range(pieces):
+        for x in range(pieces):
+            piece = windows[:, :, y * stride : (y + 1) * stride, :, x * stride : (x + 1) * stride]
+            out[:, y : y + rows, : piece.shape[2], x : x + columns, : piece.shape[4]] += piece
+    height, width = ((count - 1) * stride + window for count in (rows, columns))
+    return out.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+class HFT(nn.Module):
+    """High-frequency gate: what differs from its surroundings, at three distances, says how much of it passes."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.conv_after_upsample = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        image = x.permute(0, 3, 1, 2)
+        height, width = image.shape[2:]
+        detail = 3 * image
+        for factor in (2, 4, 8):
+            pooled = F.adaptive_avg_pool2d(image, (height // factor, width // factor))
+            detail = detail - F.interpolate(pooled, size=(height, width), mode="nearest")
+        return (self.conv_after_upsample(detail) * image).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+
+
+class SpatialGate(nn.Module):
+    """One half of the channels times a depthwise convolution of the other."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels=channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, 2 * channels) to (N, H, W, channels)."""
+        plain, gate = x.chunk(2, dim=-1)
+        return plain * convolve(self.conv, self.norm(gate))
+
+
+class GatedFFN(nn.Module):
+    """Feed-forward layer with a spatial gate."""
+
+    def __init__(self, *, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.sg = SpatialGate(channels=hidden // 2)
+        self.fc2 = nn.Conv2d(hidden // 2, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return convolve(self.fc2, self.sg(F.gelu(convolve(self.fc1, x))))
+
+
+class SPAB(nn.Module):
+    """Sliding proxy attention block: attention in overlapping windows with a gate, then a feed-forward layer."""
+
+    def __init__(self, *, settings: SPANSettings, num_heads: int, drop_path: float) -> None:
+        super().__init__()
+        channels = settings.embed_dim
+        self.window = settings.window_size
+        self.stride = settings.stride
+        self.padding = settings.padding_size
+        self.num_heads = num_heads
+        self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * self.window - 1) ** 2, num_heads))
+        self.norm1 = ChannelNorm(channels=channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=settings.qkv_bias)
+        self.attention = ExponentialSums()
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.hft_attention = HFT(channels=channels)
+        self.drop_path = StochasticDepth(drop_path)
+        self.norm2 = ChannelNorm(channels=channels)
+        self.conv_ffn = GatedFFN(channels=channels, hidden=settings.hidden)
+        self._bias = Derived(self)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        attended = convolve(self.proj_out, self.attend(convolve(self.qkv, self.norm1(x))))
+        x = x + self.drop_path(self.hft_attention(attended))
+        return x + self.drop_path(self.conv_ffn(self.norm2(x)))  # type: ignore[no-any-return]
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Queries, keys and values (N, H, W, 3C) to the values (N, H, W, C) that each pixel attends to.
+
+        Pixels outside of the map hold zeros, and are keys as well. Since a query's largest weight is 1 in each window,
+        whatever its score, this is not one softmax over all windows; the published weights were trained with it.
+        """
+        height, width = qkv.shape[1:3]
+        qkv = F.pad(qkv, (0, 0, *(self.padding,) * 4))
+        windows = sliding_windows(qkv, self.window, self.stride)  # (N, R, S, L, 3C)
+        n, rows, columns, tokens, channels = windows.shape
+        heads = windows.reshape(-1, tokens, 3, self.num_heads, channels // 3 // self.num_heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # (K, n, L, d) each
+        sums = self.attention(query * self.temperature, key, value, self._bias(self.position_bias).to(qkv.dtype))
+        values, weights = (
+            add_windows(part.reshape(n, rows, columns, -1, tokens), self.window, self.stride) for part in sums
+        )
+        out = values / weights.repeat_interleave(values.shape[-1] // self.num_heads, dim=-1)  # (N, H, W, C), padded
+        return out[:, self.padding : self.padding + height, self.padding : self.padding + width]
+
+    def position_bias(self) -> Tensor:
+        """(n, L, L), query by key."""
+        index = relative_index((self.window, self.window), self.relative_position_bias_table.device)
+        return relative_bias(self.relative_position_bias_table, index).contiguous()
+
+
+class ESA(nn.Module):
+    """Enhanced spatial attention: a gate from a wide neighbourhood, computed on a small map."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        narrow = max(16, channels // 4)
+        self.conv1 = nn.Conv2d(channels, narrow, 1)
+        self.conv_f = nn.Conv2d(narrow, narrow, 1)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride=2)
+        self.conv3 = nn.Conv2d(narrow, narrow, 3, padding=1)
+        self.conv4 = nn.Conv2d(narrow, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape, from `SMALLEST_SIDE` pixels a side up."""
+        image = x.permute(0, 3, 1, 2)
+        narrow = self.conv1(image)
+        context = self.conv3(F.max_pool2d(self.conv2(narrow), 7, stride=3))
+        context = F.interpolate(context, size=image.shape[2:], mode="bilinear", align_corners=False)
+        gate = torch.sigmoid(self.conv4(context + self.conv_f(narrow)))
+        return (gate * image).permute(0, 2, 3, 1)
+
+
+class Blocks(nn.Module):
+    """The blocks of a group, each with a skip of its own and one more around it."""
+
+    def __init__(self, *, settings: SPANSettings, group: int) -> None:
+        super().__init__()
+        rates = depth_rates(settings.drop_path_rate, settings.depths)[group]
+        self.blocks = nn.ModuleList(
+            [
+                ELFEB(channels=settings.embed_dim),
+                *(SPAB(settings=settings, num_heads=settings.num_heads[group], drop_path=rate) for rate in rates),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        for block in self.blocks:
+            x = block(x) + x
+        return x
+
+
+class Group(nn.Module):
+    """Blocks, and a gate over their result; there is no skip around them."""
+
+    def __init__(self, *, settings: SPANSettings, group: int) -> None:
+        super().__init__()
+        self.residual_group = Blocks(settings=settings, group=group)
+        self.esa = ESA(channels=settings.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return self.esa(self.residual_group(x))  # type: ignore[no-any-return]
+
+
+class SPAN(Frame):
+    """The sliding proxy attention network."""
+
+    def __init__(self, *, settings: SPANSettings, scale: int) -> None:
+        super().__init__(settings=settings, scale=scale)
+        self._settings = settings
+        self.layers = nn.Sequential(*(Group(settings=settings, group=group) for group in range(len(settings.depths))))
+        self.apply(_initialise)
+
+    @property
+    def settings(self) -> SPANSettings:
+        """What the network was built with."""
+        return self._settings
+
+    @property
+    def period(self) -> int:
+        """Lr pixels from one window to the next."""
+        return self.settings.stride
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Mirror the image (N, C, H, W) to sides that whole windows cover, and that `ESA` takes."""
+        beyond = 2 * self.settings.padding_size
+        sides = []
+        for side in image.shape[2:]:
+            least = max(side, SMALLEST_SIDE, self.settings.window_size - beyond)
+            sides.append(least + (self.settings.overlap_size - beyond - least) % self.settings.stride)
+        return pad_reflect(image.permute(0, 2, 3, 1), (sides[0], sides[1])).permute(0, 3, 1, 2)
+
+    def body(self, features: Tensor) -> Tensor:
+        """The groups: features (N, C, H, W) to the same shape."""
+        return self.layers(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Convolutions, the first and the last ones included, small and without offset."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# ---- reading files and options
+
+
+def settings_from_state(state: State) -> tuple[SPANSettings, int]:
+    """Settings and scale from the shapes of a weight file.
+
+    Not to be seen in a file: image_range, mean, overlap_size (that of the published network is assumed, or the largest
+    that fits the windows), padding_size and drop_path_rate.
+    """
+    embed_dim, in_channels = state["conv_first.weight"].shape[:2]
+    depths: dict[int, int] = {}
+    for key in state:
+        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", key):
+            group, block = int(found[1]), int(found[2])
+            depths[group] = max(depths.get(group, 0), block)
+    attention = "layers.{}.residual_group.blocks.1."
+    first = attention.format(0)
+    upsampler, scale = head_from_state(state)
+    hidden = state[first + "conv_ffn.fc1.weight"].shape[0]
+    window = (math.isqrt(state[first + "relative_position_bias_table"].shape[0]) + 1) // 2
+    settings = SPANSettings(
+        in_channels=in_channels,
+        embed_dim=embed_dim,
+        upsampler=upsampler,
+        residual_conv="1conv" if "conv_after_body.weight" in state else "3conv",
+        depths=tuple(depths[group] for group in sorted(depths)),
+        num_heads=tuple(state[attention.format(group) + "temperature"].shape[0] for group in sorted(depths)),
+        window_size=window,
+        overlap_size=min(3, window - 1),
+        mlp_ratio=ratio_of(hidden, embed_dim),
+        qkv_bias=first + "qkv.bias" in state,
+    )
+    return settings, scale
+
+
+def unseen_fields(_: SPANSettings) -> tuple[str, ...]:
+    """Fields that `settings_from_state` assumes, the same for every network."""
+    return ("image_range", "mean", "overlap_size", "padding_size", "drop_path_rate")
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    "upscale": 2,
+    "img_size": 64,
+    "embed_dim": 96,
+    "depths": (6, 6, 6, 6),
+    "num_heads": (6, 6, 6, 6),
+    "window_size": 7,
+    "overlap_size": 0,
+    "mlp_ratio": 4.0,
+    "upsampler": "",
+}
+"""Where the published constructor's defaults are not those of the published network."""
+
+
+def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int]:
+    """Settings and scale from the published constructor's arguments.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    taken = take_options(
+        {**_DEFAULTS, **options},
+        fields={
+            "upscale": "scale",
+            "in_chans": "in_channels",
+            "img_size": "patch",
+            "embed_dim": "embed_dim",
+            "depths": "depths",
+            "num_heads": "num_heads",
+            "window_size": "window_size",
+            "overlap_size": "overlap_size",
+            "padding_size": "padding_size",
+            "mlp_ratio": "mlp_ratio",
+            "qkv_bias": "qkv_bias",
+            "drop_path_rate": "drop_path_rate",
+            "img_range": "image_range",
+            "upsampler": "upsampler",
+            "resi_connection": "residual_conv",
+        },
+        neutral={"drop_rate": 0},
+        without_effect=("attn_drop_rate", "use_checkpoint"),
+        in_vain=(),
+    )
+    scale = taken.pop("scale")
+    patch = taken.pop("patch")
+    taken["upsampler"] = taken["upsampler"] or "restoration"
+    settings = SPANSettings(**taken)
+    if (min(patch) if isinstance(patch, Sequence) else patch) <= settings.window_size:
+        # The published block would then cut smaller windows than its padding expects, and divide zero by zero.
+        raise ValueError(f"SPAN: img_size must exceed window_size {settings.window_size}, got {patch!r}")
+    return settings, scale
+
+
+FAMILY = Family(
+    name="span",
+    paper="doi:10.1016/j.sigpro.2024.109704",
+    network=SPAN,
+    variants={"span": SPANSettings()},
+    tiny={
+        "span": SPANSettings(
+            embed_dim=12, depths=(1, 2), num_heads=(2, 3), window_size=6, overlap_size=2, drop_path_rate=0
+        )
+    },
+    marks=("layers.0.residual_group.blocks.1.temperature", "layers.0.esa.conv_f.weight"),
+    derivable=(".residual_group.blocks.0.weight", ".relative_position_index"),
+    from_state=settings_from_state,
+    unseen=unseen_fields,
+    classes=("SPAN",),
+    from_options=settings_from_options,
+)
