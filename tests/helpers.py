@@ -26,6 +26,9 @@ from torch import Tensor
 GOLDEN = Path(__file__).parent / "golden"
 """The folder of all cases, one folder per family."""
 
+STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
+"""Ends of keys of what BatchNorm learns without gradients."""
+
 Shape = tuple[int, ...]
 
 

@@ -172,7 +172,8 @@ def _examine(path: Path, overrides: Mapping[str, Any]) -> tuple[Inspection, dict
         raise WeightsMismatchError(
             f"{path}: a {family.name} network (nearest variant: {nearest}{also}), but {difference}"
         )
-    dtypes = sorted({_name(tensor.dtype) for tensor in state.values()})
+    counts = {key for key, tensor in network.state_dict().items() if not tensor.is_floating_point()}
+    dtypes = sorted({_name(tensor.dtype) for key, tensor in state.items() if key not in counts})
     facts = Inspection(
         path=path,
         format=raw.format,
@@ -189,7 +190,7 @@ def _examine(path: Path, overrides: Mapping[str, Any]) -> tuple[Inspection, dict
         dtype=", ".join(dtypes),
         notes=tuple(_notes(raw, family, settings, ignored=len(raw.state) - len(state), dtypes=dtypes, given=overrides)),
     )
-    return facts, {key: _usable(path, key, tensor) for key, tensor in state.items()}
+    return facts, {key: tensor.long() if key in counts else _usable(path, key, tensor) for key, tensor in state.items()}
 
 
 def _notes(
@@ -339,7 +340,8 @@ class _Difference:
 def _difference(state: Mapping[str, Tensor], network: nn.Module) -> _Difference:
     expected = network.state_dict()
     return _Difference(
-        missing=[key for key in expected if key not in state],
+        # Counters of batches may be missing, as many converted files have lost them: they change no answer.
+        missing=[key for key, tensor in expected.items() if key not in state and tensor.is_floating_point()],
         unexpected=[key for key in state if key not in expected],
         misshaped=[
             f"{_quote(key)} of shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
@@ -580,7 +582,10 @@ def save(
         header["licence"] = licence
     if training is not None:
         header["training"] = json.dumps(training)
-    state = {key: _usable(path, key, tensor.detach().cpu()) for key, tensor in network.state_dict().items()}
+    state = {
+        key: _usable(path, key, tensor.detach().cpu()) if tensor.is_floating_point() else tensor.cpu()
+        for key, tensor in network.state_dict().items()
+    }
     try:
         with whole_file(path) as file:
             file.write(_serialise(state, header))
@@ -589,14 +594,15 @@ def save(
 
 
 def _serialise(state: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """float32 tensors in the safetensors format; its own library orders the header anew in every process."""
+    """float32 and int64 tensors in the safetensors format; its own library orders the header anew in every process."""
     entries: dict[str, Any] = {"__metadata__": dict(header)}
     data = []
     end = 0
     for key, tensor in state.items():
-        start, end = end, end + 4 * tensor.numel()
-        entries[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
-        data.append(tensor.contiguous().numpy().astype("<f4").tobytes())
+        name, stored = ("F32", "<f4") if tensor.is_floating_point() else ("I64", "<i8")
+        start, end = end, end + tensor.nbytes
+        entries[key] = {"dtype": name, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        data.append(tensor.contiguous().numpy().astype(stored).tobytes())
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *data])

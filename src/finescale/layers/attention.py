@@ -27,6 +27,8 @@ class SoftmaxAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
         """See the class."""
+        if bias is not None:  # with all its axes, without which the fast kernel is not chosen
+            bias = bias[(None,) * (query.ndim - bias.ndim)]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
 
 

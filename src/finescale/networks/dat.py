@@ -576,6 +576,7 @@ FAMILY = Family(
         "dat-light": _tiny(depths=(3,), expansion_factor=1),
     },
     marks=(".attns.0.pos.pos_proj.weight", ".ffn.sg.conv.weight"),
+    foreign=(".attn.hfab.squeeze.weight",),  # CIT's
     derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
     from_state=settings_from_state,
     unseen=unseen_fields,

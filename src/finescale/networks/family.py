@@ -32,7 +32,9 @@ class Family:
     tiny: Mapping[str, FrameSettings]
     """The same networks at a size for tests and tutorials."""
     marks: Collection[str]
-    """Ends of keys that each file of the family carries and no other family does."""
+    """Ends of keys that each file of the family carries, and of others' only those with ``foreign`` keys."""
+    foreign: Collection[str] = ()
+    """Ends of keys of a family that extends this one: a file that carries one of them is not of this family."""
     derivable: Collection[str]
     """Ends of keys of buffers that files may carry and the network computes itself."""
     from_state: Callable[[State], tuple[FrameSettings, int]]
@@ -46,7 +48,8 @@ class Family:
 
     def recognises(self, state: State) -> bool:
         """Whether a weight file is of this family, judged by its keys alone."""
-        return all(any(key.endswith(mark) for key in state) for mark in self.marks)
+        carries = [any(key.endswith(mark) for key in state) for mark in self.marks]
+        return all(carries) and not any(key.endswith(tuple(self.foreign)) for key in state)
 
     def nearest(self, settings: FrameSettings) -> tuple[str, list[str]]:
         """The variant that differs least from ``settings``, and the names of the fields in which it differs."""
