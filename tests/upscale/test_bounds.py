@@ -23,6 +23,15 @@ BOUNDS = {  # PSNR in dB, at least, and difference, at most, of tiles of 96 pixe
     "hit-sir": (85.0, 0.003),
     "hit-sng": (58.0, 0.03),  # its windows are told about their neighbours, which a tile's end lacks
     "hit-srf": (85.0, 0.003),
+    "craft": (36.0, 0.15),  # channel attention, and norms over all positions of what it is given: a tile
+    "drct": (140.0, 1e-4),
+    "drct-l": (140.0, 1e-4),
+    "span": (130.0, 1e-4),
+    "dat-s": (120.0, 1e-3),  # DAT and CIT attend over all positions of a tile in every other block
+    "dat": (95.0, 1e-3),
+    "dat-2": (66.0, 0.005),
+    "dat-light": (90.0, 1e-3),
+    "cit": (95.0, 1e-3),
 }
 UNALIGNED = (28.0, 0.5)  # the same where tiles start anywhere
 TINY = {variant: family for family in FAMILIES.values() for variant in family.tiny}
