@@ -8,11 +8,23 @@ from typing import Any
 from pydantic import ValidationError
 
 from finescale.networks import cit, craft, dat, drct, hit_sr, span
-from finescale.networks.family import Family
+from finescale.networks.family import Family, Published
 from finescale.networks.frame import SCALES, Frame, FrameSettings
 from finescale.settings import mistakes_of, suggest
 
-__all__ = ["FAMILIES", "SCALES", "Family", "Frame", "FrameSettings", "build", "family_of", "from_options", "variants"]
+__all__ = [
+    "FAMILIES",
+    "SCALES",
+    "Family",
+    "Frame",
+    "FrameSettings",
+    "Published",
+    "build",
+    "family_of",
+    "from_options",
+    "published",
+    "variants",
+]
 
 _ALL = (hit_sr, craft, drct, span, cit, dat)
 
@@ -23,6 +35,11 @@ FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module i
 def variants() -> dict[str, Family]:
     """Every variant's name, with the family it belongs to."""
     return {variant: family for family in FAMILIES.values() for variant in family.variants}
+
+
+def published() -> dict[tuple[str, int], Published]:
+    """Every network that authors trained and published, by its name, such as "hit-srf-df2k", and its scale."""
+    return {(facts.name, facts.scale): facts for family in FAMILIES.values() for facts in family.published}
 
 
 def family_of(network: Frame) -> Family:

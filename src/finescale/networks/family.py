@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,35 @@ from finescale.settings import suggest
 
 State = Mapping[str, Tensor]
 """A state dict: published keys to tensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What its authors publish of one trained network: a variant, at one scale, after one training."""
+
+    variant: str
+    """Name of the variant."""
+    scale: int
+    """2, 3 or 4."""
+    tag: str = ""
+    """What tells this training from the variant's usual one, such as "df2k"."""
+    training_data: str
+    """Names of the training sets, in the order of use."""
+    scores: Mapping[str, tuple[float, float | None]]
+    """Test set to PSNR in dB and SSIM, both on Y by the papers' protocol; None where it is not stated."""
+    file: str | None
+    """Name that the authors gave the weight file; None where they published none."""
+    hub: str | None = None
+    """Repository of the weights on the Hugging Face hub, as "owner/name"; its file is ``model.safetensors``."""
+    page: str | None = None
+    """Address of the page where the authors offer the file for download."""
+    licence: str | None
+    """Of the weights, as an SPDX identifier; None where the authors state none."""
+
+    @property
+    def name(self) -> str:
+        """What users call it, together with the scale: "hit-srf", "hit-srf-df2k"."""
+        return f"{self.variant}-{self.tag}" if self.tag else self.variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +74,8 @@ class Family:
     """Names of the published constructors."""
     from_options: Callable[[Mapping[str, Any]], tuple[FrameSettings, int]]
     """Settings and scale from the arguments of a published constructor."""
+    published: Sequence[Published] = ()
+    """Every network of the family that its authors trained."""
 
     def recognises(self, state: State) -> bool:
         """Whether a weight file is of this family, judged by its keys alone."""
