@@ -88,6 +88,38 @@ def seeded_state(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     return {name: seeded_tensor(name, shape) for name, shape in shapes.items()}
 
 
+def published_buffers(case: Case) -> dict[str, Tensor]:
+    """What the published file of a case holds besides its parameters, with values wherever they tell something."""
+    return {key: _buffer(key, shape, case.config) for key, shape in case.buffers.items()}
+
+
+def _buffer(key: str, shape: Shape, config: Mapping[str, Any]) -> Tensor:
+    if key.endswith((".running_var", ".blocks.0.weight")):  # of BatchNorm; and the kernels by which SPAN shifts
+        return torch.ones(shape) if key.endswith(".running_var") else shift_kernels(shape[0])
+    if key.endswith("rpe_biases"):
+        h, w = config["split_size"]
+        return offsets(h, w) if ".attns.0." in key else offsets(w, h)
+    if key.startswith("biases_"):
+        h, w = config.get("split_size_0", 4), config.get("split_size_1", 16)
+        return offsets(h, w) if key == "biases_h" else offsets(w, h)
+    return torch.zeros(shape)
+
+
+def offsets(h: int, w: int) -> Tensor:
+    """Offsets (y, x) between the pixels of a window, in rows: ((2 h - 1) (2 w - 1), 2)."""
+    return torch.cartesian_prod(torch.arange(1.0 - h, h), torch.arange(1.0 - w, w))
+
+
+def shift_kernels(channels: int) -> Tensor:
+    """The published depthwise kernels (C, 1, 3, 3) that move a fifth of the channels left, right, up and down."""
+    kernel = torch.zeros(channels, 1, 3, 3)
+    fifth = channels // 5
+    for part, (y, x) in enumerate([(1, 2), (1, 0), (2, 1), (0, 1)]):
+        kernel[part * fifth : (part + 1) * fifth, 0, y, x] = 1
+    kernel[4 * fifth :, 0, 1, 1] = 1
+    return kernel
+
+
 def seeded_input(shape: Sequence[int], seed: int = 0) -> Tensor:
     """A smooth-plus-noise image batch (N, C, H, W) in [0, 1], float32."""
     rng = np.random.default_rng(seed)

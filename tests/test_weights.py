@@ -24,10 +24,11 @@ from finescale.errors import (
     WeightsMismatchError,
 )
 from finescale.networks import FAMILIES, Frame
-from helpers import load_case, seeded_state
+from helpers import STATISTICS, load_case, published_buffers, seeded_state
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.stem for path in (GOLDEN / "hit-sr").glob("*.npz"))
+FILES = [pytest.param(path, id=path.stem) for family in FAMILIES for path in sorted((GOLDEN / family).glob("*.npz"))]
 
 NOT_IN_SHAPES: dict[str, dict[str, Any]] = {
     "hit-sir_tiny_block": {"base_window": (4, 4)},
@@ -64,8 +65,7 @@ def write(content: object, path: Path, **options: Any) -> Path:
 def write_case(name: str, path: Path) -> Path:
     """A golden case as the file that the published training code would have saved."""
     case = load_case(GOLDEN / "hit-sr" / f"{name}.npz")
-    buffers = {key: torch.zeros(shape, dtype=torch.int64) for key, shape in case.buffers.items()}
-    return write({"params": {**seeded_state(case.shapes), **buffers}}, path)
+    return write({"params": {**seeded_state(case.shapes), **published_buffers(case)}}, path)
 
 
 # ---- recognition
@@ -83,10 +83,42 @@ def test_a_published_file_tells_family_settings_and_scale(name: str, tmp_path: P
         if getattr(facts.settings, field) != getattr(expected.settings, field)
     }
     assert differing == NOT_IN_SHAPES.get(name, {})
-    assert set(differing) <= set(FAMILIES["hit-sr"].unseen(expected.settings))
+    assert set(differing) <= set(FAMILIES["hit-sr"].unseen(expected.settings, {}))
     published = "tiny" not in name and "onegroup" not in name
     assert facts.variant == (name.split("_")[0] if published else None)
     assert facts.num_parameters == sum(parameter.numel() for parameter in expected.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:DRCT. no network reads")
+@pytest.mark.parametrize("buffers", [True, False], ids=["with-buffers", "without"])
+@pytest.mark.parametrize("path", FILES)
+def test_the_file_of_every_golden_case_is_recognised_with_all_that_it_shows(
+    path: Path, buffers: bool, tmp_path: Path
+) -> None:
+    case = load_case(path)
+    expected = networks.from_options(case.options)
+    state = {key: torch.zeros(shape) for key, shape in case.shapes.items()}
+    carried = published_buffers(case)
+    state |= {key: buffer for key, buffer in carried.items() if buffers or key.endswith(STATISTICS)}
+    facts = weights.inspect(write({"params_ema": state}, tmp_path / "file.pth"))
+    assert (facts.family, facts.scale) == (networks.family_of(expected).name, expected.scale)
+    differing = {
+        field
+        for field in type(expected.settings).model_fields
+        if getattr(facts.settings, field) != getattr(expected.settings, field)
+    }
+    assert differing <= set(FAMILIES[facts.family].unseen(expected.settings, state))
+    assert all(f"{field} = " in facts.notes[-1] for field in differing)
+
+
+def test_a_file_whose_constants_were_trained_is_refused(tmp_path: Path) -> None:
+    case = load_case(GOLDEN / "span" / "span_tiny_a.npz")
+    state = {**seeded_state(case.shapes), **published_buffers(case)}
+    assert weights.inspect(write(state, tmp_path / "file.pth")).family == "span"
+    key = "layers.0.residual_group.blocks.0.weight"
+    state[key] = state[key] * 1.01
+    with pytest.raises(WeightsMismatchError, match=rf"file.pth: '{key}' does not have the values .* a training has"):
+        weights.inspect(write(state, tmp_path / "file.pth"))
 
 
 @pytest.mark.parametrize("name", [*NOT_IN_SHAPES, "hit-sng_tiny_hier", "hit-srf_x4"])

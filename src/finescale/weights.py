@@ -161,6 +161,7 @@ def _examine(path: Path, overrides: Mapping[str, Any]) -> tuple[Inspection, dict
     family = _recognise(path, raw)
     state = {key: tensor for key, tensor in raw.state.items() if not key.endswith(tuple(family.derivable))}
     settings, scale = _settings(path, raw, family, state, overrides)
+    _check_constants(path, raw, family.constants(settings))
     nearest, differs_in = family.nearest(settings)
     try:
         network = _meta_network(family, settings, scale)
@@ -207,7 +208,8 @@ def _notes(
         notes.append(f"{' and '.join(others)} is converted to float32")
     if ignored:
         notes.append(f"{ignored} buffers that the network computes itself are ignored")
-    assumed = [f"{field} = {getattr(settings, field)}" for field in family.unseen(settings) if field not in given]
+    unseen = [field for field in family.unseen(settings, raw.state) if field not in given]
+    assumed = [f"{field} = {getattr(settings, field)}" for field in unseen]
     if _VERSION_KEY not in raw.header and assumed:
         notes.append(f"assumed, since shapes do not show it: {'; '.join(assumed)}")
     return notes
@@ -242,11 +244,22 @@ def _settings(
     stated, stated_scale = _stated(path, raw.header, family)
     facts = [("scale", stated_scale, scale)]
     facts += [(field, getattr(stated, field), getattr(shown, field)) for field in type(shown).model_fields]
-    unseen = family.unseen(shown)
+    unseen = family.unseen(shown, raw.state)
     for name, claim, fact in facts:
         if claim != fact and name not in unseen and not _is_factor(fact):
             raise WeightsMismatchError(f"{path}: its header states {name} = {claim}, but its tensors show {fact}")
     return stated, scale
+
+
+def _check_constants(path: Path, raw: RawState, constants: Mapping[str, Tensor]) -> None:
+    """A file whose constants a training has changed holds another network than the published one."""
+    for end, constant in constants.items():
+        for key, tensor in raw.state.items():
+            if key.endswith(end) and not torch.equal(tensor.float(), constant):
+                raise WeightsMismatchError(
+                    f"{path}: {_quote(key)} does not have the values that the network has there, which are constant; "
+                    "a training has changed them, or the file is of another network"
+                )
 
 
 def _is_factor(value: Any) -> bool:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from finescale.networks import dat
 from finescale.networks.cit import (
     CIT,
     EIB,
@@ -24,7 +23,7 @@ from finescale.networks.cit import (
     settings_from_options,
     settings_from_state,
 )
-from helpers import GOLDEN, load_case, seeded_state
+from helpers import GOLDEN, load_case, offsets
 
 CASES = [pytest.param(path, id=path.stem) for path in sorted((GOLDEN / "cit").glob("*.npz"))]
 SIZES = [(1, 1), (1, 4), (2, 3), (5, 4)]
@@ -100,29 +99,6 @@ def test_ghff_adds_the_local_contrast_to_the_gate(size: tuple[int, int]) -> None
 # ---- where it starts
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_fresh_network_with_the_weights_of_dat_light_answers_as_dat_light(scale: int) -> None:
-    case = load_case(GOLDEN / "dat" / f"dat-light_x{scale}.npz")
-    network = CIT(settings=CITSettings(), scale=scale).eval()
-    fresh = network.state_dict()
-    light = {key: tensor for key, tensor in seeded_state(case.shapes).items() if ".pos." not in key}
-    network.load_state_dict({**fresh, **light})
-    assert (network(case.input) - case.output).abs().max() < 1e-5
-
-
-@torch.inference_mode()
-def test_a_fresh_network_of_equal_bias_width_is_a_dat_of_any_size() -> None:
-    sizes = {"embed_dim": 64, "depths": (3,), "num_heads": (4,), "window_size": (2, 4), "expansion_factor": 2}
-    heads = {"upsampler": "pixelshuffle", "residual_conv": "1conv"}
-    model = dat.DAT(settings=dat.DATSettings(**sizes, **heads), scale=2).eval()
-    model.load_state_dict({**model.state_dict(), **seeded_state({k: p.shape for k, p in model.named_parameters()})})
-    network = CIT(settings=CITSettings(**sizes, **heads, pos_dim=2), scale=2).eval()
-    network.load_state_dict({**network.state_dict(), **model.state_dict()})
-    image = torch.rand(1, 3, 9, 7)
-    torch.testing.assert_close(network(image), model(image), rtol=0, atol=1e-5)
-
-
 def test_all_that_is_added_begins_at_zero() -> None:
     network = CIT(settings=FAMILY.tiny["cit"], scale=2)
     zeros = {key for key, parameter in network.named_parameters() if not parameter.any()}
@@ -160,8 +136,7 @@ def test_offsets_in_a_file_show_the_window(path: Path) -> None:
     case = load_case(path)
     h, w = case.config["split_size"]
     state = {key: torch.empty(shape, device="meta") for key, shape in case.shapes.items()}
-    offsets = torch.cartesian_prod(torch.arange(1.0 - h, h), torch.arange(1.0 - w, w))
-    state["layers.0.blocks.0.attn.attns.0.rpe_biases"] = offsets
+    state["layers.0.blocks.0.attn.attns.0.rpe_biases"] = offsets(h, w)
     assert settings_from_state(state) == settings_from_options(case.options)
 
 

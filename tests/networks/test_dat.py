@@ -23,7 +23,7 @@ from finescale.networks.dat import (
     settings_from_options,
     settings_from_state,
 )
-from helpers import GOLDEN, Case, load_case, seeded_state
+from helpers import GOLDEN, Case, load_case, published_buffers, seeded_state
 
 CASES = [pytest.param(path, id=path.stem) for path in sorted((GOLDEN / "dat").glob("*.npz"))]
 LIGHT = FAMILY.variants["dat-light"]
@@ -259,12 +259,7 @@ def test_windows_repeat_after_the_smallest_common_multiple_of_their_sides() -> N
 
 def published_state(case: Case) -> dict[str, Tensor]:
     """What a published file of this configuration holds, with the offsets that show the window."""
-    a, b = case.config["split_size"]
-    state = {key: torch.empty(shape, device="meta") for key, shape in {**case.shapes, **case.buffers}.items()}
-    for branch, (h, w) in enumerate([(a, b), (b, a)]):
-        offsets = torch.cartesian_prod(torch.arange(1.0 - h, h), torch.arange(1.0 - w, w))
-        state.update({key: offsets for key in state if key.endswith(f"attns.{branch}.rpe_biases")})
-    return state
+    return {key: torch.empty(shape, device="meta") for key, shape in case.shapes.items()} | published_buffers(case)
 
 
 @pytest.mark.parametrize("path", CASES)

@@ -50,7 +50,7 @@ def test_a_state_of_others_is_not_recognised(family: Family) -> None:
 @families
 def test_what_no_shape_shows_are_fields(family: Family) -> None:
     for settings in family.variants.values():
-        assert set(family.unseen(settings)) <= set(type(settings).model_fields)
+        assert set(family.unseen(settings, {})) <= set(type(settings).model_fields)
 
 
 @pytest.mark.parametrize("variant", variants())

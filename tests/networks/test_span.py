@@ -21,9 +21,11 @@ from finescale.networks.span import (
     settings_from_options,
     settings_from_state,
     shift_channels,
+    shift_kernels,
     sliding_windows,
 )
 from helpers import GOLDEN, load_case, seeded_state
+from helpers import shift_kernels as published_kernels
 
 CASES = [pytest.param(path, id=path.stem) for path in sorted((GOLDEN / "span").glob("*.npz"))]
 SLIDES = [(4, 1), (5, 3), (4, 0), (3, 2), (1, 0)]  # window and overlap
@@ -76,14 +78,11 @@ def test_windows_that_were_cut_are_added_where_they_were(window: int, overlap: i
 
 @pytest.mark.parametrize("channels", [5, 12, 14])
 def test_channels_shift_as_the_published_kernels_have_it(channels: int) -> None:
-    kernel = torch.zeros(channels, 1, 3, 3)
-    fifth = channels // 5
-    for part, (y, x) in enumerate([(1, 2), (1, 0), (2, 1), (0, 1)]):
-        kernel[part * fifth : (part + 1) * fifth, 0, y, x] = 1
-    kernel[4 * fifth :, 0, 1, 1] = 1
+    kernel = published_kernels(channels)
     image = torch.randn(2, channels, 4, 3)
     shifted = shift_channels(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     assert torch.equal(shifted, F.conv2d(image, kernel, padding=1, groups=channels))
+    assert torch.equal(shift_kernels(channels), kernel)
 
 
 def test_detail_is_what_differs_from_the_means_of_three_surroundings() -> None:
@@ -206,7 +205,7 @@ def test_a_published_state_shows_all_settings_but_the_unseen_ones(path: Path) ->
     assert [family.name for family in FAMILIES.values() if family.recognises(state)] == ["span"]
     shown, shown_scale = settings_from_state(state)
     assert shown_scale == scale
-    unseen = {field: getattr(stated, field) for field in FAMILIES["span"].unseen(shown)}
+    unseen = {field: getattr(stated, field) for field in FAMILIES["span"].unseen(shown, {})}
     assert shown.model_copy(update=unseen) == stated
 
 

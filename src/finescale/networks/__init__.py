@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from finescale.networks import cit, craft, dat, drct, hit_sr, span
 from finescale.networks.family import Family, Published
 from finescale.networks.frame import SCALES, Frame, FrameSettings
+from finescale.networks.warm_start import warm_start
 from finescale.settings import mistakes_of, suggest
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "from_options",
     "published",
     "variants",
+    "warm_start",
 ]
 
 _ALL = (hit_sr, craft, drct, span, cit, dat)
@@ -82,6 +84,12 @@ def from_options(options: Mapping[str, Any]) -> Frame:
     """
     classes = {name: family for family in FAMILIES.values() for name in family.classes}
     kind = options.get("type")
+    for family in FAMILIES.values():
+        if kind in family.misnomers:
+            raise ValueError(
+                f"network type {kind!r} is unknown; some published option files of {family.name} state it by mistake: "
+                f"if this is one of them, make it {next(iter(family.classes))!r}"
+            )
     if not isinstance(kind, str) or kind not in classes:
         raise ValueError(f"network type {kind!r} is unknown{suggest(str(kind), classes)}; known: {', '.join(classes)}")
     family = classes[kind]

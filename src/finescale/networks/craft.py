@@ -16,8 +16,6 @@ L = h * w, K windows in the batch.
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -31,9 +29,10 @@ from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
 from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP
+from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
-from finescale.networks.family import Family, State, ratio_of, take_options
+from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
 from finescale.networks.frame import Frame, FrameSettings
 
 
@@ -317,7 +316,7 @@ class CRAFT(Frame):
         self._settings = settings
         self.layers = nn.Sequential(*(RCRFG(settings=settings, group=group) for group in range(len(settings.depths))))
         self.norm = ChannelNorm(channels=settings.embed_dim)
-        self.apply(_initialise)
+        initialise_small(self, nn.Linear)
 
     @property
     def settings(self) -> CRAFTSettings:
@@ -343,14 +342,6 @@ class CRAFT(Frame):
         return self.norm(self.layers(features.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
-def _initialise(module: nn.Module) -> None:
-    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 # ---- reading files and options
 
 
@@ -362,18 +353,17 @@ def settings_from_state(state: State) -> tuple[CRAFTSettings, int]:
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     block = "layers.0.residual_group.srwa_blocks.0."
-    fusion = re.compile(r"layers\.(\d+)\.residual_group\.hf_blocks\.\d+\.attn\.temperature")
-    depths = Counter(int(found[1]) for key in state if (found := fusion.fullmatch(key)))
-    groups = sorted(depths)
+    depths = depths_of(state, "residual_group.hf_blocks")
     split_size = _split_size(state)
     window_size = math.lcm(*split_size)
     settings = CRAFTSettings(
         in_channels=in_channels,
         embed_dim=embed_dim,
         residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
-        depths=tuple(depths[group] for group in groups),
+        depths=depths,
         num_heads=tuple(
-            state[f"layers.{group}.residual_group.hf_blocks.0.attn.temperature"].shape[0] for group in groups
+            state[f"layers.{group}.residual_group.hf_blocks.0.attn.temperature"].shape[0]
+            for group in range(len(depths))
         ),
         split_size=split_size,
         window_size=16 if math.gcd(window_size, 16) == window_size else window_size,
@@ -391,9 +381,10 @@ def _split_size(state: State) -> Size:
     return height, width
 
 
-def unseen_fields(_: CRAFTSettings) -> tuple[str, ...]:
+def unseen_fields(_: CRAFTSettings, state: State) -> tuple[str, ...]:
     """Fields that `settings_from_state` assumes."""
-    return ("image_range", "mean", "split_size", "window_size", "qk_scale", "shift_mask")
+    split = () if "biases_h" in state else ("split_size",)
+    return ("image_range", "mean", *split, "window_size", "qk_scale", "shift_mask")
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, int]:
@@ -407,19 +398,13 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, in
     taken = take_options(
         options,
         fields={
-            "upscale": "scale",
-            "in_chans": "in_channels",
-            "embed_dim": "embed_dim",
             "depths": "depths",
-            "num_heads": "num_heads",
             "split_size_0": "split_size_0",
             "split_size_1": "split_size_1",
             "window_size": "window_size",
             "mlp_ratio": "mlp_ratio",
             "qkv_bias": "qkv_bias",
             "qk_scale": "qk_scale",
-            "img_range": "image_range",
-            "resi_connection": "residual_conv",
             "shift_mask": "shift_mask",
         },
         neutral={},

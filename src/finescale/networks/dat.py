@@ -13,7 +13,6 @@ branch, d channels of a head, (h, w) a branch's window, L = h * w, K windows in 
 from __future__ import annotations
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
@@ -27,11 +26,12 @@ from typing_extensions import Self
 from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.derived import Derived
+from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, partition, shift_mask, whole_windows
-from finescale.networks.family import Family, State, ratio_of, take_options
+from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
 from finescale.networks.frame import Frame, FrameSettings
 
 
@@ -387,7 +387,7 @@ class DAT(Frame):
             )
         )
         self.norm = nn.LayerNorm(settings.embed_dim)
-        self.apply(_initialise)
+        initialise_small(self, nn.Linear)
 
     def _block(self, group: int, block: int) -> DATB:
         """A block that attends to pixels where its place in the group is even, to channels where it is odd."""
@@ -434,15 +434,9 @@ def is_shifted(group: int, block: int) -> bool:
     return block % 4 == (0 if group % 2 else 2)
 
 
-def _initialise(module: nn.Module) -> None:
-    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 # ---- reading files and options
+
+_OFFSETS = "layers.0.blocks.0.attn.attns.0.rpe_biases"  # a buffer
 
 
 def settings_from_state(state: State) -> tuple[DATSettings, int]:
@@ -458,23 +452,19 @@ def settings_from_state(state: State) -> tuple[DATSettings, int]:
 def fields_from_state(state: State) -> tuple[dict[str, Any], int]:
     """The fields of `DATSettings` that a weight file shows, and its scale."""
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
-    blocks: dict[int, int] = {}
-    for key in state:
-        if found := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", key):
-            group, block = int(found[1]), int(found[2])
-            blocks[group] = max(blocks.get(group, 0), block + 1)
+    depths = depths_of(state, "blocks")
     upsampler, scale = head_from_state(state)
     fields = {
         "in_channels": in_channels,
         "embed_dim": embed_dim,
-        "depths": tuple(blocks[group] for group in sorted(blocks)),
-        "num_heads": tuple(_num_heads(state, group) for group in sorted(blocks)),
+        "depths": depths,
+        "num_heads": tuple(_num_heads(state, group) for group in range(len(depths))),
         "expansion_factor": ratio_of(state["layers.0.blocks.0.ffn.fc1.weight"].shape[0], embed_dim),
         "qkv_bias": "layers.0.blocks.0.attn.qkv.bias" in state,
         "upsampler": upsampler,
         "residual_conv": "1conv" if "conv_after_body.weight" in state else "3conv",
     }
-    offsets = state.get("layers.0.blocks.0.attn.attns.0.rpe_biases")
+    offsets = state.get(_OFFSETS)
     if offsets is not None:
         fields["window_size"] = _window(offsets)
     return fields, scale
@@ -501,23 +491,18 @@ def _window(offsets: Tensor) -> Size:
     raise ValueError(f"rpe_biases of shape {tuple(offsets.shape)} does not hold the offsets of a window")
 
 
-def unseen_fields(_: DATSettings) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes, the window where the file has no ``rpe_biases``."""
-    return ("image_range", "mean", "window_size", "drop_path_rate")
+def unseen_fields(_: DATSettings, state: State) -> tuple[str, ...]:
+    """Fields that `settings_from_state` assumes."""
+    window = () if _OFFSETS in state else ("window_size",)
+    return ("image_range", "mean", *window, "drop_path_rate")
 
 
 ARGUMENTS: Mapping[str, str] = {
-    "upscale": "scale",
-    "in_chans": "in_channels",
-    "embed_dim": "embed_dim",
     "split_size": "window_size",
     "depth": "depths",
-    "num_heads": "num_heads",
     "expansion_factor": "expansion_factor",
     "qkv_bias": "qkv_bias",
     "drop_path_rate": "drop_path_rate",
-    "img_range": "image_range",
-    "resi_connection": "residual_conv",
     "upsampler": "upsampler",
 }
 """Arguments of the published constructor, and our fields."""

@@ -28,6 +28,8 @@ from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
 from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP
+from finescale.layers.initialisation import initialise_small
+from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import WIDTH
@@ -197,18 +199,6 @@ class ResidualDenseGroup(nn.Module):
         return convolve(getattr(self, f"adjust{layer}"), getattr(self, f"swin{layer}")(dense))
 
 
-class PatchEmbed(nn.Module):
-    """The norm before the first group, under its published name."""
-
-    def __init__(self, *, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape."""
-        return self.norm(x)  # type: ignore[no-any-return]
-
-
 class DRCT(Frame):
     """DRCT or DRCT-L, by the number of groups."""
 
@@ -224,7 +214,7 @@ class DRCT(Frame):
             *(ResidualDenseGroup(settings=settings, group=group) for group in range(len(settings.depths)))
         )
         self.norm = nn.LayerNorm(settings.embed_dim)
-        self.apply(_initialise)
+        initialise_small(self, nn.Linear)
 
     @property
     def settings(self) -> DRCTSettings:
@@ -261,15 +251,9 @@ class DRCT(Frame):
         return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
-def _initialise(module: nn.Module) -> None:
-    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 # ---- reading files and options
+
+_INDEX = "layers.0.swin2.attn.relative_position_index"  # a buffer; a file that has it has the masks of shifted layers
 
 
 def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
@@ -293,7 +277,7 @@ def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
         growth=state["layers.0.adjust1.weight"].shape[0],
         mlp_ratio=_mlp_ratio(state),
         qkv_bias="layers.0.swin1.attn.qkv.bias" in state,
-        shifted="layers.0.swin2.attn_mask" in state or "layers.0.swin2.attn.relative_position_index" not in state,
+        shifted="layers.0.swin2.attn_mask" in state or _INDEX not in state,
         patch_norm="patch_embed.norm.weight" in state,
         position_size=None if positions is None else math.isqrt(positions.shape[1]),
     )
@@ -308,9 +292,10 @@ def _mlp_ratio(state: State) -> float:
     return ratio if enough else math.nextafter(ratio, math.inf)
 
 
-def unseen_fields(_: DRCTSettings) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes, the same for every network."""
-    return ("image_range", "mean", "depths", "qk_scale", "shifted", "drop_path_rate")
+def unseen_fields(_: DRCTSettings, state: State) -> tuple[str, ...]:
+    """Fields that `settings_from_state` assumes."""
+    shift = () if _INDEX in state else ("shifted",)
+    return ("image_range", "mean", "depths", "qk_scale", *shift, "drop_path_rate")
 
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -339,12 +324,8 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int
     taken = take_options(
         options,
         fields={
-            "upscale": "scale",
-            "in_chans": "in_channels",
             "img_size": "img_size",
-            "embed_dim": "embed_dim",
             "depths": "depths",
-            "num_heads": "num_heads",
             "window_size": "window_size",
             "gc": "growth",
             "mlp_ratio": "mlp_ratio",
@@ -353,9 +334,7 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int
             "ape": "ape",
             "patch_norm": "patch_norm",
             "drop_path_rate": "drop_path_rate",
-            "img_range": "image_range",
             "upsampler": "upsampler",
-            "resi_connection": "residual_conv",
         },
         neutral={"drop_rate": 0, "attn_drop_rate": 0, "patch_size": 1},
         without_effect=("use_checkpoint",),
@@ -387,5 +366,6 @@ FAMILY = Family(
     from_state=settings_from_state,
     unseen=unseen_fields,
     classes=("DRCT",),
+    misnomers=("HAT",),
     from_options=settings_from_options,
 )

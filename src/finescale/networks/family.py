@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,10 +69,14 @@ class Family:
     """Ends of keys of buffers that files may carry and the network computes itself."""
     from_state: Callable[[State], tuple[FrameSettings, int]]
     """Settings and scale from the shapes of a weight file; see the family file for what cannot be inferred."""
-    unseen: Callable[[Any], Collection[str]]
-    """Fields of a network with these settings that no shape shows; ``from_state`` assumes their published values."""
+    constants: Callable[[Any], Mapping[str, Tensor]] = lambda _: {}
+    """Ends of derivable keys that a training may have changed, and what a network with these settings has there."""
+    unseen: Callable[[Any, State], Collection[str]]
+    """Fields of a network with these settings that its file does not show; ``from_state`` assumes published values."""
     classes: Collection[str]
     """Names of the published constructors."""
+    misnomers: Collection[str] = ()
+    """Names of other networks' constructors that published option files of this family state by mistake."""
     from_options: Callable[[Mapping[str, Any]], tuple[FrameSettings, int]]
     """Settings and scale from the arguments of a published constructor."""
     published: Sequence[Published] = ()
@@ -94,10 +99,37 @@ def _differing(one: FrameSettings, other: FrameSettings) -> list[str]:
     return [field for field in type(one).model_fields if getattr(one, field) != getattr(other, field)]
 
 
+def depths_of(state: State, blocks: str) -> tuple[int, ...]:
+    """Number of blocks in each group, from the numbers in keys such as "layers.3.residual_group.blocks.5.norm1.weight".
+
+    Args:
+        state: A weight file's tensors.
+        blocks: What the blocks of a group are called: "residual_group.blocks".
+    """
+    key_of_block = re.compile(rf"layers\.(\d+)\.{re.escape(blocks)}\.(\d+)\.")
+    depths: dict[int, int] = {}
+    for key in state:
+        if found := key_of_block.match(key):
+            group, block = int(found[1]), int(found[2])
+            depths[group] = max(depths.get(group, 0), block + 1)
+    return tuple(depths[group] for group in sorted(depths))
+
+
 def ratio_of(part: int, whole: int) -> float:
     """The ratio that, rounded as it is, takes ``int(whole * ratio)`` back to ``part``."""
     ratio = part / whole
     return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
+
+
+_SHARED_ARGUMENTS: Mapping[str, str] = {
+    "upscale": "scale",
+    "in_chans": "in_channels",
+    "embed_dim": "embed_dim",
+    "num_heads": "num_heads",
+    "img_range": "image_range",
+    "resi_connection": "residual_conv",
+}
+"""Arguments of all published constructors, and our fields."""
 
 
 def take_options(
@@ -112,7 +144,7 @@ def take_options(
 
     Args:
         options: The arguments, with ``type``, the name of the published class.
-        fields: Argument to field, for all that our network reads. ``upscale`` must be one of them.
+        fields: Argument to field, for what our network reads besides the arguments that all families share.
         neutral: Arguments that published networks read but that our network offers at one value only.
         without_effect: Arguments that change nothing in the published network either; dropped.
         in_vain: Keys that published option files carry though no network reads them; dropped with a warning.
@@ -124,6 +156,7 @@ def take_options(
         ValueError: An argument is unknown, or has a value that is not offered.
     """
     network = options["type"]
+    fields = {**_SHARED_ARGUMENTS, **fields}
     taken = {}
     dropped = []
     for key, value in options.items():

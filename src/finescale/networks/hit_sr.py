@@ -14,7 +14,6 @@ L = h * w, (p, q) its pooled size, (kh, kw) = (h/p, w/q) the cell that becomes o
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -28,10 +27,12 @@ from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, Spa
 from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP, ConvFFN
+from finescale.layers.initialisation import initialise_small
+from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
-from finescale.networks.family import Family, State, ratio_of, take_options
+from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
 from finescale.networks.frame import Frame, FrameSettings
 
 Window = tuple[int, int]
@@ -289,18 +290,6 @@ class ResidualGroup(nn.Module):
         return x + convolve(self.conv, self.residual_group(x))
 
 
-class PatchEmbed(nn.Module):
-    """The norm before the first group, under its published name."""
-
-    def __init__(self, *, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape."""
-        return self.norm(x)  # type: ignore[no-any-return]
-
-
 class HiTSR(Frame):
     """HiT-SIR, HiT-SNG or HiT-SRF, by its settings."""
 
@@ -313,7 +302,7 @@ class HiTSR(Frame):
             *(ResidualGroup(settings=settings, group=group) for group in range(len(settings.depths)))
         )
         self.norm = nn.LayerNorm(settings.embed_dim)
-        self.apply(_initialise)
+        initialise_small(self, nn.Linear)
 
     @property
     def settings(self) -> HiTSRSettings:
@@ -333,13 +322,6 @@ class HiTSR(Frame):
         return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
-def _initialise(module: nn.Module) -> None:
-    """Linear layers small and without offset; all else keeps PyTorch's own initialisation."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-
-
 # ---- reading files and options
 
 
@@ -350,12 +332,7 @@ def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
     exact ratios of their blocks that pool nothing (0.5 then 1 is assumed where two such blocks open a group).
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
-    blocks: dict[int, int] = {}
-    for key in state:
-        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", key):
-            group, block = int(found[1]), int(found[2])
-            blocks[group] = max(blocks.get(group, 0), block + 1)
-    depths = tuple(blocks[group] for group in sorted(blocks))
+    depths = depths_of(state, "residual_group.blocks")
     first = "layers.{}.residual_group.blocks.0."
     ngram = any(".ngram_window_partition." in key for key in state)
     base_window, ratios = _windows_from_state(state, longest=depths.index(max(depths)), depth=max(depths), ngram=ngram)
@@ -395,7 +372,7 @@ def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) 
     return (base, base), tuple(ratio_of(side, base) for side in sides)
 
 
-def unseen_fields(settings: HiTSRSettings) -> tuple[str, ...]:
+def unseen_fields(settings: HiTSRSettings, _: State) -> tuple[str, ...]:
     """Fields that `settings_from_state` assumes; HiT-SNG's filters show its windows, if one of them is pooled."""
     if settings.context == "ngram" and max(settings.window_ratios) > 1:
         return ("image_range", "mean")
@@ -418,17 +395,11 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[HiTSRSettings, in
     taken = take_options(
         options,
         fields={
-            "upscale": "scale",
-            "in_chans": "in_channels",
-            "embed_dim": "embed_dim",
             "depths": "depths",
-            "num_heads": "num_heads",
             "base_win_size": "base_window",
             "hier_win_ratios": "window_ratios",
             "mlp_ratio": "mlp_ratio",
-            "img_range": "image_range",
             "upsampler": "upsampler",
-            "resi_connection": "residual_conv",
             "patch_norm": "patch_norm",
         },
         neutral={"drop_rate": 0, "value_drop_rate": 0, "drop_path_rate": 0, "ape": False, "patch_size": 1},

@@ -15,7 +15,6 @@ L = w * w, (R, S) rows and columns of windows, K = N * R * S.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,11 +27,12 @@ from typing_extensions import Self
 from finescale.layers.attention import ExponentialSums
 from finescale.layers.convolution import convolve
 from finescale.layers.derived import Derived
+from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import pad_reflect
-from finescale.networks.family import Family, State, ratio_of, take_options
+from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
 from finescale.networks.frame import Frame, FrameSettings
 
 SMALLEST_SIDE = 15
@@ -118,6 +118,13 @@ def shift_channels(x: Tensor) -> Tensor:
         ],
         dim=-1,
     )
+
+
+def shift_kernels(channels: int) -> Tensor:
+    """The constant depthwise kernels (C, 1, 3, 3) by which the published network shifts channels."""
+    impulse = torch.zeros(1, 3, 3, channels)
+    impulse[:, 1, 1] = 1
+    return shift_channels(impulse).flip(1, 2).permute(3, 0, 1, 2)  # a convolution answers with its kernel turned about
 
 
 class ELFEB(nn.Module):
@@ -331,7 +338,7 @@ class SPAN(Frame):
         super().__init__(settings=settings, scale=scale)
         self._settings = settings
         self.layers = nn.Sequential(*(Group(settings=settings, group=group) for group in range(len(settings.depths))))
-        self.apply(_initialise)
+        initialise_small(self, nn.Conv2d)
 
     @property
     def settings(self) -> SPANSettings:
@@ -357,14 +364,6 @@ class SPAN(Frame):
         return self.layers(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
-def _initialise(module: nn.Module) -> None:
-    """Convolutions, the first and the last ones included, small and without offset."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 # ---- reading files and options
 
 
@@ -375,11 +374,7 @@ def settings_from_state(state: State) -> tuple[SPANSettings, int]:
     that fits the windows), padding_size and drop_path_rate.
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
-    depths: dict[int, int] = {}
-    for key in state:
-        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", key):
-            group, block = int(found[1]), int(found[2])
-            depths[group] = max(depths.get(group, 0), block)
+    depths = tuple(count - 1 for count in depths_of(state, "residual_group.blocks"))  # the first one is convolutional
     attention = "layers.{}.residual_group.blocks.1."
     first = attention.format(0)
     upsampler, scale = head_from_state(state)
@@ -390,8 +385,8 @@ def settings_from_state(state: State) -> tuple[SPANSettings, int]:
         embed_dim=embed_dim,
         upsampler=upsampler,
         residual_conv="1conv" if "conv_after_body.weight" in state else "3conv",
-        depths=tuple(depths[group] for group in sorted(depths)),
-        num_heads=tuple(state[attention.format(group) + "temperature"].shape[0] for group in sorted(depths)),
+        depths=depths,
+        num_heads=tuple(state[attention.format(group) + "temperature"].shape[0] for group in range(len(depths))),
         window_size=window,
         overlap_size=min(3, window - 1),
         mlp_ratio=ratio_of(hidden, embed_dim),
@@ -400,7 +395,7 @@ def settings_from_state(state: State) -> tuple[SPANSettings, int]:
     return settings, scale
 
 
-def unseen_fields(_: SPANSettings) -> tuple[str, ...]:
+def unseen_fields(_: SPANSettings, __: State) -> tuple[str, ...]:
     """Fields that `settings_from_state` assumes, the same for every network."""
     return ("image_range", "mean", "overlap_size", "padding_size", "drop_path_rate")
 
@@ -428,21 +423,15 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int
     taken = take_options(
         {**_DEFAULTS, **options},
         fields={
-            "upscale": "scale",
-            "in_chans": "in_channels",
             "img_size": "patch",
-            "embed_dim": "embed_dim",
             "depths": "depths",
-            "num_heads": "num_heads",
             "window_size": "window_size",
             "overlap_size": "overlap_size",
             "padding_size": "padding_size",
             "mlp_ratio": "mlp_ratio",
             "qkv_bias": "qkv_bias",
             "drop_path_rate": "drop_path_rate",
-            "img_range": "image_range",
             "upsampler": "upsampler",
-            "resi_connection": "residual_conv",
         },
         neutral={"drop_rate": 0},
         without_effect=("attn_drop_rate", "use_checkpoint"),
@@ -471,6 +460,7 @@ FAMILY = Family(
     marks=("layers.0.residual_group.blocks.1.temperature", "layers.0.esa.conv_f.weight"),
     derivable=(".residual_group.blocks.0.weight", ".relative_position_index"),
     from_state=settings_from_state,
+    constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
     unseen=unseen_fields,
     classes=("SPAN",),
     from_options=settings_from_options,

@@ -1,0 +1,35 @@
+"""Beginning a training from the weights of another network."""
+
+from __future__ import annotations
+
+import torch
+
+from finescale.layers.position import OffsetMLP
+from finescale.networks.family import State
+from finescale.networks.frame import Frame
+
+
+@torch.no_grad()
+def warm_start(network: Frame, state: State) -> list[str]:
+    """Take over every tensor whose key and shape agree, and leave the others as they are.
+
+    So the papers begin x3 and x4 from x2, and so CIT begins from DAT-light, whose answers it then gives. The small
+    network of a position bias is taken whole or not at all.
+
+    Args:
+        network: The network to be trained, changed in place.
+        state: The tensors of the other network.
+
+    Returns:
+        The keys of the network that kept their own values, in its order; all of them where nothing agrees.
+    """
+    own = network.state_dict()
+    agreeing = {key for key, tensor in own.items() if key in state and state[key].shape == tensor.shape}
+    for name, module in network.named_modules():
+        if isinstance(module, OffsetMLP):
+            keys = {f"{name}.{key}" for key in module.state_dict()}
+            if not keys <= agreeing:
+                agreeing -= keys
+    for key in agreeing:
+        own[key].copy_(state[key])
+    return [key for key in own if key not in agreeing]
