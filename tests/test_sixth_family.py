@@ -1,0 +1,71 @@
+"""Another family is one file and its name in one list: all else follows by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import finescale
+
+SOURCE = Path(finescale.__file__).parent
+TESTS = Path(__file__).parent
+LIST = "_ALL = (hit_sr, craft, drct, span, cit, dat)"
+IMPORT = "from finescale.networks import cit, craft, dat, drct, hit_sr, span"
+
+TOUR = """
+import sys
+import torch
+import finescale
+
+network = finescale.build("toy", scale=2)
+assert finescale.networks.from_options({"type": "Toy", "upscale": 2}).settings == network.settings
+finescale.save(network, sys.argv[1], source="a test")
+loaded = finescale.load(sys.argv[1])
+assert (loaded.family, loaded.variant, loaded.scale) == ("toy", "toy", 2), loaded
+image = torch.rand(3, 9, 7)
+assert finescale.Upscaler.from_pretrained(sys.argv[1])(image).shape == (3, 18, 14)
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose finescale has the toy family."""
+    package = tmp_path_factory.mktemp("six") / "finescale"
+    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(TESTS / "networks" / "toy.py", package / "networks" / "toy.py")
+    families = package / "networks" / "__init__.py"
+    text = families.read_text(encoding="utf-8")
+    assert text.count(LIST) == text.count(IMPORT) == 1
+    text = text.replace(LIST, LIST.replace(")", ", toy)")).replace(IMPORT, f"{IMPORT}, toy")
+    families.write_text(text, encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": f"{package.parent}{os.pathsep}{TESTS}"}
+
+
+def run(environment: dict[str, str], *arguments: str | Path) -> str:
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_promises_are_asked_of_it(environment: dict[str, str]) -> None:
+    told = run(
+        environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "toy",
+        "networks/test_promises.py", "networks/test_family.py",
+    )  # fmt: skip
+    passed = int(told.rpartition(" passed")[0].split()[-1])
+    assert passed > 50
+
+
+@pytest.mark.slow
+def test_it_is_built_saved_recognised_and_used(environment: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    run(environment, "-c", TOUR, path)
+    facts = json.loads(run(environment, "-m", "finescale", "inspect", path, "--json"))
+    assert (facts["family"], facts["variant"], facts["scale"]) == ("toy", "toy", 2)
