@@ -6,8 +6,9 @@ import warnings
 from typing import Any
 
 import pytest
+import torch
 
-from finescale.networks import from_options
+from finescale.networks import from_options, variants
 
 PUBLISHED = {
     "type": "HiT_SRF",
@@ -24,6 +25,29 @@ PUBLISHED = {
     "hier_win_ratios": [0.5, 1, 2, 4, 6, 8],
     "upsampler": "pixelshuffledirect",
 }
+DRCT: dict[str, Any] = {
+    "type": "DRCT", "upscale": 4, "in_chans": 3, "img_size": 64, "window_size": 16, "compress_ratio": 3,
+    "squeeze_factor": 30, "conv_scale": 0.01, "overlap_ratio": 0.5, "img_range": 1.0, "depths": [6] * 6,
+    "embed_dim": 180, "num_heads": [6] * 6, "mlp_ratio": 2, "upsampler": "pixelshuffle", "resi_connection": "1conv",
+}  # fmt: skip
+DAT: dict[str, Any] = {
+    "type": "DAT", "upscale": 4, "in_chans": 3, "img_size": 64, "img_range": 1.0, "split_size": [8, 32],
+    "depth": [6] * 6, "embed_dim": 180, "num_heads": [6] * 6, "expansion_factor": 4, "resi_connection": "1conv",
+}  # fmt: skip
+LIGHT = {
+    "depth": [18], "embed_dim": 60, "num_heads": [6], "expansion_factor": 2, "resi_connection": "3conv",
+    "upsampler": "pixelshuffledirect",
+}  # fmt: skip
+CRAFT: dict[str, Any] = {
+    "type": "CRAFT", "upscale": 4, "in_chans": 3, "img_size": 64, "window_size": 16, "img_range": 1.0,
+    "depths": [2] * 4, "embed_dim": 48, "num_heads": [6] * 4, "mlp_ratio": 2, "upsampler": "pixelshuffledirect",
+    "resi_connection": "1conv",
+}  # fmt: skip
+SPAN: dict[str, Any] = {
+    "type": "SPAN", "upscale": 4, "in_chans": 3, "img_size": 66, "window_size": 12, "overlap_size": 3,
+    "padding_size": 0, "img_range": 1.0, "depths": [2] * 6, "embed_dim": 60, "num_heads": [6] * 6, "mlp_ratio": 2,
+    "upsampler": "pixelshuffledirect", "resi_connection": "1conv",
+}  # fmt: skip
 SMALL: dict[str, Any] = {"type": "HiT_SIR", "upscale": 2, "embed_dim": 16, "depths": [1], "num_heads": [2]}
 
 
@@ -31,6 +55,32 @@ def test_a_published_block_makes_the_published_network() -> None:
     network = from_options(PUBLISHED)
     assert network.scale == 3
     assert sum(parameter.numel() for parameter in network.parameters()) == 855_059
+
+
+@pytest.mark.filterwarnings("ignore:DRCT. no network reads compress_ratio, squeeze_factor, conv_scale, overlap_ratio")
+@pytest.mark.filterwarnings("ignore:HiT_SNG. no network reads expansion_factor")
+@pytest.mark.parametrize(
+    ("block", "variant"),
+    [
+        ({**PUBLISHED, "type": "HiT_SIR"}, "hit-sir"),
+        ({**PUBLISHED, "type": "HiT_SNG", "expansion_factor": 2}, "hit-sng"),
+        (PUBLISHED, "hit-srf"),
+        (CRAFT, "craft"),
+        (DRCT, "drct"),
+        ({**DRCT, "depths": [6] * 12, "num_heads": [6] * 12}, "drct-l"),
+        (SPAN, "span"),
+        (DAT, "dat"),
+        ({**DAT, "expansion_factor": 2}, "dat-2"),
+        ({**DAT, "expansion_factor": 2, "split_size": [8, 16]}, "dat-s"),
+        ({**DAT, **LIGHT}, "dat-light"),
+        ({**DAT, **LIGHT, "type": "CIT", "pos_dim": 8}, "cit"),
+    ],
+)
+def test_the_block_of_every_published_option_file_makes_its_variant(block: dict[str, Any], variant: str) -> None:
+    with torch.device("meta"):
+        network = from_options(block)
+    assert network.scale == block["upscale"]
+    assert network.settings == variants()[variant].variants[variant]
 
 
 def test_a_block_is_not_changed_by_being_read() -> None:
