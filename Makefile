@@ -1,7 +1,7 @@
 # Exactly what CI runs. PYTHON is the interpreter of the environment in which `pip install -e .[dev]` was done.
 PYTHON ?= python
 
-.PHONY: check test bench format
+.PHONY: check test bench docs format
 
 check:
 	$(PYTHON) -m ruff check .
@@ -13,6 +13,9 @@ test:
 
 bench:
 	$(PYTHON) benchmarks/speed.py
+
+docs:
+	$(PYTHON) -m finescale.zoo > docs/networks.md
 
 format:
 	$(PYTHON) -m ruff check --fix .

@@ -15,7 +15,7 @@ import finescale
 
 SOURCE = Path(finescale.__file__).parent
 TESTS = Path(__file__).parent
-LIST = "_ALL = (hit_sr, craft, drct, span, cit, dat)"
+LIST = "_ALL = (hit_sr, craft, drct, span, dat, cit)"
 IMPORT = "from finescale.networks import cit, craft, dat, drct, hit_sr, span"
 
 TOUR = """
@@ -57,7 +57,7 @@ def run(environment: dict[str, str], *arguments: str | Path) -> str:
 def test_the_promises_are_asked_of_it(environment: dict[str, str]) -> None:
     told = run(
         environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "toy",
-        "networks/test_promises.py", "networks/test_family.py",
+        "networks/test_promises.py", "networks/test_family.py", "test_zoo.py",
     )  # fmt: skip
     passed = int(told.rpartition(" passed")[0].split()[-1])
     assert passed > 50
@@ -68,4 +68,9 @@ def test_it_is_built_saved_recognised_and_used(environment: dict[str, str], tmp_
     path = tmp_path / "file.safetensors"
     run(environment, "-c", TOUR, path)
     facts = json.loads(run(environment, "-m", "finescale", "inspect", path, "--json"))
+    listed = json.loads(run(environment, "-m", "finescale", "models", "toy", "--json"))["models"]
+    assert [(model["name"], model["scale"], model["paper"]["title"]) for model in listed] == [
+        ("toy", scale, "How to add a family") for scale in (2, 3, 4)
+    ]
+    assert "## Toy" in run(environment, "-m", "finescale.zoo")
     assert (facts["family"], facts["variant"], facts["scale"]) == ("toy", "toy", 2)

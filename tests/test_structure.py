@@ -20,6 +20,7 @@ LADDER = (
     {"settings", "images", "color", "resize"},
     {"layers", "data", "metrics"},
     {"networks", "quantize"},
+    {"zoo", "download"},
     {"weights"},
     {"upscale"},
     {"evaluate"},
@@ -146,6 +147,7 @@ def loaded_by(statement: str) -> set[str]:
         "import finescale.cli.main",
         "from finescale.cli.main import run; assert run(['--help']) == 0",
         "from finescale.cli.main import run; assert run(['upscale', '--help']) == 0",
+        "from finescale.cli.main import run; assert run(['models', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['train', '--help']) == 0",
     ],
 )

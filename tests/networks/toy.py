@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from finescale.layers.convolution import residual_conv
 from finescale.layers.upsampling import head_from_state
-from finescale.networks.family import Family, State, take_options
+from finescale.networks.family import UNSEEN, Cost, Family, Paper, State, take_options
 from finescale.networks.frame import Frame, FrameSettings
 
 
@@ -76,14 +76,22 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[ToySettings, int]
 
 FAMILY = Family(
     name="toy",
-    paper="a test",
+    title="Toy",
+    about="It learns nothing, but all that a family says is here.",
+    paper=Paper(title="How to add a family", authors=None, venue=None, url="https://toy.invalid"),
+    repository="https://toy.invalid/code",
     network=Toy,
     variants={"toy": ToySettings()},
+    costs={
+        ("toy", scale): Cost(num_parameters=number, multiply_adds=None)
+        for scale, number in ((2, 300_312), (3, 308_427), (4, 319_788))
+    },
     tiny={"toy": ToySettings(embed_dim=8, depth=2)},
     marks=(".toy1.weight", ".toy2.weight"),
     derivable=(".never",),
     from_state=settings_from_state,
-    unseen=lambda _settings, _state: ("image_range", "mean"),
+    unseen=lambda _settings, _state: tuple(UNSEEN),
+    unseen_help=UNSEEN,
     classes=("Toy",),
     from_options=settings_from_options,
 )

@@ -13,6 +13,7 @@ import typer
 
 from finescale.cli import console
 from finescale.cli.inspect import inspect
+from finescale.cli.models import models
 from finescale.cli.train import train
 from finescale.cli.upscale import upscale
 from finescale.errors import FinescaleError
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for verb in (upscale, inspect, train):
+for verb in (upscale, models, inspect, train):
     app.command()(verb)
 
 

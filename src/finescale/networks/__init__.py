@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from finescale.networks import cit, craft, dat, drct, hit_sr, span
-from finescale.networks.family import Family, Published
+from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published
 from finescale.networks.frame import SCALES, Frame, FrameSettings
 from finescale.networks.warm_start import warm_start
 from finescale.settings import mistakes_of, suggest
@@ -16,9 +16,13 @@ from finescale.settings import mistakes_of, suggest
 __all__ = [
     "FAMILIES",
     "SCALES",
+    "SETS",
+    "Cost",
+    "Count",
     "Family",
     "Frame",
     "FrameSettings",
+    "Paper",
     "Published",
     "build",
     "family_of",
@@ -28,7 +32,7 @@ __all__ = [
     "warm_start",
 ]
 
-_ALL = (hit_sr, craft, drct, span, cit, dat)
+_ALL = (hit_sr, craft, drct, span, dat, cit)
 
 FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
 """Every family by its name."""

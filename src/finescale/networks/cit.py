@@ -27,6 +27,7 @@ from finescale.layers.position import OffsetMLP
 from finescale.networks.dat import (
     ARGUMENTS,
     DAT,
+    UNSEEN_HELP,
     AdaptiveAttention,
     ChannelAttention,
     DATSettings,
@@ -35,7 +36,7 @@ from finescale.networks.dat import (
     fields_from_state,
     unseen_fields,
 )
-from finescale.networks.family import Family, State, take_options
+from finescale.networks.family import Cost, Count, Family, Paper, State, take_options
 
 
 class CITSettings(DATSettings):
@@ -203,11 +204,39 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[CITSettings, int]
     return CITSettings(**taken), scale
 
 
+_REPOSITORY = "https://github.com/Zhouhj0329/CIT"
+
+_COSTS = {
+    ("cit", scale): Cost(num_parameters=parameters, multiply_adds=Count(multiply_adds, size=size))
+    for scale, parameters, multiply_adds, size in (  # for results of 1280x720 pixels
+        (2, 652_092, 210.09, (360, 640)),
+        (3, 660_207, 95.61, (240, 426)),
+        (4, 671_568, 53.64, (180, 320)),
+    )
+}
+
 FAMILY = Family(
     name="cit",
-    paper="our own reading of CIT, https://github.com/Zhouhj0329/CIT",
+    title="CIT",
+    about=(
+        "DAT-light with a stronger convolutional branch: one block sharpens it, one reaches across windows, and the "
+        "feed-forward gates with local contrast as well."
+    ),
+    caution=(
+        "This is our own reading of an abstract: neither the authors' network code nor their weights are to be had. No "
+        "number of the authors is claimed, and their files are not expected to load. A training can start warm from a "
+        "DAT-light file: a fresh CIT with its weights computes what that DAT-light does."
+    ),
+    paper=Paper(
+        title="CIT: Complementary Interaction Transformer for Lightweight Super Resolution",
+        authors=None,
+        venue=None,
+        url=_REPOSITORY,
+    ),
+    repository=_REPOSITORY,
     network=CIT,
     variants={"cit": CITSettings()},
+    costs=_COSTS,
     tiny={
         "cit": CITSettings(embed_dim=32, depths=(3,), num_heads=(4,), window_size=(2, 4), pos_dim=4, drop_path_rate=0)
     },
@@ -215,6 +244,7 @@ FAMILY = Family(
     derivable=(".rpe_biases",),
     from_state=settings_from_state,
     unseen=unseen_fields,
+    unseen_help=UNSEEN_HELP,
     classes=("CIT",),
     from_options=settings_from_options,
 )

@@ -32,7 +32,19 @@ from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
-from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
+from finescale.networks.family import (
+    UNSEEN,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Published,
+    State,
+    depths_of,
+    ratio_of,
+    scores,
+    take_options,
+)
 from finescale.networks.frame import Frame, FrameSettings
 
 
@@ -417,11 +429,60 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, in
     return CRAFTSettings(split_size=split_size, **{**defaults, **taken}), scale
 
 
+_REPOSITORY = "https://github.com/AVC2-UESTC/CRAFT-SR"
+
+_COSTS = {
+    ("craft", scale): Cost(num_parameters=parameters, multiply_adds=Count(multiply_adds, size=size))
+    for scale, parameters, multiply_adds, size in (  # for results of 1280x720 pixels, lr size in whole windows
+        (2, 737_756, 195.4, (368, 640)),
+        (3, 744_251, 86.7, (240, 432)),
+        (4, 753_344, 51.9, (192, 320)),
+    )
+}
+
+_PUBLISHED = [
+    Published(
+        variant="craft",
+        scale=scale,
+        training_data="DIV2K",
+        scores=scores(row),
+        file=f"CRAFT_MODEL_X{scale}.pth",
+        page=_REPOSITORY,
+        licence=None,
+        remark="one zip archive holds the files of all scales",
+    )
+    for scale, row in (
+        (2, "38.23/0.9615 33.92/0.9211 32.33/0.9016 32.86/0.9343 39.39/0.9786"),
+        (3, "34.71/0.9295 30.61/0.8469 29.24/0.8093 28.77/0.8635 34.29/0.9491"),
+        (4, "32.52/0.8989 28.85/0.7872 27.72/0.7418 26.56/0.7995 31.18/0.9168"),
+    )
+]
+
 FAMILY = Family(
     name="craft",
-    paper="ICCV 2023, 12514-12524; arXiv:2308.05022",
+    title="CRAFT",
+    about=(
+        "Attention in one wide and one tall window handles what is global, a small convolution block beside it keeps "
+        "the high frequencies that attention loses. A third block lets the second branch steer the first."
+    ),
+    remarks=(
+        "A sequel (IEEE TPAMI 47(4), 3141-3158, 2025) prints the same results; its repository "
+        "<https://github.com/AVC2-UESTC/Frequency-Inspired-Optimization-for-EfficientSR> offers files of its own, "
+        "`CRAFT_MODEL_x2`, `_x3` and `_x4`. Whether they hold the same weights is not stated.",
+    ),
+    paper=Paper(
+        title=(
+            "Feature Modulation Transformer: Cross-Refinement of Global Representation via High-Frequency Prior "
+            "for Image Super-Resolution"
+        ),
+        authors="A. Li, L. Zhang, Y. Liu, C. Zhu",
+        venue="ICCV 2023, 12514-12524",
+        url="https://arxiv.org/abs/2308.05022",
+    ),
+    repository=_REPOSITORY,
     network=CRAFT,
     variants={"craft": CRAFTSettings()},
+    costs=_COSTS,
     # Wide enough for the position bias to count, its windows wide enough for each of its numbers to count.
     tiny={
         "craft": CRAFTSettings(
@@ -432,6 +493,14 @@ FAMILY = Family(
     derivable=("relative_position_index_h", "relative_position_index_v", "biases_h", "biases_v"),
     from_state=settings_from_state,
     unseen=unseen_fields,
+    unseen_help={
+        **UNSEEN,
+        "split_size": "4x16 in a file without the buffer `biases_h`",
+        "window_size": "16, or the least that both split sizes divide",
+        "qk_scale": "d ** -0.5, the usual one",
+        "shift_mask": "off, as in the code of the ICCV paper; that of its sequel has it on",
+    },
     classes=("CRAFT",),
     from_options=settings_from_options,
+    published=_PUBLISHED,
 )

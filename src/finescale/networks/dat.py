@@ -31,7 +31,19 @@ from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, rel
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, partition, shift_mask, whole_windows
-from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
+from finescale.networks.family import (
+    UNSEEN,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Published,
+    State,
+    depths_of,
+    ratio_of,
+    scores,
+    take_options,
+)
 from finescale.networks.frame import Frame, FrameSettings
 
 
@@ -544,9 +556,85 @@ def _tiny(**switches: Any) -> DATSettings:
     return DATSettings(**{**_LIGHT, **small, **switches})
 
 
+UNSEEN_HELP = {
+    **UNSEEN,
+    "window_size": "8x32 in a file without the buffers `rpe_biases`, which is wrong for DAT-S",
+    "drop_path_rate": "0.1, which counts in training alone",
+}
+"""`Family.unseen_help` of DAT, and of CIT."""
+
+_REPOSITORY = "https://github.com/zhengchen1999/DAT"
+
+_LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
+"""Lr sizes of a result of 1280x720 pixels, for which the authors count DAT-light; the others for `_PATCH`."""
+
+_PATCH = (128, 128)
+
+_RULE = "multiply-adds, and 5, 2 and 1 for each element of a LayerNorm, a BatchNorm and a global mean"
+
+_COSTS = {
+    (variant, scale): Cost(
+        num_parameters=parameters,
+        multiply_adds=Count(multiply_adds, size=size) if multiply_adds else None,
+        printed=(Count(printed, size=size, rule=_RULE),) if printed else (),
+    )
+    for variant, scale, parameters, multiply_adds, printed, size in (
+        ("dat-s", 2, 11_064_419, None, None, _PATCH),
+        ("dat-s", 3, 11_249_059, None, None, _PATCH),
+        ("dat-s", 4, 11_212_131, 201.39, 203.34, _PATCH),
+        ("dat", 2, 14_654_339, None, None, _PATCH),
+        ("dat", 3, 14_838_979, None, None, _PATCH),
+        ("dat", 4, 14_802_051, 273.26, 275.75, _PATCH),
+        ("dat-2", 2, 11_064_419, 204.97, 206.93, _PATCH),
+        ("dat-2", 3, 11_249_059, 208.14, 210.09, _PATCH),
+        ("dat-2", 4, 11_212_131, 214.98, 216.93, _PATCH),
+        ("dat-light", 2, 553_290, 189.62, 194.26, _LR[2]),
+        ("dat-light", 3, 561_405, 86.53, 88.59, _LR[3]),
+        ("dat-light", 4, 572_766, 48.52, 49.69, _LR[4]),
+    )
+}
+
+_PUBLISHED = [
+    Published(
+        variant=variant,
+        scale=scale,
+        training_data="DIV2K, Flickr2K",
+        scores=scores(row),
+        file=f"{file}_x{scale}.pth",
+        page=_REPOSITORY,
+        licence="Apache-2.0",
+    )
+    for variant, file, scale, row in (
+        ("dat-s", "DAT_S", 2, "38.54/0.9627 34.60/0.9258 32.57/0.9047 34.12/0.9444 40.17/0.9804"),
+        ("dat-s", "DAT_S", 3, "35.12/0.9327 31.04/0.8543 29.51/0.8157 29.98/0.8846 35.41/0.9546"),
+        ("dat-s", "DAT_S", 4, "33.00/0.9047 29.20/0.7962 27.97/0.7502 27.68/0.8300 32.33/0.9278"),
+        ("dat", "DAT", 2, "38.58/0.9629 34.81/0.9272 32.61/0.9051 34.37/0.9458 40.33/0.9807"),
+        ("dat", "DAT", 3, "35.16/0.9331 31.11/0.8550 29.55/0.8169 30.18/0.8886 35.59/0.9554"),
+        ("dat", "DAT", 4, "33.08/0.9055 29.23/0.7973 28.00/0.7515 27.87/0.8343 32.51/0.9291"),
+        ("dat-2", "DAT_2", 2, "38.58/0.9627 34.78/0.9268 32.60/0.9050 34.31/0.9457 40.29/0.9806"),
+        ("dat-2", "DAT_2", 3, "35.14/0.9328 31.06/0.8547 29.53/0.8161 30.13/0.8878 35.49/0.9550"),
+        ("dat-2", "DAT_2", 4, "33.01/0.9047 29.21/0.7965 27.98/0.7509 27.86/0.8341 32.41/0.9285"),
+        ("dat-light", "DAT_light", 2, "38.24/0.9614 34.01/0.9214 32.34/0.9019 32.89/0.9346 39.49/0.9788"),
+        ("dat-light", "DAT_light", 3, "34.76/0.9299 30.63/0.8474 29.29/0.8103 28.89/0.8666 34.55/0.9501"),
+        ("dat-light", "DAT_light", 4, "32.57/0.8991 28.87/0.7879 27.74/0.7428 26.64/0.8033 31.37/0.9178"),
+    )
+]
+
 FAMILY = Family(
     name="dat",
-    paper="arXiv:2308.03364",
+    title="DAT",
+    about=(
+        "Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. A "
+        "convolution runs beside each attention, and the two gate each other."
+    ),
+    remarks=("DAT+ of the paper is DAT with an eightfold self-ensemble, `finescale upscale --ensemble`.",),
+    paper=Paper(
+        title="Dual Aggregation Transformer for Image Super-Resolution",
+        authors="Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu",
+        venue="ICCV 2023",
+        url="https://arxiv.org/abs/2308.03364",
+    ),
+    repository=_REPOSITORY,
     network=DAT,
     variants={
         "dat-s": DATSettings(window_size=(8, 16), expansion_factor=2),
@@ -554,6 +642,7 @@ FAMILY = Family(
         "dat-2": DATSettings(expansion_factor=2),
         "dat-light": DATSettings(**_LIGHT),
     },
+    costs=_COSTS,
     tiny={
         "dat-s": _tiny(window_size=(2, 2), depths=(1, 1), num_heads=(4, 4), expansion_factor=1),
         "dat": _tiny(expansion_factor=3),
@@ -565,6 +654,8 @@ FAMILY = Family(
     derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
     from_state=settings_from_state,
     unseen=unseen_fields,
+    unseen_help=UNSEEN_HELP,
     classes=("DAT",),
     from_options=settings_from_options,
+    published=_PUBLISHED,
 )

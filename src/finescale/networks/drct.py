@@ -34,7 +34,7 @@ from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import WIDTH
 from finescale.layers.windows import merge, pad_reflect, partition, shift_mask, whole_windows
-from finescale.networks.family import Family, State, take_options
+from finescale.networks.family import UNSEEN, Cost, Count, Family, Paper, Published, State, scores, take_options
 from finescale.networks.frame import Frame, FrameSettings
 
 LAYERS = (1, 2, 3, 4, 5)
@@ -355,17 +355,101 @@ def _tiny(groups: int) -> DRCTSettings:
     )
 
 
+_REPOSITORY = "https://github.com/ming053l/DRCT"
+
+_LR = (64, 64)
+
+_PRINTED = {
+    ("drct", 4): (
+        Count(5.92, size=_LR, rule="torchinfo's total, of another network: embed_dim 144"),
+        Count(7.92, size=_LR, rule="convolutions, and linear layers as if their input had two dimensions"),
+    ),
+    ("drct-l", 4): (
+        Count(
+            9.20, size=_LR, rule="torchinfo's total: linear layers once for each window or image, no attention products"
+        ),
+        Count(11.07, size=_LR, rule="convolutions, and linear layers as if their input had two dimensions"),
+    ),
+}
+
+_COSTS = {
+    (variant, scale): Cost(
+        num_parameters=parameters,
+        multiply_adds=Count(multiply_adds, size=_LR),
+        printed=_PRINTED.get((variant, scale), ()),
+    )
+    for variant, scale, parameters, multiply_adds in (
+        ("drct", 2, 13_991_867, 71.83),
+        ("drct", 3, 14_176_507, 72.63),
+        ("drct", 4, 14_139_579, 74.34),
+        ("drct-l", 2, 27_433_007, 141.40),
+        ("drct-l", 3, 27_617_647, 142.19),
+        ("drct-l", 4, 27_580_719, 143.90),
+    )
+}
+
+_PUBLISHED = [
+    *(
+        Published(variant=variant, scale=scale, training_data=None, scores={}, file=None, licence=None, remark=remark)
+        for variant in ("drct", "drct-l")
+        for scale, remark in ((2, "its file was withdrawn by the author"), (3, "no file of it is known"))
+    ),
+    Published(
+        variant="drct",
+        scale=4,
+        training_data=None,
+        scores=scores("33.11 29.35 28.18 28.06 32.59"),
+        file="DRCT_X4.pth",
+        page=_REPOSITORY,
+        licence="MIT",
+        remark="the authors' option files train on DF2K, with or without a first stage on ImageNet",
+    ),
+    Published(
+        variant="drct-l",
+        scale=4,
+        training_data="ImageNet, DIV2K, Flickr2K",
+        scores=scores("33.37 29.54 28.16 28.70 33.14"),
+        file="DRCT-L_X4.pth",
+        page=_REPOSITORY,
+        licence="MIT",
+    ),
+]
+
 FAMILY = Family(
     name="drct",
-    paper="arXiv:2404.00722",
+    title="DRCT",
+    about=(
+        "In a long chain of groups, what the first ones saw is lost on the way. Here each group is dense: every layer "
+        "reads the group's input beside all that the layers before it made."
+    ),
+    remarks=(
+        "Of DRCT-XL, a larger network, the author published weights trained on ImageNet alone, and no option file.",
+        "The README of the authors prints no SSIM.",
+    ),
+    paper=Paper(
+        title="DRCT: Saving Image Super-resolution away from Information Bottleneck",
+        authors="C.-C. Hsu, C.-M. Lee, Y.-S. Chou",
+        venue="CVPR Workshops (NTIRE) 2024, 6133-6142",
+        url="https://arxiv.org/abs/2404.00722",
+    ),
+    repository=_REPOSITORY,
     network=DRCT,
     variants={"drct": DRCTSettings(), "drct-l": DRCTSettings(depths=(6,) * 12, num_heads=(6,) * 12)},
+    costs=_COSTS,
     tiny={"drct": _tiny(1), "drct-l": _tiny(2)},
     marks=("layers.0.swin1.attn.qkv.weight", "layers.0.adjust5.weight"),
     derivable=(".attn.relative_position_index", ".attn_mask"),
     from_state=settings_from_state,
     unseen=unseen_fields,
+    unseen_help={
+        **UNSEEN,
+        "depths": "6 for each group, which counts in drop_path_rate alone",
+        "qk_scale": "d ** -0.5, the usual one",
+        "shifted": "on in a file without the published buffers",
+        "drop_path_rate": "0.1, which counts in training alone",
+    },
     classes=("DRCT",),
     misnomers=("HAT",),
     from_options=settings_from_options,
+    published=_PUBLISHED,
 )

@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,63 @@ from finescale.settings import suggest
 
 State = Mapping[str, Tensor]
 """A state dict: published keys to tensors."""
+
+
+SETS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
+"""The benchmark sets of the papers' tables, in their order."""
+
+
+def scores(row: str) -> dict[str, tuple[float, float | None]]:
+    """A row of a paper's table as `Published.scores`: "38.22/0.9613 33.91/0.9213 ...", one word for each of `SETS`.
+
+    A word is PSNR/SSIM, or PSNR alone where no SSIM is stated.
+    """
+    table = {}
+    for name, word in zip(SETS, row.split(), strict=True):
+        psnr, _, ssim = word.partition("/")
+        table[name] = float(psnr), float(ssim) if ssim else None
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """Where a family was published; None for what is not stated."""
+
+    title: str
+    """In full."""
+    authors: str | None
+    """Initials and names, in their order."""
+    venue: str | None
+    """Conference or journal, and year."""
+    url: str
+    """Address of the paper."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many multiply-adds one image takes."""
+
+    giga: float
+    """In units of 10^9."""
+    _: KW_ONLY
+    size: tuple[int, int]
+    """(height, width) of the lr image that it was counted for."""
+    rule: str = "convolutions, linear layers and matrix products"
+    """What was counted, in a few words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a variant takes at one scale."""
+
+    num_parameters: int
+    """Values that are learned."""
+    num_constants: int = 0
+    """Values that are not learned but that the authors store, and count, as parameters."""
+    multiply_adds: Count | None
+    """All of convolutions, linear layers and matrix products; None where it is not stated."""
+    printed: tuple[Count, ...] = ()
+    """What the authors print, each by a rule of theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +85,8 @@ class Published:
     """2, 3 or 4."""
     tag: str = ""
     """What tells this training from the variant's usual one, such as "df2k"."""
-    training_data: str
-    """Names of the training sets, in the order of use."""
+    training_data: str | None
+    """Names of the training sets, in the order of use; None where it is not stated."""
     scores: Mapping[str, tuple[float, float | None]]
     """Test set to PSNR in dB and SSIM, both on Y by the papers' protocol; None where it is not stated."""
     file: str | None
@@ -40,11 +97,20 @@ class Published:
     """Address of the page where the authors offer the file for download."""
     licence: str | None
     """Of the weights, as an SPDX identifier; None where the authors state none."""
+    remark: str = ""
+    """One clause that a user of the file should know; may be empty."""
 
     @property
     def name(self) -> str:
         """What users call it, together with the scale: "hit-srf", "hit-srf-df2k"."""
         return f"{self.variant}-{self.tag}" if self.tag else self.variant
+
+
+UNSEEN = {
+    "image_range": "1",
+    "mean": "the mean colour of DIV2K: 0.4488, 0.4371, 0.4040",
+}
+"""`Family.unseen_help` of the fields that no file of any family shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +119,24 @@ class Family:
 
     name: str
     """As the paper calls it, in lower case: "hit-sr"."""
-    paper: str
-    """Where it was published: "arXiv:2407.05878"."""
+    title: str
+    """As a heading for users: "HiT-SR"."""
+    about: str
+    """The idea, for users: two or three sentences."""
+    caution: str = ""
+    """What users must know before anything else; may be empty."""
+    remarks: Sequence[str] = ()
+    """What else there is to know about what the authors publish, one sentence each."""
+    paper: Paper
+    """Where it was published."""
+    repository: str
+    """Address of the authors' code."""
     network: type[Frame]
     """Builds every variant: ``network(settings=..., scale=...)``."""
     variants: Mapping[str, FrameSettings]
     """Published sizes by name."""
+    costs: Mapping[tuple[str, int], Cost]
+    """What each variant takes, at each scale."""
     tiny: Mapping[str, FrameSettings]
     """The same networks at a size for tests and tutorials."""
     marks: Collection[str]
@@ -68,11 +146,13 @@ class Family:
     derivable: Collection[str]
     """Ends of keys of buffers that files may carry and the network computes itself."""
     from_state: Callable[[State], tuple[FrameSettings, int]]
-    """Settings and scale from the shapes of a weight file; see the family file for what cannot be inferred."""
+    """Settings and scale from the shapes of a weight file; see ``unseen_help`` for what cannot be inferred."""
     constants: Callable[[Any], Mapping[str, Tensor]] = lambda _: {}
     """Ends of derivable keys that a training may have changed, and what a network with these settings has there."""
     unseen: Callable[[Any, State], Collection[str]]
     """Fields of a network with these settings that its file does not show; ``from_state`` assumes published values."""
+    unseen_help: Mapping[str, str]
+    """What ``from_state`` assumes for each field that ``unseen`` can name, in one clause."""
     classes: Collection[str]
     """Names of the published constructors."""
     misnomers: Collection[str] = ()

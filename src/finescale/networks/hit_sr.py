@@ -32,7 +32,19 @@ from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
-from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
+from finescale.networks.family import (
+    UNSEEN,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Published,
+    State,
+    depths_of,
+    ratio_of,
+    scores,
+    take_options,
+)
 from finescale.networks.frame import Frame, FrameSettings
 
 Window = tuple[int, int]
@@ -417,20 +429,104 @@ def _tiny(**switches: Any) -> HiTSRSettings:
     )
 
 
+_REPOSITORY = "https://github.com/XiangZ-0/HiT-SR"
+
+_LR = {2: (360, 640), 3: (240, 427), 4: (180, 320)}
+"""Lr sizes of a result of 1280x720 pixels, for which the authors count."""
+
+_COSTS = {
+    (variant, scale): Cost(
+        num_parameters=parameters,
+        multiply_adds=Count(multiply_adds, size=_LR[scale]),
+        printed=(Count(printed, size=_LR[scale], rule="multiply-adds, and 5 for each element of a LayerNorm"),),
+    )
+    for variant, scale, parameters, multiply_adds, printed in (
+        ("hit-sir", 2, 772_064, 206.4, 209.9),
+        ("hit-sir", 3, 780_179, 92.6, 94.2),
+        ("hit-sir", 4, 791_540, 53.0, 53.8),
+        ("hit-sng", 2, 1_012_584, 210.4, 213.9),
+        ("hit-sng", 3, 1_020_699, 97.9, 99.5),
+        ("hit-sng", 4, 1_032_060, 56.9, 57.7),
+        ("hit-srf", 2, 846_944, 223.0, 226.5),
+        ("hit-srf", 3, 855_059, 100.0, 101.6),
+        ("hit-srf", 4, 866_420, 57.1, 58.0),
+    )
+}
+
+_DIV2K = [
+    Published(
+        variant=variant,
+        scale=scale,
+        training_data="DIV2K",
+        scores=scores(row),
+        file=f"HiT-{variant[4:].upper()}-{scale}x.pth",
+        hub=f"XiangZ/{variant}-{scale}x",
+        page=_REPOSITORY,
+        licence="Apache-2.0",
+    )
+    for variant, scale, row in (
+        ("hit-sir", 2, "38.22/0.9613 33.91/0.9213 32.35/0.9019 33.02/0.9365 39.38/0.9782"),
+        ("hit-sir", 3, "34.72/0.9298 30.62/0.8474 29.27/0.8101 28.93/0.8673 34.40/0.9496"),
+        ("hit-sir", 4, "32.51/0.8991 28.84/0.7873 27.73/0.7424 26.71/0.8045 31.23/0.9176"),
+        ("hit-sng", 2, "38.21/0.9612 34.00/0.9217 32.35/0.9020 33.01/0.9360 39.32/0.9782"),
+        ("hit-sng", 3, "34.74/0.9297 30.62/0.8474 29.26/0.8100 28.91/0.8671 34.38/0.9495"),
+        ("hit-sng", 4, "32.55/0.8991 28.83/0.7873 27.74/0.7426 26.75/0.8053 31.24/0.9176"),
+        ("hit-srf", 2, "38.26/0.9615 34.01/0.9214 32.37/0.9023 33.13/0.9372 39.47/0.9787"),
+        ("hit-srf", 3, "34.75/0.9300 30.61/0.8475 29.29/0.8106 28.99/0.8687 34.53/0.9502"),
+        ("hit-srf", 4, "32.55/0.8999 28.87/0.7880 27.75/0.7432 26.80/0.8069 31.26/0.9171"),
+    )
+]
+
+_DF2K = [
+    Published(
+        variant="hit-srf",
+        scale=scale,
+        tag="df2k",
+        training_data="DIV2K, Flickr2K",
+        scores=scores(row),
+        file=f"HiT-SRF-{scale}x-DF2K.pth",
+        page=_REPOSITORY,
+        licence="Apache-2.0",
+    )
+    for scale, row in (
+        (2, "38.30/0.9615 34.06/0.9217 32.41/0.9027 33.30/0.9387 39.67/0.9793"),
+        (3, "34.79/0.9301 30.68/0.8486 29.33/0.8113 29.16/0.8717 34.71/0.9510"),
+        (4, "32.63/0.8993 28.96/0.7899 27.78/0.7442 27.00/0.8119 31.55/0.9203"),
+    )
+]
+
 FAMILY = Family(
     name="hit-sr",
-    paper="arXiv:2407.05878",
+    title="HiT-SR",
+    about=(
+        "The windows of a group's blocks grow from 4 to 64 pixels. Attention over them is replaced by a correlation "
+        "whose cost is that of a window's area, not of its square."
+    ),
+    paper=Paper(
+        title="HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution",
+        authors="X. Zhang, Y. Zhang, F. Yu",
+        venue="ECCV 2024",
+        url="https://arxiv.org/abs/2407.05878",
+    ),
+    repository=_REPOSITORY,
     network=HiTSR,
     variants={
         "hit-sir": HiTSRSettings(),
         "hit-sng": HiTSRSettings(context="ngram"),
         "hit-srf": HiTSRSettings(feed_forward="conv"),
     },
+    costs=_COSTS,
     tiny={"hit-sir": _tiny(), "hit-sng": _tiny(context="ngram"), "hit-srf": _tiny(feed_forward="conv")},
     marks=(".correlation.qv.linear.weight", ".correlation.spatial_linear.weight"),
     derivable=(".ngram_attn.relative_position_index",),
     from_state=settings_from_state,
     unseen=unseen_fields,
+    unseen_help={
+        **UNSEEN,
+        "base_window": "8x8; HiT-SNG's files show theirs",
+        "window_ratios": "0.5, 1 for two blocks that pool nothing, else 1 for each; those of blocks that pool are seen",
+    },
     classes=tuple(_SWITCHES),
     from_options=settings_from_options,
+    published=(*_DIV2K, *_DF2K),
 )

@@ -32,7 +32,18 @@ from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import pad_reflect
-from finescale.networks.family import Family, State, depths_of, ratio_of, take_options
+from finescale.networks.family import (
+    UNSEEN,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Published,
+    State,
+    depths_of,
+    ratio_of,
+    take_options,
+)
 from finescale.networks.frame import Frame, FrameSettings
 
 SMALLEST_SIDE = 15
@@ -447,11 +458,60 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int
     return settings, scale
 
 
+_REPOSITORY = "https://github.com/zononhzy/SPAN"
+
+_COSTS = {
+    ("span", scale): Cost(
+        num_parameters=parameters,
+        num_constants=3_240,  # the kernels that shift channels
+        multiply_adds=Count(multiply_adds, size=size),
+    )
+    for scale, parameters, multiply_adds, size in (  # for results of 1280x720 pixels
+        (2, 499_680, 185.34, (360, 640)),
+        (3, 507_795, 83.95, (240, 426)),
+        (4, 519_156, 48.48, (180, 320)),
+    )
+}
+
+_PUBLISHED = [
+    Published(
+        variant="span",
+        scale=scale,
+        training_data="DIV2K",
+        scores={},
+        file=f"sr{scale}.pth",
+        page=_REPOSITORY,
+        licence="CC-BY-NC-4.0",
+        remark="in the folder `pretrained` of the repository",
+    )
+    for scale in (2, 3, 4)
+]
+
 FAMILY = Family(
     name="span",
-    paper="doi:10.1016/j.sigpro.2024.109704",
+    title="The sliding proxy network",
+    about=(
+        "One attention in windows that overlap takes the place of attention in windows and then in shifted windows: a "
+        "pixel of an overlap attends to up to four windows at once."
+    ),
+    caution=(
+        "This is the Sliding Proxy Attention Network, not the Swift Parameter-free Attention Network with the same "
+        "acronym, whose weight files it cannot load."
+    ),
+    remarks=(
+        "The authors' repository shows a chart but no table of results.",
+        "The constants are kernels that shift channels; the multiply-adds count them as convolutions.",
+    ),
+    paper=Paper(
+        title="Lightweight image super-resolution with Sliding Proxy Attention Network",
+        authors="Z. Hu, W. Sun, Z. Chen",
+        venue="Signal Processing, article 109704",
+        url="https://doi.org/10.1016/j.sigpro.2024.109704",
+    ),
+    repository=_REPOSITORY,
     network=SPAN,
     variants={"span": SPANSettings()},
+    costs=_COSTS,
     tiny={
         "span": SPANSettings(
             embed_dim=12, depths=(1, 2), num_heads=(2, 3), window_size=6, overlap_size=2, drop_path_rate=0
@@ -462,6 +522,13 @@ FAMILY = Family(
     from_state=settings_from_state,
     constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
     unseen=unseen_fields,
+    unseen_help={
+        **UNSEEN,
+        "overlap_size": "3, or the largest that fits the windows",
+        "padding_size": "0",
+        "drop_path_rate": "0.1, which counts in training alone",
+    },
     classes=("SPAN",),
     from_options=settings_from_options,
+    published=_PUBLISHED,
 )
