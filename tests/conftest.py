@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +18,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def data_root() -> Path:
     """The folder of benchmark sets and hostile files, named by FINESCALE_DATA; skips where it is unset."""
     return require_data()
+
+
+@pytest.fixture(scope="session")
+def spandrel() -> ModuleType:
+    """Others' code for others' networks; where torchvision is missing, a stand-in has the names that it imports."""
+    if find_spec("torchvision") is None:
+        sys.path.append(str(Path(__file__).parent / "stubs"))
+    return pytest.importorskip("spandrel")  # type: ignore[no-any-return]
 
 
 def require_data() -> Path:

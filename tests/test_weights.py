@@ -285,6 +285,13 @@ def test_an_unknown_network_is_told_with_its_first_key_and_the_known_families(tm
         weights.load(path)
 
 
+def test_an_unknown_network_that_others_know_is_told_by_its_name(tmp_path: Path) -> None:
+    state = {key: torch.zeros(2) for key in ("conv_1.sk.weight", "block_1.c1_r.sk.weight")}
+    reason = "looks like the Swift Parameter-free Attention Network, .*; no known family has its keys"
+    with pytest.raises(UnknownNetworkError, match=f"other.pth: {reason}"):
+        weights.load(write(state, tmp_path / "other.pth"))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_refused_with_its_tensor(
     value: float, state: dict[str, torch.Tensor], tmp_path: Path

@@ -36,6 +36,7 @@ from finescale.errors import (
 from finescale.files import whole_file
 from finescale.networks import FAMILIES, SCALES, Family, Frame, FrameSettings, family_of, variants
 from finescale.settings import parse_settings, suggest
+from finescale.strangers import looks_like
 
 WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
 """Keys under which training frameworks store a state dict, the preferred first."""
@@ -139,11 +140,20 @@ def load(
     with torch.random.fork_rng(devices=[]):  # initial values are drawn and overwritten; callers' random numbers stay
         network = FAMILIES[facts.family].network(settings=facts.settings, scale=facts.scale)
     network.load_state_dict(state)
+    move(network, device)
+    return Loaded(**vars(facts), network=network.eval())
+
+
+def move(network: nn.Module, device: str) -> None:
+    """Put a network on a device.
+
+    Raises:
+        DeviceError: There is no such device.
+    """
     try:
         network.to(device)
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device {device!r} cannot be used ({_brief(error)}); use 'cpu'") from None
-    return Loaded(**vars(facts), network=network.eval())
 
 
 def inspect(path: Path | str) -> Inspection:
@@ -191,7 +201,9 @@ def _examine(path: Path, overrides: Mapping[str, Any]) -> tuple[Inspection, dict
         dtype=", ".join(dtypes),
         notes=tuple(_notes(raw, family, settings, ignored=len(raw.state) - len(state), dtypes=dtypes, given=overrides)),
     )
-    return facts, {key: tensor.long() if key in counts else _usable(path, key, tensor) for key, tensor in state.items()}
+    return facts, {
+        key: tensor.long() if key in counts else as_float32(path, key, tensor) for key, tensor in state.items()
+    }
 
 
 def _notes(
@@ -224,14 +236,17 @@ def _recognise(path: Path, raw: RawState) -> Family:
         if key.endswith(".weight"):
             _refuse_integers(path, key, tensor)
     first = _quote(next(iter(raw.state)))
-    raise UnknownNetworkError(f"{path}: no known family has its keys (first: {first}); known: {', '.join(FAMILIES)}")
+    likeness = looks_like(raw.state)
+    seems = f"looks like {likeness}; " if likeness else ""
+    known = ", ".join(FAMILIES)
+    raise UnknownNetworkError(f"{path}: {seems}no known family has its keys (first: {first}); known: {known}")
 
 
 def _settings(
     path: Path, raw: RawState, family: Family, state: Mapping[str, Tensor], overrides: Mapping[str, Any]
 ) -> tuple[FrameSettings, int]:
     """Settings and scale: as the shapes show them, completed by our header or by the caller."""
-    _refuse_absurd_numbering(path, state)
+    refuse_absurd_numbering(path, state)
     try:
         shown, scale = family.from_state(raw.state)
     except (LookupError, ValueError) as error:
@@ -288,8 +303,12 @@ def _stated(path: Path, header: Mapping[str, str], family: Family) -> tuple[Fram
         raise WeightsError(f"{path}: damaged header ({type(error).__name__}: {_brief(error)})") from None
 
 
-def _refuse_absurd_numbering(path: Path, state: Mapping[str, Tensor]) -> None:
-    """A layer's number beyond the count of tensors would have us build layers that the file does not hold."""
+def refuse_absurd_numbering(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse a layer's number beyond the count of tensors, which would have us build layers that the file lacks.
+
+    Raises:
+        WeightsMismatchError: A key has such a number.
+    """
     for key in state:
         if any(len(digits) > 9 or int(digits) > len(state) for digits in re.findall(r"\d+", key)):
             raise WeightsMismatchError(
@@ -364,8 +383,12 @@ def _difference(state: Mapping[str, Tensor], network: nn.Module) -> _Difference:
     )
 
 
-def _usable(path: Path, key: str, tensor: Tensor) -> Tensor:
-    """A tensor in float32, which must be made of finite numbers."""
+def as_float32(path: Path, key: str, tensor: Tensor) -> Tensor:
+    """A tensor in float32.
+
+    Raises:
+        WeightsError: It is stored as integers, or has NaN or infinity.
+    """
     _refuse_integers(path, key, tensor)
     tensor = tensor.float()
     if not tensor.isfinite().all():
@@ -560,6 +583,7 @@ def save(
     source: str,
     licence: str | None = None,
     training: Mapping[str, Any] | None = None,
+    published_buffers: bool = False,
 ) -> None:
     """Write a network as safetensors, with a header that says all that the tensors do not.
 
@@ -571,15 +595,20 @@ def save(
         source: Where the weights come from: a training's name, or the paper or address they were taken from.
         licence: Of the weights, as an SPDX identifier where there is one: "Apache-2.0".
         training: The settings of the training, as plain values.
+        published_buffers: Also write what the published code keeps in a state dict though it can be derived: that code
+            and tools that know the network by it, such as spandrel, then read the file. It may be twice as large.
 
     Raises:
-        ValueError: The name has another ending.
+        ValueError: The name has another ending, or the family has no such buffers.
         WeightsError: A tensor has NaN or infinity, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are saved as .safetensors, got the name {path.name!r}")
     family = family_of(network)
+    if published_buffers and family.buffers is None:
+        offered = ", ".join(name for name, other in FAMILIES.items() if other.buffers)
+        raise ValueError(f"published_buffers must be False for {family.name}; they are offered for {offered}")
     variant, differs_in = family.nearest(network.settings)
     header = {
         "format": "pt",  # asked for by other readers of safetensors
@@ -596,9 +625,11 @@ def save(
     if training is not None:
         header["training"] = json.dumps(training)
     state = {
-        key: _usable(path, key, tensor.detach().cpu()) if tensor.is_floating_point() else tensor.cpu()
+        key: as_float32(path, key, tensor.detach().cpu()) if tensor.is_floating_point() else tensor.cpu()
         for key, tensor in network.state_dict().items()
     }
+    if published_buffers and family.buffers:
+        state |= family.buffers(network)
     try:
         with whole_file(path) as file:
             file.write(_serialise(state, header))

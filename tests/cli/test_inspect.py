@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from finescale import networks, weights
 from finescale.cli.inspect import inspect
-from finescale.errors import WeightsError
+from finescale.errors import UnknownNetworkError, WeightsError
 
 app = typer.Typer()
 app.command()(inspect)
@@ -71,6 +72,41 @@ def test_a_size_of_its_own_is_told_with_the_nearest_variant(tmp_path: Path) -> N
     result = CliRunner().invoke(app, [str(path)])
     assert "none; nearest is hit-sng, which differs in depths, num_heads" in " ".join(result.stdout.split())
     assert "licence = CC0-1.0" in result.stdout
+
+
+def test_a_file_of_others_is_told_where_spandrel_knows_it(spandrel: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.pth"
+    network = spandrel.architectures.ESRGAN.ESRGAN(num_filters=8, num_blocks=2)
+    torch.save({"params": network.state_dict()}, path)
+    result = CliRunner().invoke(app, [str(path)])
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if not line.startswith(" ")}
+    assert rows["network"].split(maxsplit=1)[1].strip() == "ESRGAN, by spandrel"
+    assert rows["scale"].split() == ["scale", "4"]
+    report = json.loads(CliRunner().invoke(app, [str(path), "--json"]).stdout)
+    assert report.pop("parameters") == sum(parameter.numel() for parameter in network.parameters())
+    assert report == {
+        "file": str(path),
+        "format": "torch",
+        "wrapper": "params",
+        "prefix": "",
+        "family": None,
+        "read_by": "spandrel",
+        "architecture": "ESRGAN",
+        "scale": 4,
+        "channels": 3,
+        "precisions": ["float32", "bf16", "fp16"],
+        "licence": None,
+        "header": {},
+        "notes": [f"{path}: read by spandrel as ESRGAN x4 (not one of finescale's networks)"],
+    }
+
+
+def test_a_file_that_nobody_knows_raises_the_reason(tmp_path: Path) -> None:
+    torch.save({"some.weight": torch.zeros(2)}, tmp_path / "net.pth")
+    result = CliRunner().invoke(app, [str(tmp_path / "net.pth")])
+    assert isinstance(result.exception, UnknownNetworkError)
+    assert result.stdout == ""
 
 
 def test_what_the_author_of_a_file_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -59,6 +60,21 @@ def test_no_recursive_stays_in_the_named_folder(pictures: Path, tiny_weights: Pa
 def test_one_file_can_be_given_its_own_name(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
     assert upscale("-i", pictures / "one.png", "-o", tmp_path / "large.webp", "-n", tiny_weights, "-s", 2, "-t", 0) == 0
     assert images.read_image(tmp_path / "large.webp").size == (18, 24)
+
+
+def test_a_network_of_others_is_told_on_both_outputs(
+    spandrel: ModuleType, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "theirs.pth"
+    torch.save(spandrel.architectures.ESRGAN.ESRGAN(num_filters=8, num_blocks=2, scale=8).state_dict(), path)
+    assert upscale(pictures / "one.png", "-o", tmp_path / "out", "-n", path, "--json") == 0
+    told = capsys.readouterr()
+    note = f"{path}: read by spandrel as ESRGAN x8 (not one of finescale's networks)"
+    assert f"note: {note}\n" in told.err
+    assert json.loads(told.out)["notes"] == [note]
+    assert images.read_image(tmp_path / "out" / "one_x8.png").size == (72, 96)
+    assert upscale(pictures / "one.png", "-n", path, "-s", 4) == 1
+    assert capsys.readouterr().err == f"finescale: scale must be 8 for {path}, got 4\n"
 
 
 def test_existing_results_are_kept_unless_overwritten(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:

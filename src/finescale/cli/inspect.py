@@ -10,6 +10,7 @@ import typer
 from finescale.cli import console
 
 if TYPE_CHECKING:
+    from finescale.foreign import ForeignNetwork
     from finescale.weights import Inspection
 
 
@@ -18,13 +19,20 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
 ) -> None:
     """Tell what a weight file is: family, variant, scale, settings. It is checked as if it were to be used."""
-    from finescale import weights
+    from finescale import foreign, weights
+    from finescale.errors import UnknownNetworkError
 
-    facts = weights.inspect(file)
-    if as_json:
-        console.print_json(_report(facts))
+    try:
+        facts = weights.inspect(file)
+    except UnknownNetworkError as refusal:
+        network = foreign.load_unknown(file, refusal)
+        report, rows = _foreign_report(network), _foreign_rows(network)
     else:
-        _print_table(facts)
+        report, rows = _report(facts), _rows(facts)
+    if as_json:
+        console.print_json(report)
+    else:
+        _print_table(rows)
 
 
 def _report(facts: Inspection) -> dict[str, Any]:
@@ -46,24 +54,68 @@ def _report(facts: Inspection) -> dict[str, Any]:
     }
 
 
-def _print_table(facts: Inspection) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _foreign_report(network: ForeignNetwork) -> dict[str, Any]:
+    return {
+        "file": str(network.path),
+        "format": network.format,
+        "wrapper": network.wrapper,
+        "prefix": network.prefix,
+        "family": None,
+        "read_by": "spandrel",
+        "architecture": network.architecture,
+        "scale": network.scale,
+        "channels": network.in_channels,
+        "parameters": network.num_parameters,
+        "precisions": list(network.precisions),
+        "licence": network.licence,
+        "header": dict(network.header),
+        "notes": list(network.notes),
+    }
 
+
+def _rows(facts: Inspection) -> dict[str, str]:
     differences = f"none; nearest is {facts.nearest}, which differs in {', '.join(facts.differs_in)}"
-    wrapper = f"state dict under {facts.wrapper!r}" if facts.wrapper else "bare state dict"
-    rows = {
+    return {
         "file": _printable(str(facts.path)),
-        "format": f"{facts.format}, {wrapper}" + (f", prefix {facts.prefix!r}" if facts.prefix else ""),
+        "format": _format(facts),
         "family": facts.family,
         "variant": facts.variant or differences,
         "scale": str(facts.scale),
         "parameters": f"{facts.num_parameters:,} ({facts.dtype})",
         "settings": "\n".join(f"{field} = {value}" for field, value in facts.settings),
-        "header": "\n".join(_printable(f"{key} = {text}") for key, text in facts.header.items() if key != "settings"),
+        "header": _header(facts),
         "notes": "\n".join(facts.notes),
     }
+
+
+def _foreign_rows(network: ForeignNetwork) -> dict[str, str]:
+    return {
+        "file": _printable(str(network.path)),
+        "format": _format(network),
+        "network": f"{network.architecture}, by spandrel",
+        "scale": str(network.scale),
+        "channels": str(network.in_channels),
+        "parameters": f"{network.num_parameters:,}",
+        "precisions": ", ".join(network.precisions),
+        "header": _header(network),
+        "notes": "\n".join(map(_printable, network.notes)),
+    }
+
+
+def _format(file: Inspection | ForeignNetwork) -> str:
+    wrapper = f"state dict under {file.wrapper!r}" if file.wrapper else "bare state dict"
+    return f"{file.format}, {wrapper}" + (f", prefix {file.prefix!r}" if file.prefix else "")
+
+
+def _header(file: Inspection | ForeignNetwork) -> str:
+    return "\n".join(_printable(f"{key} = {text}") for key, text in file.header.items() if key != "settings")
+
+
+def _print_table(rows: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -118,6 +118,8 @@ def upscale(
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         precision=cast("Precision", precision),
     )
+    for note in upscaler.notes:
+        console.say(f"note: {note}")
     sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=settings.folder)
     for sentence in passed_over:
         console.say(sentence)
@@ -144,7 +146,7 @@ def upscale(
     finally:
         console.say(_summary(reports, planned=len(jobs) + len(unknown)))
         if as_json:
-            console.print_json({"files": [report.as_json() for report in reports]})
+            console.print_json({"files": [report.as_json() for report in reports], "notes": list(upscaler.notes)})
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(SOME_FAILED)
 

@@ -393,6 +393,16 @@ def _split_size(state: State) -> Size:
     return height, width
 
 
+def published_buffers(network: CRAFT) -> dict[str, Tensor]:
+    """Offsets and indices of both windows, which the published network keeps once for all blocks."""
+    wide = network.settings.split_size
+    buffers = {}
+    for name, window in {"h": wide, "v": wide[::-1]}.items():
+        buffers[f"relative_position_index_{name}"] = relative_index(window)
+        buffers[f"biases_{name}"] = offset_grid(window, torch.empty(0)).flatten(0, 1)
+    return buffers
+
+
 def unseen_fields(_: CRAFTSettings, state: State) -> tuple[str, ...]:
     """Fields that `settings_from_state` assumes."""
     split = () if "biases_h" in state else ("split_size",)
@@ -501,6 +511,7 @@ FAMILY = Family(
         "shift_mask": "off, as in the code of the ICCV paper; that of its sequel has it on",
     },
     classes=("CRAFT",),
+    buffers=published_buffers,
     from_options=settings_from_options,
     published=_PUBLISHED,
 )

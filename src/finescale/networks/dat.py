@@ -503,6 +503,21 @@ def _window(offsets: Tensor) -> Size:
     raise ValueError(f"rpe_biases of shape {tuple(offsets.shape)} does not hold the offsets of a window")
 
 
+def published_buffers(network: DAT) -> dict[str, Tensor]:
+    """Offsets and indices of each window, and where it is shifted the mask for one image size."""
+    multiple = math.lcm(*network.settings.window_size)
+    side = multiple * math.ceil(64 / multiple)
+    buffers = {}
+    for name, module in network.named_modules():
+        if isinstance(module, RectangleAttention):
+            buffers[f"{name}.rpe_biases"] = offset_grid(module.window, torch.empty(0)).flatten(0, 1)
+            buffers[f"{name}.relative_position_index"] = relative_index(module.window)
+            if any(module.shift):
+                attention, _, half = name.rpartition(".attns.")
+                buffers[f"{attention}.attn_mask_{half}"] = shift_mask((side, side), module.window, module.shift)
+    return buffers
+
+
 def unseen_fields(_: DATSettings, state: State) -> tuple[str, ...]:
     """Fields that `settings_from_state` assumes."""
     window = () if _OFFSETS in state else ("window_size",)
@@ -656,6 +671,7 @@ FAMILY = Family(
     unseen=unseen_fields,
     unseen_help=UNSEEN_HELP,
     classes=("DAT",),
+    buffers=published_buffers,
     from_options=settings_from_options,
     published=_PUBLISHED,
 )

@@ -292,6 +292,20 @@ def _mlp_ratio(state: State) -> float:
     return ratio if enough else math.nextafter(ratio, math.inf)
 
 
+def published_buffers(network: DRCT) -> dict[str, Tensor]:
+    """Each layer's indices, and where it is shifted the mask for one image size, by which others know the shift."""
+    window = network.settings.window_size
+    side = network.settings.position_size or window * max(2, math.ceil(64 / window))
+    buffers = {}
+    for name, module in network.named_modules():
+        if isinstance(module, WindowAttention):
+            buffers[f"{name}.relative_position_index"] = relative_index(module.window)
+            if module.shift:
+                mask = shift_mask((side, side), module.window, (module.shift, module.shift))
+                buffers[f"{name.removesuffix('.attn')}.attn_mask"] = mask
+    return buffers
+
+
 def unseen_fields(_: DRCTSettings, state: State) -> tuple[str, ...]:
     """Fields that `settings_from_state` assumes."""
     shift = () if _INDEX in state else ("shifted",)
@@ -450,6 +464,7 @@ FAMILY = Family(
     },
     classes=("DRCT",),
     misnomers=("HAT",),
+    buffers=published_buffers,
     from_options=settings_from_options,
     published=_PUBLISHED,
 )

@@ -159,6 +159,8 @@ class Family:
     """Names of other networks' constructors that published option files of this family state by mistake."""
     from_options: Callable[[Mapping[str, Any]], tuple[FrameSettings, int]]
     """Settings and scale from the arguments of a published constructor."""
+    buffers: Callable[[Any], Mapping[str, Tensor]] | None = None
+    """From a network to the derivable buffers that the published code keeps in its files; None: not offered."""
     published: Sequence[Published] = ()
     """Every network of the family that its authors trained."""
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from finescale import weights
+from finescale import foreign, weights
 from finescale.errors import DeviceError, NumericalError
+from finescale.foreign import ForeignNetwork
 from finescale.networks import Frame
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.ensemble import self_ensemble
@@ -48,7 +49,8 @@ class Upscaler:
 
     Args:
         network: Has ``scale`` and ``in_channels``, and maps (N, in_channels, H, W) to images ``scale`` times as large.
-            It is moved to the device and set to evaluation. Tiles begin at multiples of its ``period``.
+            It is moved to the device and set to evaluation. Tiles begin at multiples of its ``period``. One of ours, or
+            of `finescale.foreign`.
         tiling: How images are cut; by default as few tiles as the free memory allows.
         ensemble: Average over the eight flips and transposes of each tile: a little better, eight times slower.
         device: "cpu", "cuda", "cuda:1", ...
@@ -56,13 +58,16 @@ class Upscaler:
             them; values then differ in the third digit. "auto" is bf16 on CUDA devices that have it, else float32.
 
     Raises:
-        ValueError: Unknown device or precision.
+        ValueError: Unknown device or precision, or a precision that the network does not compute in.
         DeviceError: There is no such device here.
+
+    Attributes:
+        notes: What a user should know of the network, one sentence each; none of ours.
     """
 
     def __init__(
         self,
-        network: Frame,
+        network: Frame | ForeignNetwork,
         *,
         tiling: Tiling | None = None,
         ensemble: bool = False,
@@ -70,11 +75,12 @@ class Upscaler:
         precision: Precision = "float32",
     ) -> None:
         self.device = _check_device(device)
-        self.precision = _check_precision(precision, self.device)
+        self.precision = _check_precision(precision, self.device, network)
         self.network = network.to(self.device).eval()
         self.scale = network.scale
         self.in_channels = network.in_channels
         self.period = network.period
+        self.notes = network.notes if isinstance(network, ForeignNetwork) else ()
         self.tiling = Tiling() if tiling is None else tiling
         self.ensemble = ensemble
 
@@ -92,8 +98,9 @@ class Upscaler:
         """An upscaler with trained weights; what is not described here is as for the class.
 
         Args:
-            name: A bundled model, such as "hit-srf", or a path to a weight file.
-            scale: 2, 3 or 4; None takes a file's own, and of a bundled model the largest.
+            name: A bundled model, such as "hit-srf", or a path to a weight file; one that none of our families knows is
+                read by spandrel, where it is installed, and `notes` says so.
+            scale: 2, 3 or 4, of others' networks any; None takes a file's own, and of a bundled model the largest.
             tiling: See the class.
             ensemble: See the class.
             device: See the class.
@@ -104,7 +111,7 @@ class Upscaler:
             WeightsError: The file cannot be used.
             DeviceError: There is no such device here.
         """
-        network = weights.load(weights.find(name, scale=scale), scale=scale).network
+        network = foreign.load_any(weights.find(name, scale=scale), scale=scale)
         return cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision)
 
     def __call__(self, image: AnyImage, *, on_tile: Progress | None = None) -> AnyImage:
@@ -268,10 +275,15 @@ def _check_device(device: str | torch.device) -> torch.device:
     return checked
 
 
-def _check_precision(precision: Precision, device: torch.device) -> str:
+def _check_precision(precision: Precision, device: torch.device, network: Frame | ForeignNetwork) -> str:
+    offered = network.precisions if isinstance(network, ForeignNetwork) else tuple(DTYPES)
     if precision == "auto":
         has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return "bf16" if has_bf16 else "float32"
+        return "bf16" if has_bf16 and "bf16" in offered else "float32"
     if precision not in DTYPES:
         raise ValueError(f"precision must be 'auto', {', '.join(map(repr, DTYPES))}, got {precision!r}")
+    if precision not in offered:
+        raise ValueError(
+            f"precision must be 'auto', {', '.join(map(repr, offered))} for this network, got {precision!r}"
+        )
     return precision

@@ -1,0 +1,44 @@
+"""What a state dict of none of our families looks like, by its keys; for messages alone, nothing is built from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+STRANGERS = (
+    (
+        "the Swift Parameter-free Attention Network, which shares its acronym with the sliding proxy network",
+        (r"conv_1\.sk\.weight", r"block_1\.c1_r\.sk\.weight"),
+    ),
+    (
+        "CRAFT for finding text in pictures, which shares its name with a super-resolution network",
+        (r"basenet\.slice1\.\d+\.weight", r"upconv1\.conv\.0\.weight"),
+    ),
+    ("a LoRA, which changes a network and is none", (r".+\.lora_(up|down|A|B)(\.\w+)?\.weight",)),
+    ("a language model", (r"(.+\.)?(embed_tokens|tok_embeddings|word_embeddings|wte)\.weight",)),
+    ("HAT", (r"layers\.0\.residual_group\.overlap_attn\.qkv\.weight",)),
+    (
+        "SwinIR",
+        (
+            r"layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table",
+            r"layers\.0\.residual_group\.blocks\.0\.attn\.qkv\.weight",
+        ),
+    ),
+    ("ESRGAN (RRDB)", (r"model\.1\.sub\.0\.RDB1\.conv1\.0\.weight|(RRDB_trunk|body)\.0\.(RDB|rdb)1\.conv1\.weight",)),
+    (
+        "EDSR",
+        (r"head\.0\.weight|conv_first\.weight", r"body\.0\.(body\.0|conv1)\.weight", r"(tail\.0|upsample)\.0\.weight"),
+    ),
+    ("Real-ESRGAN's compact network", (r"body\.0\.weight", r"body\.1\.weight", r"body\.2\.weight")),
+    ("a discriminator, which judges pictures in a training", (r"conv0(_0)?\.weight", r"(linear2|conv9)\.weight")),
+    ("a network that classifies pictures", (r"(fc|head|classifier|classifier\.\d)\.weight",)),
+)
+"""Names, and for each the patterns of whole keys that tell it, all of them; the first that fits counts."""
+
+
+def looks_like(keys: Collection[str]) -> str | None:
+    """In words, which network a state dict seems to be of; None where its keys remind of none in the table."""
+    for name, marks in STRANGERS:
+        if all(any(re.fullmatch(mark, key) for key in keys) for mark in marks):
+            return name
+    return None
