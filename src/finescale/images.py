@@ -58,7 +58,7 @@ class Image:
     ``iptc-data``, ``xres`` and ``yres`` (pixels per millimetre, as decimal text); and PNG's chunks ``png-text``."""
 
     notes: tuple[str, ...] = ()
-    """What reading gave up on purpose, one sentence each."""
+    """What reading gave up on purpose, and upscaling did otherwise than asked; one sentence each."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)

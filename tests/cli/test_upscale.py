@@ -77,6 +77,35 @@ def test_a_network_of_others_is_told_on_both_outputs(
     assert capsys.readouterr().err == f"finescale: scale must be 8 for {path}, got 4\n"
 
 
+def test_a_published_tile_rule_is_taken_with_its_sizes(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    given = pictures / "one.png", "-n", tiny_weights
+    for name, flags in {
+        "pad": ("--tile-rule", "pad", "-t", 32, "--overlap", 16),
+        "average": ("--tile-rule", "average", "-t", 16, "--overlap", 8),
+        "chop": ("--tile-rule", "chop"),
+        "short": ("--chop",),
+    }.items():
+        assert upscale(*given, "-o", tmp_path / f"{name}.png", *flags) == 0
+        assert images.read_image(tmp_path / f"{name}.png").size == (18, 24)
+    assert (tmp_path / "chop.png").read_bytes() == (tmp_path / "short.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--tile-rule", "pad"), "rule 'pad' needs tile and overlap in pixels"),
+        (("--tile-rule", "pad", "-t", 30, "--overlap", 16), "tile must be a multiple of"),
+        (("--tile-rule", "paste"), "'rule': input should be 'blend', 'chop', 'pad' or 'average', got 'paste'"),
+        (("--tile-rule", "pad", "--chop"), "--chop and --tile-rule pad exclude one another"),
+    ],
+)
+def test_a_tile_rule_that_cannot_be_kept_is_refused(
+    flags: tuple[object, ...], message: str, pictures: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(pictures, "-n", tiny_weights, *flags) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_existing_results_are_kept_unless_overwritten(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "one_x2.png"
     out.write_text("mine")

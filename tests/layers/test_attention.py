@@ -52,9 +52,14 @@ def test_channel_correlation_is_its_formula(generator: torch.Generator) -> None:
         torch.testing.assert_close(answer[window], value[window] @ mixture.T)
 
 
-def test_channel_correlation_of_many_tokens_stays_within_half_precision() -> None:
-    query = value = torch.full((1, 4096, 4), 20.0, dtype=torch.float16)
-    assert torch.equal(ChannelCorrelation()(query, value), torch.full((1, 4096, 4), 32000.0, dtype=torch.float16))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_both_correlations_take_float32_where_their_products_leave_float16(dtype: torch.dtype) -> None:
+    query = value = torch.full((1, 4096, 4), 200.0, dtype=dtype)
+    with torch.autocast("cpu", dtype=torch.float16):
+        channel = ChannelCorrelation()(query, value)
+        spatial = SpatialCorrelation(num_heads=2)(query, value[:, :64], torch.zeros(2, 4096, 64))
+    assert torch.equal(channel, torch.full((1, 4096, 4), 4 * 200.0**3))
+    assert torch.equal(spatial, torch.full((1, 4096, 4), 64 * 200.0**3))
 
 
 @pytest.mark.parametrize("biased", [True, False])

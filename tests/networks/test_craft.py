@@ -153,6 +153,17 @@ def test_channel_attention_neither_overflows_nor_divides_by_zero(dtype: torch.dt
     torch.testing.assert_close(answer.float(), expected, rtol=0, atol=1e-2)
 
 
+def test_channel_attention_keeps_apart_what_float16_cannot_measure() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, value = (torch.randn(1, 64, 64, 8, generator=generator).half() for _ in range(2))
+    query = 3000 * query  # of norm 200,000
+    temperature = torch.full((2, 1, 1), 10.0)
+    expected = NormalizedChannelAttention()(query.float(), query.float(), value.float(), temperature)
+    with torch.autocast("cpu", dtype=torch.float16):
+        answer = NormalizedChannelAttention()(query, query, value, temperature)
+    torch.testing.assert_close(answer.float(), expected, rtol=0, atol=1e-2)
+
+
 @torch.no_grad()
 def test_the_feed_forward_layer_gates_one_map_by_the_other() -> None:
     block = seeded(GatedFeedForward(channels=6))

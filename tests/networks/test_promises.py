@@ -146,22 +146,56 @@ def test_float64_is_close_to_float32(network: Frame, image: Tensor) -> None:
     torch.testing.assert_close(output.float(), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+HALF = [pytest.param(torch.bfloat16, 0.1, id="bfloat16"), pytest.param(torch.float16, 0.01, id="float16")]
+"""The two halves of float32, and how far from it a network may be: 8 and 11 bits, some of which many layers use up."""
+
+
+@pytest.mark.parametrize(("dtype", "bound"), HALF)
 def test_a_network_converted_to_half_precision_is_near_float32(
-    network: Frame, image: Tensor, dtype: torch.dtype
+    network: Frame, image: Tensor, dtype: torch.dtype, bound: float
 ) -> None:
     expected = answer(network, image)
-    output = answer(network.to(dtype), image.to(dtype))
+    output = converted(network, image, dtype)
     assert output.dtype == dtype
-    assert relative_error(output, expected) < 0.1
+    assert relative_error(output, expected) < bound
 
 
-def test_autocast_is_near_float32(network: Frame, image: Tensor) -> None:
+@pytest.mark.parametrize(("dtype", "bound"), HALF)
+def test_autocast_is_near_float32(network: Frame, image: Tensor, dtype: torch.dtype, bound: float) -> None:
     expected = answer(network, image)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = answer(network, image)
-    assert relative_error(output, expected) < 0.1
+    assert relative_error(autocast(network, image, dtype), expected) < bound
     assert torch.equal(answer(network, image), expected)
+
+
+@pytest.mark.parametrize("scale", [4])  # the scale changes the head alone
+@pytest.mark.parametrize(("dtype", "bound"), HALF)
+def test_a_white_image_whose_sums_are_large_keeps_its_precision(
+    network: Frame, dtype: torch.dtype, bound: float
+) -> None:
+    image = torch.ones(1, 3, 96, 96)
+    expected = answer(network, image)
+    assert relative_error(autocast(network, image, dtype), expected) < bound
+    assert relative_error(converted(network, image, dtype), expected) < bound
+
+
+@pytest.mark.parametrize("scale", [4])  # the scale changes the head alone
+def test_features_thirty_times_as_large_do_not_leave_the_range_of_float16(network: Frame) -> None:
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.weight.mul_(30)
+    for image in (torch.ones(1, 3, 96, 96), seeded_input((1, 3, 96, 96))):
+        assert autocast(network, image, torch.float16).isfinite().all()
+        assert converted(network, image, torch.float16).isfinite().all()
+
+
+def converted(network: Frame, image: Tensor, dtype: torch.dtype) -> Tensor:
+    return answer(copy.deepcopy(network).to(dtype), image.to(dtype))
+
+
+def autocast(network: Frame, image: Tensor, dtype: torch.dtype) -> Tensor:
+    with torch.autocast("cpu", dtype=dtype):
+        return answer(network, image)
 
 
 def relative_error(output: Tensor, expected: Tensor) -> float:

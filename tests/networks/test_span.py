@@ -24,12 +24,34 @@ from finescale.networks.span import (
     shift_kernels,
     sliding_windows,
 )
-from helpers import GOLDEN, load_case, seeded_state
+from helpers import GOLDEN, load_case, seeded_input, seeded_state
 from helpers import shift_kernels as published_kernels
 
 CASES = [pytest.param(path, id=path.stem) for path in sorted((GOLDEN / "span").glob("*.npz"))]
 SLIDES = [(4, 1), (5, 3), (4, 0), (3, 2), (1, 0)]  # window and overlap
 SMALL = {"type": "SPAN", "embed_dim": 10, "depths": [1], "num_heads": [2]}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@torch.inference_mode()
+def test_features_that_double_with_each_block_leave_float16_and_come_back(whole: bool) -> None:
+    settings = SPANSettings(embed_dim=12, depths=(2, 2, 2, 2), num_heads=(2, 2, 2, 2), window_size=6, overlap_size=2)
+    network = SPAN(settings=settings, scale=2).eval()
+    network.load_state_dict(seeded_state({key: tensor.shape for key, tensor in network.state_dict().items()}))
+    network.conv_first.weight.mul_(300)
+    network.conv_after_body.weight.mul_(1e-3)
+    features: list[Tensor] = []
+    network.layers.register_forward_hook(lambda *of_layer: features.append(of_layer[2]))
+    image = seeded_input((1, 3, 24, 24))
+    expected = network(image)
+    assert features[0].abs().max() > 2 * torch.finfo(torch.float16).max
+    if whole:
+        answer = network.half()(image.half())
+        assert answer.dtype == torch.float16
+    else:
+        with torch.autocast("cpu", dtype=torch.float16):
+            answer = network(image)
+    assert (answer - expected).square().mean().sqrt() < 0.3 * expected.std()  # such weights amplify rounding
 
 
 @pytest.mark.parametrize(("window", "overlap"), SLIDES)

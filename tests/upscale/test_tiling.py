@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from finescale.upscale.tiling import Span, Tile, Tiling, plan_chop, plan_tiles, plan_whole
+from finescale.upscale.tiling import (
+    EqualSpan,
+    Span,
+    Tile,
+    Tiling,
+    plan_average,
+    plan_chop,
+    plan_pad,
+    plan_tiles,
+    plan_whole,
+)
 
 CHOP_PLANS = json.loads((Path(__file__).parents[1] / "golden/hit-sr/chop_plans.json").read_text())
 
@@ -139,9 +149,70 @@ def test_chop_takes_every_pixel_from_one_tile(length: int, scale: int) -> None:
     assert length <= edges[-1] < length + math.ceil(length / 200) + 1
 
 
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[int, int, int]:
+    """Length of an axis, a tile of whole windows, side of a window."""
+    period = draw(st.integers(1, 16))
+    return draw(st.integers(1, 300)), period * draw(st.integers(1, 6)), period
+
+
+@settings(deadline=None)
+@given(windows(), st.integers(0, 3))
+def test_pad_takes_every_pixel_from_one_tile_of_whole_windows(cut: tuple[int, int, int], margin: int) -> None:
+    length, tile, period = cut
+    tiles = plan_pad((length, length), tile, margin * period, period=period)
+    spans = [one.columns for one in tiles[: math.isqrt(len(tiles))]]
+    edges = [edge for span in spans for edge in span.kept]
+    assert edges[0] == 0
+    assert edges[1:-1:2] == edges[2::2]
+    assert length <= edges[-1] < length + period
+    assert all(last - first <= tile for first, last in (span.kept for span in spans))
+    assert all((span.weights(2) == 1).all() and (span.stop - span.start) % period == 0 for span in spans)
+
+
+def test_pad_is_what_one_would_draw() -> None:
+    tiles = plan_pad((1, 37), 16, 8, period=8)
+    assert [tile.columns for tile in tiles] == [
+        Span(0, 24, (0, 0), (16, 16)),
+        Span(8, 40, (16, 16), (32, 32)),
+        Span(24, 40, (32, 32), (40, 40)),
+    ]
+    assert tiles[-1].cut(torch.arange(37.0).reshape(1, 1, 37))[0, 0].tolist() == [*range(24, 37), 35, 34, 33]
+
+
+@settings(deadline=None)
+@given(windows(), st.integers(0, 20), st.integers(1, 4))
+def test_average_gives_every_tile_that_holds_a_pixel_the_same_share(
+    cut: tuple[int, int, int], overlap: int, scale: int
+) -> None:
+    length, tile, period = cut
+    tiles = plan_average((length, length), tile, min(overlap, period - 1), period=period)
+    spans = [one.columns for one in tiles[: math.isqrt(len(tiles))]]
+    whole = (length // period + 1) * period
+    total, shares = torch.zeros(whole * scale), [set() for _ in range(whole)]
+    for span in spans:
+        assert span.stop - span.start == min(tile, whole)
+        weights = span.weights(scale)
+        total[span.start * scale : span.stop * scale] += weights
+        for pixel, share in enumerate(weights[::scale].tolist(), start=span.start):
+            shares[pixel].add(share)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-6)
+    assert all(len(share) == 1 for share in shares)
+
+
+def test_average_is_what_one_would_draw() -> None:
+    tiles = plan_average((60, 32), 16, 8, period=8)
+    assert [(tile.top, tile.left) for tile in tiles[:4]] == [(0, left) for left in (0, 8, 16, 24)]
+    assert tiles[0].columns == EqualSpan(0, 16, (1,) * 8 + (2,) * 8)
+    assert tiles[3].cut(torch.arange(32.0).expand(1, 60, 32))[0, 0].tolist() == [*range(24, 32), *range(31, 23, -1)]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"rule": "pad"}, "rule 'pad' needs tile and overlap in pixels, got tile='auto' and overlap=None"),
+        ({"rule": "average", "tile": 0, "overlap": 8}, "rule 'average' needs tile and overlap in pixels, got tile=0"),
+        ({"rule": "average", "tile": 16, "overlap": 16}, "overlap must be smaller than tile=16 .* got 16"),
         ({"tile": -1}, "tile must be 'auto', 0"),
         ({"tile": 64, "overlap": 33}, "overlap must be at most half of tile=64, got 33"),
         ({"overlap": -1}, "greater than or equal to 0"),

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finescale import weights
-from finescale.errors import DeviceError, NumericalError
-from finescale.networks import FAMILIES
+from finescale.errors import DeviceError, ImageError, NumericalError
+from finescale.images import Image
+from finescale.networks import FAMILIES, Frame, from_options
 from finescale.upscale import Tiling, Upscaler, upscaler
+from helpers import GOLDEN, load_case, seeded_state
 from upscale.stand_ins import Convolutional, Limited, Nearest, natural
 
 CPU_ERROR = RuntimeError(
@@ -97,6 +99,84 @@ def test_chop_is_the_published_rule(size: tuple[int, int]) -> None:
     assert torch.equal(Upscaler(network, tiling=Tiling(rule="chop"))(image), expected)
 
 
+class Dimmed(nn.Module):
+    """A network's answer, brought into the range of images, where nothing is clamped."""
+
+    def __init__(self, network: Frame, golden: Tensor) -> None:
+        super().__init__()
+        self.network, self.golden = network, golden
+        self.scale, self.in_channels, self.period = network.scale, network.in_channels, network.period
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.dim(self.network(lr))
+
+    def dim(self, sr: Tensor) -> Tensor:
+        return 0.5 + 0.4 * sr / self.golden.abs().max()
+
+    def undo(self, image: Tensor) -> Tensor:
+        return (image - 0.5) / 0.4 * self.golden.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "tiling"),
+    [
+        ("pad_tile_16_8", Tiling(rule="pad", tile=16, overlap=8)),
+        ("pad_tile_24_16", Tiling(rule="pad", tile=24, overlap=16)),
+        ("overlap_tile_16_8", Tiling(rule="average", tile=16, overlap=8)),
+    ],
+)
+def test_both_rules_of_drct_are_the_published_ones(name: str, tiling: Tiling) -> None:
+    case = load_case(GOLDEN / "drct" / "tile" / f"{name}.npz")
+    network = from_options(case.options)
+    network.load_state_dict(seeded_state(case.shapes))
+    dimmed = Dimmed(network, case.output)
+    result = Upscaler(dimmed, tiling=tiling)(case.input)
+    torch.testing.assert_close(dimmed.undo(result), case.output, rtol=0, atol=1e-4)
+
+
+class Windowed(Nearest):
+    """Takes whole windows of 8 x 8 pixels only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.period = 8
+
+    def forward(self, lr: Tensor) -> Tensor:
+        assert lr.shape[2] % self.period == lr.shape[3] % self.period == 0
+        return super().forward(lr)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (16, 17), (45, 64)])
+@pytest.mark.parametrize("rule", ["pad", "average"])
+def test_the_rules_of_drct_give_the_network_whole_windows_and_keep_the_image(rule: str, size: tuple[int, int]) -> None:
+    image = natural(*size)
+    result = Upscaler(Windowed(), tiling=Tiling(rule=rule, tile=16, overlap=0))(image)
+    torch.testing.assert_close(result, Nearest()(image[None])[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tiling", "message"),
+    [
+        (Tiling(rule="pad", tile=20, overlap=8), "tile must be a multiple of 8, .* for rule 'pad', got 20; take"),
+        (Tiling(rule="pad", tile=16, overlap=4), "overlap must be a multiple of 8, .* for rule 'pad', got 4; take"),
+        (
+            Tiling(rule="average", tile=20, overlap=4),
+            "tile must be a multiple of 8, .* for rule 'average', got 20; take",
+        ),
+    ],
+)
+def test_tiles_of_a_published_rule_that_are_no_whole_windows_are_refused(tiling: Tiling, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Upscaler(Windowed(), tiling=tiling)
+
+
+def test_an_image_too_small_for_the_average_is_an_error_of_the_image() -> None:
+    upscaler = Upscaler(Windowed(), tiling=Tiling(rule="average", tile=64, overlap=32))
+    assert upscaler(natural(70, 70)).shape == (3, 140, 140)
+    with pytest.raises(ImageError, match=r"an image of 20 x 100 pixels makes tiles of 24 pixels .* overlap=32; take"):
+        upscaler(natural(20, 100))
+
+
 def test_progress_counts_every_tile() -> None:
     seen: list[tuple[int, int]] = []
     upscaler = Upscaler(Nearest(), tiling=Tiling(tile=64, overlap=8))
@@ -149,9 +229,16 @@ def test_a_device_too_small_for_the_smallest_tile_is_named() -> None:
     assert network.asked[-1] == (31, 31)
 
 
-@pytest.mark.parametrize(("tiling", "asked"), [(Tiling(tile=0), "tile=0"), (Tiling(rule="chop"), "rule='chop'")])
+@pytest.mark.parametrize(
+    ("tiling", "asked"),
+    [
+        (Tiling(tile=0), "tile=0 asks for; take tile='auto'"),
+        (Tiling(rule="chop"), "rule='chop' asks for; take rule='blend'"),
+        (Tiling(rule="pad", tile=64, overlap=0), "rule='pad' asks for; take rule='blend'"),
+    ],
+)
 def test_a_tiling_asked_for_by_name_is_never_replaced(tiling: Tiling, asked: str) -> None:
-    with pytest.raises(DeviceError, match=f"tile of 60 x 50 pixels, as {asked} asks for; take tile='auto'"):
+    with pytest.raises(DeviceError, match=f"tile of 60 x 50 pixels, as {asked}"):
         Upscaler(Limited(pixels=1000), tiling=tiling)(natural(60, 50))
 
 
@@ -172,9 +259,43 @@ class Overflowing(Nearest):
         return super().forward(lr) * float("inf")
 
 
-def test_an_answer_that_is_not_finite_is_refused() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+def test_an_answer_that_is_not_finite_is_refused(precision: str) -> None:
     with pytest.raises(NumericalError, match="answer in precision 'float32' is not finite"):
-        Upscaler(Overflowing())(natural(20, 20))
+        Upscaler(Overflowing(), precision=precision)(natural(20, 20))
+
+
+class Narrow(Nearest):
+    """Its product leaves the range of float16 where a tile is bright."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        by = torch.full((lr.shape[3], lr.shape[3]), 2000.0)
+        return super().forward(lr) + 1e-9 * (lr.mean(1, keepdim=True) @ by).float().repeat(1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_tile_that_overflows_in_half_precision_is_done_again_in_float32_and_told(
+    ensemble: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = natural(64, 128)
+    pixels[:, :, :64] *= 0.1  # dark, and within range
+    pixels[:, :, 64:] = 0.9 + 0.1 * pixels[:, :, 64:]
+    tiling = Tiling(tile=64, overlap=0)
+    exact = Upscaler(Narrow(), tiling=tiling, ensemble=ensemble)(pixels)
+    with caplog.at_level(logging.WARNING, logger="finescale"):
+        result = Upscaler(Narrow(), tiling=tiling, ensemble=ensemble, precision="fp16")(Image(pixels=pixels))
+    note = "1 tile was done again in float32, the answer in fp16 was not finite"
+    assert result.notes == (note,)
+    assert caplog.messages == [note]
+    assert torch.equal(result.pixels[:, :, 128:], exact[:, :, 128:])
+    torch.testing.assert_close(result.pixels, exact, rtol=0, atol=1e-4)
+
+
+def test_nothing_is_told_where_half_precision_suffices(caplog: pytest.LogCaptureFixture) -> None:
+    pixels = 0.1 * natural(32, 32)
+    with caplog.at_level(logging.WARNING, logger="finescale"):
+        assert Upscaler(Narrow(), precision="fp16")(Image(pixels=pixels)).notes == ()
+    assert not caplog.messages
 
 
 def test_an_upscaler_serves_several_threads() -> None:
@@ -186,7 +307,7 @@ def test_an_upscaler_serves_several_threads() -> None:
 
 
 def test_tiles_start_where_the_windows_of_the_network_do() -> None:
-    class Windowed(Nearest):
+    class Mean(Nearest):
         """Takes the mean of each 24 x 24 window."""
 
         period = 24
@@ -196,8 +317,8 @@ def test_tiles_start_where_the_windows_of_the_network_do() -> None:
             return F.interpolate(means, scale_factor=2 * self.period)[..., : 2 * lr.shape[2], : 2 * lr.shape[3]]
 
     image = natural(192, 145)
-    expected = Upscaler(Windowed(), tiling=Tiling(tile=0))(image)
-    tiled = Upscaler(Windowed(), tiling=Tiling(tile=100, overlap=50))(image)
+    expected = Upscaler(Mean(), tiling=Tiling(tile=0))(image)
+    tiled = Upscaler(Mean(), tiling=Tiling(tile=100, overlap=50))(image)
     assert (tiled - expected).abs().mean() < 0.001
 
 

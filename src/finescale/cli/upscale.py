@@ -44,9 +44,13 @@ def upscale(
         str, typer.Option("-t", "--tile", help="'auto', 0 for the whole picture, or the largest side in input pixels.")
     ] = "auto",
     overlap: Annotated[int | None, typer.Option(help="Input pixels that neighbouring tiles share.")] = None,
-    chop: Annotated[
-        bool, typer.Option("--chop", help="Tile exactly as the HiT-SR and DAT papers' test code does.")
-    ] = False,
+    tile_rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE", help="blend, or as a paper's code tiles: chop (HiT-SR, DAT), pad, average (DRCT)."
+        ),
+    ] = None,
+    chop: Annotated[bool, typer.Option("--chop", help="Short for --tile-rule chop.")] = False,
     recursive: Annotated[bool, typer.Option(help="Also look into the folders below a named folder.")] = True,
     format: Annotated[str, typer.Option("--format", help="png, jpg, webp, tif, bmp or avif.")] = "png",
     quality: Annotated[int | None, typer.Option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
@@ -84,6 +88,8 @@ def upscale(
         raise typer.BadParameter("no INPUT: name pictures, folders or patterns")
     if suffix is not None and name is not None:
         raise typer.BadParameter("--suffix and --name exclude one another")
+    if chop and tile_rule not in (None, "chop"):
+        raise typer.BadParameter(f"--chop and --tile-rule {tile_rule} exclude one another")
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
     one_file = output is not None and not output.is_dir() and output.suffix.lower() in WRITABLE_SUFFIXES
@@ -105,7 +111,7 @@ def upscale(
         {
             "tile": int(tile) if re.fullmatch(r"-?\d+", tile) else tile,
             "overlap": overlap,
-            "rule": "chop" if chop else "blend",
+            "rule": "chop" if chop else tile_rule or "blend",
             "max_memory": None if max_memory is None else _bytes(max_memory),
         },
         source="upscale",

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from finescale.layers.precision import no_float16, widened
+
 
 class SoftmaxAttention(nn.Module):
     """softmax(Q Kᵀ · scale + bias) V.
@@ -94,7 +96,7 @@ class SpatialCorrelation(nn.Module):
     """Attention without softmax over pooled values that are keys as well: S = (Q Vᵀ / d + P) V, per window and head.
 
     No softmax stands between the products, so Q (VᵀV) replaces (Q Vᵀ) V: a d x d matrix per head instead of an L x M
-    map.
+    map. Nor does it bound them: they are cubic, and beyond the range of float16, in place of which float32 is taken.
 
     Args:
         num_heads: n; head a owns the channels a·d .. (a+1)·d-1.
@@ -110,23 +112,26 @@ class SpatialCorrelation(nn.Module):
         """See the class."""
         windows, keys, channels = value.shape
         heads, width = self.num_heads, channels // self.num_heads
-        # One C x C product, of which the d x d blocks on the diagonal are kept, is faster than n narrow ones.
-        head = torch.arange(channels, device=value.device) // width
-        own_head = (head[:, None] == head[None, :]).to(value.dtype)
-        gram = (value / width).transpose(1, 2) @ value * own_head  # (K, C, C)
-        value = value.reshape(windows, keys, heads, width).permute(2, 1, 0, 3).reshape(heads, keys, -1)
-        placed = (position @ value).reshape(heads, -1, windows, width).permute(2, 1, 0, 3)  # (K, L, n, d)
-        return torch.baddbmm(placed.reshape(query.shape), query, gram)
+        query, value, position = widened(query), widened(value), widened(position)
+        with no_float16(query):
+            # One C x C product, of which the d x d blocks on the diagonal are kept, is faster than n narrow ones.
+            head = torch.arange(channels, device=value.device) // width
+            own_head = (head[:, None] == head[None, :]).to(value.dtype)
+            gram = (value / width).transpose(1, 2) @ value * own_head  # (K, C, C)
+            value = value.reshape(windows, keys, heads, width).permute(2, 1, 0, 3).reshape(heads, keys, -1)
+            placed = (position @ value).reshape(heads, -1, windows, width).permute(2, 1, 0, 3)  # (K, L, n, d)
+            return torch.baddbmm(placed.reshape(query.shape), query, gram)
 
 
 class ChannelCorrelation(nn.Module):
-    """Every channel as a mixture of all others: V Mᵀ with M = Qᵀ V / L, per window.
+    """Every channel as a mixture of all others: V Mᵀ with M = Qᵀ V / L, per window; in float32 in place of float16.
 
     Shapes: query and value (K, L, C); answers (K, L, C).
     """
 
     def forward(self, query: Tensor, value: Tensor) -> Tensor:
         """See the class."""
-        # Divided before the sum: in half precision the sum over thousands of tokens would overflow.
-        mixture = value.transpose(1, 2) @ (query / query.shape[1])  # Mᵀ, (K, C, C)
-        return value @ mixture
+        query, value = widened(query), widened(value)
+        with no_float16(query):
+            mixture = value.transpose(1, 2) @ (query / query.shape[1])  # Mᵀ, (K, C, C)
+            return value @ mixture

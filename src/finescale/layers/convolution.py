@@ -17,17 +17,17 @@ def convolve(module: nn.Module, x: Tensor) -> Tensor:
     return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
 
 
-def residual_conv(kind: ResidualConv, channels: int) -> nn.Module:
+def residual_conv(kind: ResidualConv, channels: int, *, conv: type[nn.Conv2d] = nn.Conv2d) -> nn.Module:
     """What closes a group: one 3x3 convolution, three with a quarter of the channels between them, or nothing."""
     if kind == "identity":
         return nn.Identity()
     if kind == "1conv":
-        return nn.Conv2d(channels, channels, 3, padding=1)
+        return conv(channels, channels, 3, padding=1)
     quarter = channels // 4
     return nn.Sequential(
-        nn.Conv2d(channels, quarter, 3, padding=1),
+        conv(channels, quarter, 3, padding=1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(quarter, quarter, 1),
+        conv(quarter, quarter, 1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(quarter, channels, 3, padding=1),
+        conv(quarter, channels, 3, padding=1),
     )

@@ -34,12 +34,19 @@ def pad_reflect(x: Tensor, size: Size, *, repeat_edge: bool = False) -> Tensor:
     for axis, target in enumerate(size, start=1):
         length = x.shape[axis]
         if target > length:
-            x = x.index_select(axis, _mirrored(length, target, repeat_edge=repeat_edge, device=x.device))
+            x = x.index_select(axis, mirrored(length, target, repeat_edge=repeat_edge, device=x.device))
     return x
 
 
-def _mirrored(length: int, target: int, *, repeat_edge: bool, device: torch.device) -> Tensor:
-    """Which of ``length`` samples stands at each of ``target`` places of their mirrored continuation."""
+def mirrored(length: int, target: int, *, repeat_edge: bool, device: torch.device | None = None) -> Tensor:
+    """Which of ``length`` samples stands at each of ``target`` places of their mirrored continuation; (target,) int64.
+
+    Args:
+        length: Samples that there are.
+        target: Places to fill, the first ``length`` of them with the samples themselves.
+        repeat_edge: Whether the last sample stands twice, before and behind the mirror.
+        device: Where the answer shall be.
+    """
     if length == 1:
         return torch.zeros(target, dtype=torch.long, device=device)
     period = 2 * length if repeat_edge else 2 * (length - 1)

@@ -31,6 +31,7 @@ from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
+from finescale.layers.precision import no_float16, widened
 from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
 from finescale.networks.family import (
     UNSEEN,
@@ -206,10 +207,11 @@ class NormalizedChannelAttention(nn.Module):
         # One C x C product, of which the d x d blocks on the diagonal are kept, is faster than n narrow ones.
         head = torch.arange(channels, device=value.device) // (channels // heads)
         other_head = head[:, None] != head[None, :]
-        # The query is divided before the sum: in half precision the sum over a whole map would overflow.
-        cosines = (query / _norm(query)).transpose(1, 2) @ key / _norm(key)  # (N, C, C)
-        scores = cosines * temperature.reshape(heads)[head, None].to(cosines.dtype)
-        mixture = scores.masked_fill(other_head, -math.inf).softmax(-1)
+        query, key = widened(query), widened(key)  # sums over a whole map leave the range of float16
+        with no_float16(query):
+            cosines = (query / _norm(query)).transpose(1, 2) @ key / _norm(key)  # (N, C, C)
+            scores = cosines * temperature.reshape(heads)[head, None].to(cosines.dtype)
+            mixture = scores.masked_fill(other_head, -math.inf).softmax(-1)
         return (value @ mixture.to(value.dtype).transpose(1, 2)).reshape(size)
 
 

@@ -6,6 +6,7 @@ Letters: N batch, C channels, H W size of the lr image, s scale.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -60,6 +61,9 @@ class Frame(nn.Module, ABC):
         ValueError: The scale is not offered.
     """
 
+    closing_conv: ClassVar[type[nn.Conv2d]] = nn.Conv2d
+    """What the body closes with."""
+
     mean: Tensor
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
@@ -74,7 +78,7 @@ class Frame(nn.Module, ABC):
         mean = settings.mean if settings.in_channels == 3 else (0.0,) * settings.in_channels
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
         self.conv_first = nn.Conv2d(settings.in_channels, settings.embed_dim, 3, padding=1)
-        self.conv_after_body = residual_conv(settings.residual_conv, settings.embed_dim)
+        self.conv_after_body = residual_conv(settings.residual_conv, settings.embed_dim, conv=self.closing_conv)
         head = upsampling_head(
             settings.upsampler, channels=settings.embed_dim, out_channels=settings.in_channels, scale=scale
         )
@@ -116,7 +120,7 @@ class Frame(nn.Module, ABC):
         image = self.pad(image).contiguous(memory_format=torch.channels_last)
         image = (image - self.mean) * self.image_range
         shallow = self.conv_first(image)
-        features = self.conv_after_body(self.body(shallow)) + shallow
+        features = (self.conv_after_body(self.body(shallow)) + shallow).to(shallow.dtype)
         for step in self.head:
             features = getattr(self, step)(features)
         if self.scale == 1:

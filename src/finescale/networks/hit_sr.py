@@ -30,6 +30,7 @@ from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index
+from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
 from finescale.networks.family import (
@@ -210,7 +211,7 @@ class SpatialChannelCorrelation(nn.Module):
         self.window = window
         self.pooled = min(window[0], base_window[0]), min(window[1], base_window[1])
         self.qv = DualFeatureExtraction(channels=channels)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = SafeLinear(channels, channels)
         self.spatial_linear = SpatialPooling(window=window, pooled=self.pooled)
         if ngram:
             self.ngram_window_partition = NGramWindowPartition(channels=channels, num_heads=num_heads, window=window)
@@ -228,7 +229,7 @@ class SpatialChannelCorrelation(nn.Module):
         windows = partition(self.qv(x, size), self.window)  # (K, L, C)
         if hasattr(self, "ngram_window_partition"):
             windows = self.ngram_window_partition(windows, (size[0] // self.window[0], size[1] // self.window[1]))
-        query, value = windows.chunk(2, dim=-1)
+        query, value = widened(windows).chunk(2, dim=-1)
         position = self._position(self.position_term).to(query.dtype)
         out = torch.cat((self.spatial(query, self.spatial_linear(value), position), self.channel(query, value)), dim=-1)
         return self.proj(merge(out, self.window, size)[:, :height, :width])  # type: ignore[no-any-return]
@@ -249,12 +250,15 @@ class SpatialChannelCorrelation(nn.Module):
 
 
 class HierarchicalBlock(nn.Module):
-    """Correlation and feed-forward layer, each with its norm after it: the correlation is cubic in its input."""
+    """Correlation and feed-forward layer, each with its norm after it: the correlation is cubic in query and value.
+
+    So it leaves the range of float16, until its norm brings it back.
+    """
 
     def __init__(self, *, settings: HiTSRSettings, num_heads: int, window: Window) -> None:
         super().__init__()
         channels = settings.embed_dim
-        self.norm1 = nn.LayerNorm(channels)
+        self.norm1 = SafeLayerNorm(channels)
         self.correlation = SpatialChannelCorrelation(
             channels=channels,
             num_heads=num_heads,

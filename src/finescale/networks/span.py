@@ -29,6 +29,7 @@ from finescale.layers.convolution import convolve
 from finescale.layers.derived import Derived
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import relative_bias, relative_index
+from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import pad_reflect
@@ -104,7 +105,7 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = SafeLayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
@@ -144,9 +145,9 @@ class ELFEB(nn.Module):
     def __init__(self, *, channels: int) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 5, padding=2, groups=channels), nn.GELU()
+            SafeConv2d(channels, channels, 1), SafeConv2d(channels, channels, 5, padding=2, groups=channels), nn.GELU()
         )
-        self.conv2 = nn.Conv2d(channels, channels, 1)
+        self.conv2 = SafeConv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
@@ -293,11 +294,11 @@ class ESA(nn.Module):
     def __init__(self, *, channels: int) -> None:
         super().__init__()
         narrow = max(16, channels // 4)
-        self.conv1 = nn.Conv2d(channels, narrow, 1)
-        self.conv_f = nn.Conv2d(narrow, narrow, 1)
-        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride=2)
-        self.conv3 = nn.Conv2d(narrow, narrow, 3, padding=1)
-        self.conv4 = nn.Conv2d(narrow, channels, 1)
+        self.conv1 = SafeConv2d(channels, narrow, 1)
+        self.conv_f = SafeConv2d(narrow, narrow, 1)
+        self.conv2 = SafeConv2d(narrow, narrow, 3, stride=2)
+        self.conv3 = SafeConv2d(narrow, narrow, 3, padding=1)
+        self.conv4 = SafeConv2d(narrow, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape, from `SMALLEST_SIDE` pixels a side up."""
@@ -310,7 +311,11 @@ class ESA(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The blocks of a group, each with a skip of its own and one more around it."""
+    """The blocks of a group, each with a skip of its own and one more around it.
+
+    Each block doubles the map at least, 18 of them in the published network: what it runs through outside of a norm is
+    kept in float32 in place of float16.
+    """
 
     def __init__(self, *, settings: SPANSettings, group: int) -> None:
         super().__init__()
@@ -324,6 +329,7 @@ class Blocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
+        x = widened(x)
         for block in self.blocks:
             x = block(x) + x
         return x
@@ -344,6 +350,8 @@ class Group(nn.Module):
 
 class SPAN(Frame):
     """The sliding proxy attention network."""
+
+    closing_conv = SafeConv2d
 
     def __init__(self, *, settings: SPANSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)

@@ -331,7 +331,7 @@ def _run(
         job.input,
         job.output,
         "done",
-        notes=(*image.notes, *lost),
+        notes=(*result.notes, *lost),
         input_size=image.size,
         output_size=size,
         seconds=round(time.monotonic() - started, 3),

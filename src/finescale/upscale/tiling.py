@@ -3,7 +3,8 @@
 Each axis is cut on its own into spans; a tile is one row span times one column span. Where two neighbours meet, the one
 fades out while the other fades in: span i has the weight R(i) - R(i + 1), where the ramp R(i) rises from 0 to 1 between
 span i - 1 and span i, R(0) is 1 and R(n) is 0. These weights sum to one by construction, so nothing is ever divided.
-A ramp of no length is a hard seam; the papers' rules, which paste without blending, are plans with such seams.
+A ramp of no length is a hard seam; the papers' rules that paste without blending are plans with such seams. One
+published rule averages instead: all spans that hold a pixel have the same share in it.
 
 Everything here is arithmetic on integers: no image, no network, no device.
 """
@@ -11,8 +12,8 @@ Everything here is arithmetic on integers: no image, no network, no device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -20,11 +21,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from finescale.errors import ImageError
+from finescale.layers.windows import mirrored
 from finescale.settings import Settings
 
 DEFAULT_OVERLAP = 64  # with half as much the error of HiT-SRF's seams, random weights, is 4.6 times as large
 CHOP_LENGTH = 200  # the published rule cuts an axis into length // 200 + 1 parts
 CHOP_MARGIN = 16  # lr pixels of context on each inner side of a part
+
+
+Rule = Literal["blend", "chop", "pad", "average"]
+"""How tiles are cut and put together, see `Tiling.rule`."""
 
 
 class Tiling(Settings):
@@ -36,25 +43,66 @@ class Tiling(Settings):
     Where tiles do not fit on the device, those of "auto" and N are halved; the whole image is never cut unasked."""
 
     overlap: int | None = Field(default=None, ge=0)
-    """Pixels that neighbours share, at most half a tile; None takes 64, or a quarter of the tile where that is less."""
+    """Pixels that neighbours share, at most half a tile; None takes 64, or a quarter of the tile where that is less.
 
-    rule: Literal["blend", "chop"] = "blend"
-    """Even tiles that fade into each other ("blend"), or the published `use_chop` of HiT-SR and DAT ("chop"), which
-    fixes tile and overlap."""
+    For the rule "pad" it is the published `tile_pad`, what a tile sees beyond its own pixels on each side; for
+    "average" it is `tile_overlap`, which may be anything below the tile."""
+
+    rule: Rule = "blend"
+    """Even tiles that fade into each other ("blend"), or a published rule.
+
+    "chop" is `use_chop` of HiT-SR and DAT, which fixes tile and overlap. DRCT has two rules, which need both: its tests
+    paste tiles that saw more than they keep ("pad"), its script averages tiles where they overlap ("average")."""
 
     max_memory: int | None = Field(default=None, gt=0)
     """Bytes that a tile may take on the device, besides the weights; None takes half of what is free."""
 
     @model_validator(mode="after")
     def _check(self) -> Tiling:
-        if self.rule == "chop" and (self.tile != "auto" or self.overlap is not None):
-            raise ValueError("rule 'chop' fixes tile and overlap; leave both at their defaults")
-        if isinstance(self.tile, int):
-            if self.tile < 0:
-                raise ValueError(f"tile must be 'auto', 0 (the whole image) or a number of pixels, got {self.tile}")
-            if self.tile and self.overlap is not None and 2 * self.overlap > self.tile:
+        if isinstance(self.tile, int) and self.tile < 0:
+            raise ValueError(f"tile must be 'auto', 0 (the whole image) or a number of pixels, got {self.tile}")
+        if self.rule == "chop":
+            if self.tile != "auto" or self.overlap is not None:
+                raise ValueError("rule 'chop' fixes tile and overlap; leave both at their defaults")
+        elif self.rule == "blend":
+            if isinstance(self.tile, int) and self.tile and self.overlap is not None and 2 * self.overlap > self.tile:
                 raise ValueError(f"overlap must be at most half of tile={self.tile}, got {self.overlap}")
+        else:
+            tile, overlap = self.stated
+            if self.rule == "average" and overlap >= tile:
+                raise ValueError(f"overlap must be smaller than tile={tile} for rule 'average', got {overlap}")
         return self
+
+    @property
+    def stated(self) -> tuple[int, int]:
+        """Tile and overlap, both stated in pixels, as the rules "pad" and "average" need them.
+
+        Raises:
+            ValueError: One of them is not.
+        """
+        if self.tile == "auto" or not self.tile or self.overlap is None:
+            raise ValueError(
+                f"rule {self.rule!r} needs tile and overlap in pixels, "
+                f"got tile={self.tile!r} and overlap={self.overlap}"
+            )
+        return self.tile, self.overlap
+
+    def check_windows(self, side: int) -> None:
+        """Refuse sizes that a published rule does not cut into whole windows.
+
+        Args:
+            side: Lr pixels after which the network's windows repeat.
+
+        Raises:
+            ValueError: A size of the rule "pad" or "average" is no multiple of ``side``.
+        """
+        whole = {"pad": ("tile", "overlap"), "average": ("tile",)}
+        for name in whole.get(self.rule, ()):
+            if getattr(self, name) % side:
+                raise ValueError(
+                    f"{name} must be a multiple of {side}, the network's windows, for rule {self.rule!r}, "
+                    f"got {getattr(self, name)}; take such a number, or rule 'blend'"
+                )
 
     def overlap_of(self, tile: int) -> int:
         """Pixels that neighbouring tiles of this size share."""
@@ -90,11 +138,42 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One tile of an image."""
+class EqualSpan:
+    """One tile along one axis, in lr pixels, whose part in a pixel is that of every other tile that holds it.
 
-    rows: Span
-    columns: Span
+    Attributes:
+        start: First pixel that the network sees.
+        stop: One after the last.
+        counts: Spans that hold each of its pixels, itself among them.
+    """
+
+    start: int
+    stop: int
+    counts: tuple[int, ...]
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """The pixels that have a weight: all, from and to."""
+        return self.start, self.stop
+
+    def weights(self, scale: int) -> Tensor:
+        """Weight of each upscaled pixel, float32, of shape (pixels * scale)."""
+        return torch.tensor(self.counts).reciprocal().repeat_interleave(scale)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of an image.
+
+    Attributes:
+        rows: What it takes of the height.
+        columns: What it takes of the width.
+        repeat_edge: Whether the mirror beyond the image repeats the edge's pixels.
+    """
+
+    rows: Span | EqualSpan
+    columns: Span | EqualSpan
+    repeat_edge: bool = True
 
     @property
     def top(self) -> int:
@@ -117,11 +196,15 @@ class Tile:
         return self.columns.stop - self.columns.start
 
     def cut(self, image: Tensor) -> Tensor:
-        """This tile of an image (C, H, W); what lies beyond the image is its mirror, edge pixel included."""
+        """This tile of an image (C, H, W); what lies beyond the image is its mirror."""
         height, width = image.shape[-2:]
         if self.rows.stop <= height and self.columns.stop <= width:
             return image[:, self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
-        return image[:, _mirrored(self.rows, height)][:, :, _mirrored(self.columns, width)]
+        rows, columns = (
+            mirrored(length, span.stop, repeat_edge=self.repeat_edge)[span.start :]
+            for length, span in ((height, self.rows), (width, self.columns))
+        )
+        return image[:, rows][:, :, columns]
 
     def add_to(self, canvas: Tensor, sr: Tensor, scale: int) -> None:
         """Add this tile's upscaled pixels, weighted, to the canvas; what lies beyond the canvas is dropped.
@@ -175,12 +258,74 @@ def plan_chop(size: tuple[int, int]) -> list[Tile]:
     return _plan(size, _chop)
 
 
+def plan_pad(size: tuple[int, int], tile: int, overlap: int, *, period: int = 1) -> list[Tile]:
+    """Cut an image as the published tests of DRCT do: hard seams, and context around each tile.
+
+    The image is first extended to whole windows by mirroring, the edge not repeated. Context ends where that image
+    does, so tiles are of up to nine sizes.
+
+    Args:
+        size: Height and width of the image.
+        tile: Side of what a tile keeps; published as `tile_size`.
+        overlap: Pixels of context on each side; published as `tile_pad`.
+        period: Side of the network's windows, of which ``tile`` and ``overlap`` are multiples.
+
+    Raises:
+        ValueError: A size below 1.
+    """
+
+    def cut(length: int) -> list[Span]:
+        whole = math.ceil(length / period) * period
+        edges = [*range(0, whole, tile), whole]
+        return [
+            Span(max(first - overlap, 0), min(last + overlap, whole), (first, first), (last, last))
+            for first, last in pairwise(edges)
+        ]
+
+    return [replace(tile, repeat_edge=False) for tile in _plan(size, cut)]
+
+
+def plan_average(size: tuple[int, int], tile: int, overlap: int, *, period: int = 1) -> list[Tile]:
+    """Cut an image as the published script of DRCT does: tiles of one size, averaged where they overlap.
+
+    The image is first extended by mirroring, the edge repeated: to whole windows, and by one more where it has them
+    already. Tiles are no longer than that image's shorter side.
+
+    Args:
+        size: Height and width of the image.
+        tile: Side of a tile.
+        overlap: Pixels that neighbours share, the last two of an axis often more; published as `tile_overlap`.
+        period: Side of the network's windows, of which ``tile`` is a multiple.
+
+    Raises:
+        ValueError: A size below 1.
+        ImageError: The image is so small that its tiles do not exceed ``overlap``.
+    """
+    side = min(tile, *((length // period + 1) * period for length in size))
+
+    def cut(length: int) -> list[EqualSpan]:
+        whole = (length // period + 1) * period
+        if side <= overlap and side < whole:
+            raise ImageError(
+                f"an image of {size[0]} x {size[1]} pixels makes tiles of {side} pixels under rule 'average', "
+                f"no more than overlap={overlap}; take a smaller overlap, or rule 'blend'"
+            )
+        starts = [*range(0, whole - side, max(side - overlap, 1)), whole - side]
+        counts = [0] * whole
+        for start in starts:
+            for pixel in range(start, start + side):
+                counts[pixel] += 1
+        return [EqualSpan(start, start + side, tuple(counts[start : start + side])) for start in starts]
+
+    return _plan(size, cut)
+
+
 def plan_whole(size: tuple[int, int]) -> list[Tile]:
     """The image as a single tile."""
     return plan_tiles(size, max(size), 0)
 
 
-def _plan(size: tuple[int, int], cut: Callable[[int], list[Span]]) -> list[Tile]:
+def _plan(size: tuple[int, int], cut: Callable[[int], Sequence[Span | EqualSpan]]) -> list[Tile]:
     """All tiles of an image, row by row, whose axes are cut by one rule."""
     height, width = size
     if height < 1 or width < 1:
@@ -233,9 +378,3 @@ def _ramp(position: Tensor, interval: tuple[int, int], scale: int) -> Tensor:
         return (position >= first).double()
     progress = ((position - first).double() + 0.5) / (last - first)
     return 0.5 - 0.5 * torch.cos(math.pi * progress.clamp(0, 1))
-
-
-def _mirrored(span: Span, length: int) -> Tensor:
-    """Indices of a span's pixels; those beyond the axis count back from its last pixel, which is repeated."""
-    index = torch.arange(span.start, span.stop)
-    return torch.where(index < length, index, 2 * length - 1 - index)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,6 +17,7 @@ from typing_extensions import Self
 from finescale import foreign, weights
 from finescale.errors import DeviceError, NumericalError
 from finescale.foreign import ForeignNetwork
+from finescale.images import Image
 from finescale.networks import Frame
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.ensemble import self_ensemble
@@ -30,7 +32,7 @@ from finescale.upscale.memory import (
     measure_bytes_per_pixel,
     too_small,
 )
-from finescale.upscale.tiling import Tile, Tiling, plan_chop, plan_tiles, plan_whole
+from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 Progress = Callable[[int, int], None]
@@ -55,10 +57,12 @@ class Upscaler:
         ensemble: Average over the eight flips and transposes of each tile: a little better, eight times slower.
         device: "cpu", "cuda", "cuda:1", ...
         precision: What the network computes in. "bf16" and "fp16" run it under autocast, faster where the hardware has
-            them; values then differ in the third digit. "auto" is bf16 on CUDA devices that have it, else float32.
+            them; values then differ in the third digit, and a tile whose answer is not finite is done again in float32,
+            which is told. "auto" is bf16 on CUDA devices that have it, else float32.
 
     Raises:
-        ValueError: Unknown device or precision, or a precision that the network does not compute in.
+        ValueError: Unknown device or precision, a precision that the network does not compute in, or a published rule's
+            tiles are not whole windows of the network.
         DeviceError: There is no such device here.
 
     Attributes:
@@ -82,6 +86,7 @@ class Upscaler:
         self.period = network.period
         self.notes = network.notes if isinstance(network, ForeignNetwork) else ()
         self.tiling = Tiling() if tiling is None else tiling
+        self.tiling.check_windows(self.period)
         self.ensemble = ensemble
 
     @classmethod
@@ -135,7 +140,8 @@ class Upscaler:
         Raises:
             TypeError: Not a kind of image that is known.
             ValueError: A shape, dtype or range that is no image, or channels that the network cannot take.
-            NumericalError: The network's answer is not finite.
+            ImageError: The image is too small for the tiling that was asked for.
+            NumericalError: The network's answer is not finite, in float32 as well.
             DeviceError: The device has too little memory for the smallest tile, or for the tiling that was asked for,
                 or the host for the result.
         """
@@ -154,8 +160,15 @@ class Upscaler:
                     jobs.append((plane, canvas))
                 else:
                     canvas.fill_(plane[0, 0, 0])
-        self._fill(jobs, on_tile)
-        return opened.close(color_sr, alpha_sr)  # type: ignore[no-any-return]
+        redone = self._fill(jobs, on_tile)
+        result: AnyImage = opened.close(color_sr, alpha_sr)
+        if redone:
+            tiles = "1 tile was" if redone == 1 else f"{redone} tiles were"
+            note = f"{tiles} done again in float32, the answer in {self.precision} was not finite"
+            logger.warning("%s", note)
+            if isinstance(result, Image):
+                result = replace(result, notes=(*result.notes, note))
+        return result
 
     @cached_property
     def bytes_per_pixel(self) -> float:
@@ -178,11 +191,11 @@ class Upscaler:
         """Images (N, C, H, W) as what one pass takes, (C, H, W); a network for gray takes channel by channel."""
         return list(images.flatten(0, 1)[:, None] if self.in_channels == 1 else images)
 
-    def _fill(self, jobs: Sequence[tuple[Tensor, Tensor]], on_tile: Progress | None) -> None:
+    def _fill(self, jobs: Sequence[tuple[Tensor, Tensor]], on_tile: Progress | None) -> int:
         """Fill each job's canvas with its upscaled image, with smaller tiles if need be; all images are of one size.
 
         When a tile does not fit on the device all canvases are done again with smaller tiles, so that no seam is left
-        between tiles of two sizes.
+        between tiles of two sizes. Answers the number of tiles that took float32 in place of the precision asked for.
         """
         height, width = jobs[0][0].shape[-2:]
         tile = self._tile((height, width))
@@ -201,7 +214,7 @@ class Upscaler:
         tiling = self.tiling
         if tiling.tile != "auto":
             return tiling.tile
-        if tiling.rule == "chop" or (tiling.max_memory is None and max(size) <= max(PROBE_SIDES)):
+        if tiling.rule != "blend" or (tiling.max_memory is None and max(size) <= max(PROBE_SIDES)):
             return 0  # the rule decides, or the image is no larger than what would be measured
         free = free_memory(self.device)
         budget = tiling.max_memory or (UNKNOWN_MEMORY if free is None else free) // 2
@@ -210,17 +223,25 @@ class Upscaler:
     def _plan(self, size: tuple[int, int], tile: int) -> list[Tile]:
         if self.tiling.rule == "chop":
             return plan_chop(size)
+        if self.tiling.rule == "pad":
+            return plan_pad(size, *self.tiling.stated, period=self.period)
+        if self.tiling.rule == "average":
+            return plan_average(size, *self.tiling.stated, period=self.period)
         return plan_tiles(size, tile, self.tiling.overlap_of(tile), period=self.period) if tile else plan_whole(size)
 
     def _smaller_tile(self, plan: Sequence[Tile]) -> int:
         """Half the side of tiles that did not fit, where that may be tried."""
         largest = max(plan, key=lambda tile: tile.height * tile.width)
         side = max(largest.height, largest.width)
-        if self.tiling.rule == "chop" or self.tiling.tile == 0:
-            asked = "rule='chop'" if self.tiling.rule == "chop" else "tile=0"
+        if self.tiling.rule != "blend" or self.tiling.tile == 0:
+            asked, remedy = (
+                ("tile=0", "tile='auto'")
+                if self.tiling.rule == "blend"
+                else (f"rule={self.tiling.rule!r}", "rule='blend'")
+            )
             raise DeviceError(
                 f"device {str(self.device)!r} has too little free memory for a tile of {largest.height} x "
-                f"{largest.width} pixels, as {asked} asks for; take tile='auto'"
+                f"{largest.width} pixels, as {asked} asks for; take {remedy}"
             )
         if side <= MIN_TILE:
             raise too_small(self.device)
@@ -230,34 +251,37 @@ class Upscaler:
         logger.warning("tiles of %d pixels do not fit on %s; trying %d", side, self.device, smaller)
         return smaller
 
-    def _attempt(self, jobs: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: Progress | None) -> None:
-        done, total = 0, len(jobs) * len(plan)
+    def _attempt(self, jobs: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: Progress | None) -> int:
+        done, total, redone = 0, len(jobs) * len(plan), 0
         for lr, canvas in jobs:
             canvas.zero_()
             for tile in plan:
-                tile.add_to(canvas, self._upscale(tile.cut(lr)), self.scale)
+                sr, precision = self._upscale(tile.cut(lr))
+                tile.add_to(canvas, sr, self.scale)
+                redone += precision != self.precision
                 done += 1
                 if on_tile is not None:
                     on_tile(done, total)
             canvas.clamp_(0, 1)
+        return redone
 
-    def _upscale(self, lr: Tensor) -> Tensor:
-        """One tile (C, H, W), on the host, to (C, H * scale, W * scale), on the host."""
+    def _upscale(self, lr: Tensor) -> tuple[Tensor, str]:
+        """One tile (C, H, W) to a finite (C, H * scale, W * scale), both on the host, and the precision it took."""
         tile = lr[None].to(self.device).expand(-1, self.in_channels, -1, -1)  # gray enters as equal channels
-        sr = (self_ensemble(self._run, tile) if self.ensemble else self._run(tile))[0]
-        if lr.shape[0] < self.in_channels:
-            sr = sr.mean(0, keepdim=True)
-        sr = sr.cpu()
-        if not sr.isfinite().all():
-            raise NumericalError(
-                f"the network's answer in precision {self.precision!r} is not finite; take 'float32' or other weights"
-            )
-        return sr
+        for precision in dict.fromkeys((self.precision, "float32")):
+            run = partial(self._run, precision=precision)
+            sr = (self_ensemble(run, tile) if self.ensemble else run(tile))[0]
+            if lr.shape[0] < self.in_channels:
+                sr = sr.mean(0, keepdim=True)
+            sr = sr.cpu()
+            if sr.isfinite().all():
+                return sr, precision
+        raise NumericalError("the network's answer in precision 'float32' is not finite; take other weights")
 
     @torch.inference_mode()
-    def _run(self, lr: Tensor) -> Tensor:
+    def _run(self, lr: Tensor, *, precision: str | None = None) -> Tensor:
         """Images (N, in_channels, H, W) through the network, on the device; float32."""
-        dtype = DTYPES[self.precision]
+        dtype = DTYPES[precision or self.precision]
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
             sr: Tensor = self.network(lr)
         return sr.float()

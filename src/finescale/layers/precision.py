@@ -1,0 +1,58 @@
+"""Where float16 does not suffice: its largest number is 65504, and sums and products of features go beyond.
+
+Such layers compute in float32 in its place, under autocast to float16 and in a network that was converted to it.
+bfloat16 reaches as far as float32 and is left alone; float32 and float64 pass as they are, without a copy.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
+
+
+def widened(x: MaybeTensor) -> MaybeTensor:
+    """A float16 tensor in float32; any other tensor, or None, itself."""
+    return x.float() if x is not None and x.dtype == torch.float16 else x
+
+
+def no_float16(like: Tensor) -> AbstractContextManager[object]:
+    """A context in which autocast does not go to float16 on the device of ``like``; autocast to bfloat16 goes on."""
+    kind = like.device.type
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16:
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
+
+
+class SafeLinear(nn.Linear):
+    """A linear layer that computes and answers in float32 where it would in float16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        with no_float16(x):
+            return F.linear(widened(x), widened(self.weight), widened(self.bias))
+
+
+class SafeConv2d(nn.Conv2d):
+    """A convolution that computes and answers in float32 where it would in float16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        with no_float16(x):
+            answer: Tensor = self._conv_forward(widened(x), widened(self.weight), widened(self.bias))
+        return answer
+
+
+class SafeLayerNorm(nn.LayerNorm):
+    """A layer norm that computes in float32 where it would in float16; its answer is as precise as its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to the same shape."""
+        with no_float16(x):
+            normed = F.layer_norm(widened(x), self.normalized_shape, widened(self.weight), widened(self.bias), self.eps)
+        return normed.half() if self.weight.dtype == torch.float16 else normed
