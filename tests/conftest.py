@@ -1,17 +1,23 @@
-"""What all tests share: where external data lies, and how close the networks come to the golden cases."""
+"""What all tests share: where external data lies, a stand-in of the hub, how close networks come to golden cases."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+import hub_stand_in
+
 # Workers share the cores; threads of theirs would wait for one another. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Nothing is asked of the real hub; the fixture ``hub`` lifts this for its stand-in. Read when its client is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +40,36 @@ def require_data() -> Path:
         pytest.skip("FINESCALE_DATA is unset: the folder with benchmark/, train/ and hostile/")
     assert Path(root).is_dir(), f"FINESCALE_DATA={root} is not a folder"
     return Path(root).resolve()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of fetched weights, and an empty working folder."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("FINESCALE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_stand_in.HubStandIn]:
+    """An empty hub on this machine, which the hub's real client asks in place of the real one."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with hub_stand_in.serving() as hub:
+        # The client reads its settings from the environment when it is imported, and from here ever after.
+        settings = {
+            "ENDPOINT": hub.address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "DOWNLOAD_CHUNK_SIZE": 10_000,  # what breaks within a chunk is fetched again
+            "HF_HUB_CACHE": str(tmp_path / "hub_cache"),
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value)
+        yield hub
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

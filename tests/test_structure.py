@@ -22,7 +22,7 @@ LADDER = (
     {"networks", "quantize", "strangers"},
     {"zoo", "download"},
     {"weights"},
-    {"foreign"},
+    {"foreign", "hub"},
     {"upscale"},
     {"evaluate"},
     {"train", "export", "serve"},
@@ -130,7 +130,7 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 
 # ---- what is loaded when
 
-HEAVY = ("torch", "numpy", "pyvips", "safetensors")
+HEAVY = ("torch", "numpy", "pyvips", "safetensors", "huggingface_hub")
 
 
 def loaded_by(statement: str) -> set[str]:

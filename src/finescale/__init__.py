@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finescale import networks
     from finescale.errors import FinescaleError
+    from finescale.hub import HubNetwork as HubNetwork
     from finescale.images import Image, read_image, write_image
     from finescale.networks import build
     from finescale.upscale import Tiling, Upscaler
@@ -32,6 +33,7 @@ __all__ = [
 
 _HOMES = {
     "FinescaleError": "errors",
+    "HubNetwork": "hub",  # not in __all__: without the extra "hub", a star import would fail
     "Image": "images",
     "Loaded": "weights",
     "Tiling": "upscale",
@@ -45,7 +47,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in __all__ and name not in _HOMES:
         raise AttributeError(f"module 'finescale' has no attribute {name!r}")
     home = import_module(f"finescale.{_HOMES.get(name, name)}")
     return home if name not in _HOMES else getattr(home, name)

@@ -11,6 +11,7 @@ FinescaleError
 │   ├── UnsafeWeightsError   ... it carries code or objects besides tensors
 │   ├── UnknownNetworkError  ... no known family has its keys
 │   └── WeightsMismatchError ... its tensors do not fit the network that its keys announce
+├── DownloadError            a published weight file cannot be fetched, or is no longer what was fetched
 ├── SettingsError            a settings file or an override has unknown or wrong values
 ├── DataError                a folder of images cannot serve as training or test data
 ├── CheckpointError          a training cannot be resumed from what was found
@@ -53,7 +54,11 @@ class UnknownNetworkError(WeightsError):
 
 
 class WeightsMismatchError(WeightsError):
-    """The tensors do not fit the network that their keys announce."""
+    """The tensors do not fit the network that their keys, or the name that was asked for, announce."""
+
+
+class DownloadError(FinescaleError):
+    """A published weight file cannot be fetched, or is no longer what was fetched."""
 
 
 class SettingsError(FinescaleError):

@@ -117,20 +117,24 @@ def load(path: Path | str, *, device: str = "cpu") -> ForeignNetwork:
     return network.eval()
 
 
-def load_any(path: Path, *, scale: int | None = None) -> Frame | ForeignNetwork:
-    """The network in a weight file: ours, or else, where spandrel knows it, that of others.
+def load_any(name: str | Path, *, scale: int | None = None, offline: bool = False) -> Frame | ForeignNetwork:
+    """The network that a name stands for: ours, or else, where spandrel knows it, that of others.
 
     Args:
-        path: The file.
-        scale: The scale that the file must have; None takes any.
+        name: See `finescale.weights.find`.
+        scale: The scale that the network must have; see `finescale.weights.find` for None.
+        offline: See `finescale.weights.find`.
 
     Raises:
-        WeightsError: The file cannot be used; see `finescale.weights.load` and `load_unknown`.
-        ValueError: The scale is not that of the file.
+        WeightsError: The file cannot be used; see `finescale.weights.load_named` and `load_unknown`.
+        DownloadError: As for `finescale.weights.find`.
+        MissingExtraError: As for `finescale.weights.find`.
+        ValueError: There is no such name, or not at this scale.
     """
     try:
-        return weights.load(path, scale=scale).network
+        return weights.load_named(name, scale=scale, offline=offline).network
     except UnknownNetworkError as refusal:
+        path = weights.find(name, scale=scale, offline=offline)
         network = load_unknown(path, refusal)
     if scale not in (None, network.scale):
         raise ValueError(f"scale must be {network.scale} for {path}, got {scale}")

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from finescale import download
 from finescale.errors import (
     DeviceError,
     SettingsError,
@@ -34,7 +35,17 @@ from finescale.errors import (
     WeightsMismatchError,
 )
 from finescale.files import whole_file
-from finescale.networks import FAMILIES, SCALES, Family, Frame, FrameSettings, family_of, variants
+from finescale.networks import (
+    FAMILIES,
+    SCALES,
+    Family,
+    Frame,
+    FrameSettings,
+    Published,
+    family_of,
+    published,
+    variants,
+)
 from finescale.settings import parse_settings, suggest
 from finescale.strangers import looks_like
 
@@ -137,6 +148,42 @@ def load(
     facts, state = _examine(path, settings or {})
     if scale not in (None, facts.scale):
         raise ValueError(f"scale must be {facts.scale} for {path}, got {scale}")
+    return _build(facts, state, device)
+
+
+def load_named(name: str | Path, *, scale: int | None = None, device: str = "cpu", offline: bool = False) -> Loaded:
+    """Read the weight file that a name stands for, with all that is known by the name.
+
+    Args:
+        name: See `find`.
+        scale: The scale that the network must have; see `find` for None.
+        device: See `load`.
+        offline: See `find`.
+
+    Raises:
+        ValueError: As for `find` and `load`.
+        DownloadError: As for `find`.
+        MissingExtraError: As for `find`.
+        WeightsError: As for `find` and `load`; `WeightsMismatchError` also where the file is not the published network.
+        DeviceError: There is no such device.
+    """
+    path, announced = _locate(name, scale=scale, offline=offline)
+    if announced is None:
+        return load(path, scale=scale, device=device)
+    should = f"{path}: should hold {announced.variant} x{announced.scale}"
+    try:
+        facts, state = _examine(path, {}, announced)
+    except UnknownNetworkError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise WeightsMismatchError(f"{should}, but {reason}; replace it by the authors' file") from None
+    if (facts.variant, facts.scale) != (announced.variant, announced.scale):
+        held = facts.variant or f"a network nearest to {facts.nearest}, which differs in {', '.join(facts.differs_in)},"
+        raise WeightsMismatchError(f"{should}, but holds {held} x{facts.scale}; replace it by the authors' file")
+    return _build(facts, state, device)
+
+
+def _build(facts: Inspection, state: Mapping[str, Tensor], device: str) -> Loaded:
+    """The network of a file that was examined."""
     with torch.random.fork_rng(devices=[]):  # initial values are drawn and overwritten; callers' random numbers stay
         network = FAMILIES[facts.family].network(settings=facts.settings, scale=facts.scale)
     network.load_state_dict(state)
@@ -165,10 +212,14 @@ def inspect(path: Path | str) -> Inspection:
     return _examine(Path(path), {})[0]
 
 
-def _examine(path: Path, overrides: Mapping[str, Any]) -> tuple[Inspection, dict[str, Tensor]]:
+def _examine(
+    path: Path, overrides: Mapping[str, Any], announced: Published | None = None
+) -> tuple[Inspection, dict[str, Tensor]]:
     """Everything about a file, and its tensors as the strict network takes them, in float32."""
     raw = read_state(path)
     family = _recognise(path, raw)
+    if announced is not None:
+        overrides = _known_by_name(raw, family, announced)
     state = {key: tensor for key, tensor in raw.state.items() if not key.endswith(tuple(family.derivable))}
     settings, scale = _settings(path, raw, family, state, overrides)
     _check_constants(path, raw, family.constants(settings))
@@ -225,6 +276,14 @@ def _notes(
     if _VERSION_KEY not in raw.header and assumed:
         notes.append(f"assumed, since shapes do not show it: {'; '.join(assumed)}")
     return notes
+
+
+def _known_by_name(raw: RawState, family: Family, announced: Published) -> dict[str, Any]:
+    """The published network's values of fields that its file does not show; none where it shows or states them."""
+    settings = family.variants.get(announced.variant)
+    if settings is None or _VERSION_KEY in raw.header:
+        return {}
+    return {field: getattr(settings, field) for field in family.unseen(settings, raw.state)}
 
 
 def _recognise(path: Path, raw: RawState) -> Family:
@@ -661,33 +720,83 @@ def bundled() -> list[tuple[str, int]]:
     return [(name[1], int(name[2])) for name in names if name]
 
 
-def find(name: str | Path, *, scale: int | None = None) -> Path:
+def fetch(name: str, *, scale: int | None = None, offline: bool = False) -> Path:
+    """The weight file of a published network: from the hub or the cache, or where a person has put it.
+
+    Args:
+        name: Its name, such as "hit-srf" or "hit-srf-df2k".
+        scale: 2, 3 or 4; the largest published one by default.
+        offline: Touch no network.
+
+    Raises:
+        ValueError: No published network has this name, or not at this scale.
+        DownloadError: The file can neither be found nor fetched, or has changed since it was fetched.
+        MissingExtraError: It must be fetched from the hub, and the hub's client is not installed.
+    """
+    facts = _published(name, scale)
+    if facts is None:
+        known = sorted({model for model, _ in published()})
+        raise ValueError(f"no published network is called {name!r}{suggest(name, known)}; known: {', '.join(known)}")
+    return download.fetch(facts, offline=offline)
+
+
+def find(name: str | Path, *, scale: int | None = None, offline: bool = False) -> Path:
     """The weight file that a model's name stands for.
 
     Args:
-        name: A path to a weight file, which goes first, or the name of a bundled model.
-        scale: Which of a bundled model's files, the largest by default; `load` checks it for files of any origin.
+        name: One of these, the first that there is: a path to a weight file; the name of a bundled model; the name of a
+            published network, whose weights are fetched where their authors offer them on the hub; "owner/name" of a
+            repository on the hub.
+        scale: Which of a bundled or published model's files, the largest by default; `load` checks it for files of
+            any origin.
+        offline: Touch no network: what was fetched before is found, nothing is fetched.
 
     Raises:
-        WeightsError: No file of that name exists, or the variant is known but its weights are not bundled.
-        ValueError: Nothing of that name is known, or a bundled model lacks the scale.
+        WeightsError: No file of that name exists, or the variant is known but nobody publishes its weights.
+        DownloadError: Published weights can neither be found nor fetched, or have changed since they were fetched.
+        MissingExtraError: They must be fetched from the hub, and the hub's client is not installed.
+        ValueError: Nothing of that name is known, or a bundled or published model lacks the scale.
     """
+    return _locate(name, scale=scale, offline=offline)[0]
+
+
+def _locate(name: str | Path, *, scale: int | None, offline: bool) -> tuple[Path, Published | None]:
+    """The file, and what is published of its network where that is what the name stands for; see `find`."""
     path = Path(name)
     if path.is_file():
-        return path
+        return path, None
     name = str(name)
     scales = [offered for model, offered in bundled() if model == name]
     if scales:
-        scale = max(scales) if scale is None else scale
-        if scale not in scales:
-            *most, last = map(str, scales)
-            offered = f"{', '.join(most)} or {last}" if most else last
-            raise ValueError(f"scale must be {offered} for {name}, got {scale}")
-        return BUNDLED / f"{name}_x{scale}.safetensors"
+        return BUNDLED / f"{name}_x{_one_of(scales, name, scale)}.safetensors", None
+    facts = _published(name, scale)
+    if facts is not None:
+        return download.fetch(facts, offline=offline), facts
     if name in variants():
-        raise WeightsError(f"{name}: no weights are bundled for it; give the path of a weight file")
-    if path.suffix in (".pth", ".pt", ".safetensors") or path.name != name:
+        raise WeightsError(f"{name}: no weights of it are bundled or published; give the path of a weight file")
+    if path.suffix in (".pth", ".pt", ".safetensors"):
         raise WeightsError(f"{name}: there is no such file")
-    models = sorted({model for model, _ in bundled()})
+    if download.is_repository(name):
+        return download.fetch_repository(name, offline=offline), None
+    if path.name != name:
+        raise WeightsError(f"{name}: there is no such file")
+    models = sorted({model for model, _ in [*bundled(), *published()]})
     known = f"known: {', '.join(models)}, or" if models else "give"
     raise ValueError(f"no model is called {name!r}{suggest(name, models)}; {known} the path of a weight file")
+
+
+def _published(name: str, scale: int | None) -> Published | None:
+    """What is published under a name, at a scale or the largest; None where the name is not a published network's."""
+    scales = [offered for model, offered in published() if model == name]
+    return published()[name, _one_of(scales, name, scale)] if scales else None
+
+
+def _one_of(scales: list[int], name: str, scale: int | None) -> int:
+    """The scale that was asked for, or the largest, of those that a model has."""
+    if scale is None:
+        return max(scales)
+    if scale not in scales:
+        *most, last = map(str, sorted(scales))
+        offered = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"scale must be {offered} for {name}, got {scale}")
+    return scale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import torch
 
 from finescale import images
 from finescale.cli.main import run
+from hub_stand_in import HubStandIn
+from publishing import facts, publish
 
 ENTRY_POINT = Path(sys.executable).with_name("finescale")
 
@@ -270,3 +273,49 @@ def test_the_bundled_network_makes_a_sharper_picture_than_the_bicubic(tmp_path: 
     original = original[:, : sr.shape[1], : sr.shape[2]]
     bicubic = resize(small, size=(sr.shape[1], sr.shape[2])).clamp(0, 1)
     assert psnr(sr, original, border=2) > psnr(bicubic, original, border=2) + 0.5
+
+
+# ---- published networks
+
+
+@pytest.fixture
+def someones(hub: HubStandIn, tiny_weights: Path) -> HubStandIn:
+    """A hub where someone has pushed a tiny network."""
+    hub.files["someone/net"] = {"model.safetensors": tiny_weights.read_bytes()}
+    return hub
+
+
+def test_a_network_of_the_hub_is_fetched_once_and_told(
+    someones: HubStandIn, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [ENTRY_POINT, "upscale", pictures / "one.png", "-o", tmp_path / "out", "-n", "someone/net"]
+    monkeypatch.setenv("HF_ENDPOINT", someones.address)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0
+    told, done, summary = run.stderr.splitlines()
+    place = tmp_path / "cache" / "hub" / "someone" / "net"
+    assert re.fullmatch(
+        rf"fetching model\.safetensors of {someones.address}/someone/net \(0\.\d MiB\) into {place}", told
+    )
+    assert done.startswith("done: ")
+    assert summary == "1 done"
+    assert images.read_image(tmp_path / "out" / "one_x2.png").size == (18, 24)
+    asked = len(someones.requests)
+    again = subprocess.run([*command, "--offline"], capture_output=True, text=True, timeout=120)
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (0, "1 kept")
+    assert len(someones.requests) == asked
+
+
+def test_offline_fetches_nothing(someones: HubStandIn, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert upscale(pictures, "-n", "someone/net", "--offline") == 1
+    assert "finescale: someone/net: its weights are not in " in capsys.readouterr().err
+    assert not someones.requests
+
+
+def test_a_published_network_is_called_by_its_name(
+    hub: HubStandIn, pictures: Path, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, "hit-sr", [facts(variant="hit-sir", scale=2, hub="authors/hit-sir-2x")])
+    hub.files["authors/hit-sir-2x"] = {"model.safetensors": tiny_weights.read_bytes()}
+    assert upscale(pictures / "one.png", "-o", tmp_path / "out", "-n", "hit-sir", "--name", "{stem}_{network}") == 0
+    assert files_below(tmp_path / "out") == {"one_hit-sir.png"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +20,25 @@ errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_w
 def say(text: str) -> None:
     """One message, on one line: what a name has of control characters is escaped."""
     errors.print(printable_name(text))
+
+
+class _Say(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+@contextmanager
+def messages_of_the_library() -> Iterator[None]:
+    """While the block runs, a person is told what the library logs."""
+    log = logging.getLogger("finescale")
+    level, handler = log.level, _Say(logging.INFO)
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def print_json(report: dict[str, Any]) -> None:

@@ -82,7 +82,8 @@ def models(
 def _fetch(name: str, *, scale: int | None, offline: bool, as_json: bool) -> None:
     from finescale import weights
 
-    path = weights.fetch(name, scale=scale, offline=offline)  # type: ignore[attr-defined]
+    with console.messages_of_the_library():
+        path = weights.fetch(name, scale=scale, offline=offline)
     if as_json:
         console.print_json({"name": name, "file": str(path)})
     else:

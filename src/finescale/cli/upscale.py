@@ -35,7 +35,8 @@ def upscale(
         list[str] | None, typer.Option("-i", "--input", help="One more picture, folder or pattern; may be repeated.")
     ] = None,
     network: Annotated[
-        str, typer.Option("-n", "--network", metavar="MODEL", help="A known network, or a weight file.")
+        str,
+        typer.Option("-n", "--network", metavar="MODEL", help="A known network, owner/name on the hub, a weight file."),
     ] = "default",
     scale: Annotated[
         int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default 4, or what the weight file is made for.")
@@ -72,6 +73,9 @@ def upscale(
     width: Annotated[int | None, typer.Option(help="Width of the result in pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Height of the result in pixels.")] = None,
     long_side: Annotated[int | None, typer.Option(help="Longer side of the result in pixels.")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Touch no network: take published weights only if fetched before.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
 ) -> None:
     """Upscale pictures. Inputs are never touched, existing results are kept unless --overwrite."""
@@ -116,14 +120,16 @@ def upscale(
         },
         source="upscale",
     )
-    upscaler = Upscaler.from_pretrained(
-        network,
-        scale=scale,
-        tiling=tiling,
-        ensemble=ensemble,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        precision=cast("Precision", precision),
-    )
+    with console.messages_of_the_library():
+        upscaler = Upscaler.from_pretrained(
+            network,
+            scale=scale,
+            tiling=tiling,
+            ensemble=ensemble,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            precision=cast("Precision", precision),
+            offline=offline,
+        )
     for note in upscaler.notes:
         console.say(f"note: {note}")
     sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=settings.folder)

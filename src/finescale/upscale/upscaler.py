@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from finescale import foreign, weights
+from finescale import foreign
 from finescale.errors import DeviceError, NumericalError
 from finescale.foreign import ForeignNetwork
 from finescale.images import Image
@@ -99,24 +99,30 @@ class Upscaler:
         ensemble: bool = False,
         device: str | torch.device = "cpu",
         precision: Precision = "float32",
+        offline: bool = False,
     ) -> Self:
         """An upscaler with trained weights; what is not described here is as for the class.
 
         Args:
-            name: A bundled model, such as "hit-srf", or a path to a weight file; one that none of our families knows is
-                read by spandrel, where it is installed, and `notes` says so.
-            scale: 2, 3 or 4, of others' networks any; None takes a file's own, and of a bundled model the largest.
+            name: A bundled model ("default"), a published network ("hit-srf"), "owner/name" of a repository on the
+                hub, or a path to a weight file; a file that none of our families knows is read by spandrel, where it
+                is installed, and `notes` says so.
+            scale: 2, 3 or 4, of others' networks any; None takes a file's own, and of a bundled or published model the
+                largest.
             tiling: See the class.
             ensemble: See the class.
             device: See the class.
             precision: See the class.
+            offline: Touch no network: take published weights only where they were fetched before.
 
         Raises:
             ValueError: There is no such model, or not at this scale.
             WeightsError: The file cannot be used.
+            DownloadError: Published weights can neither be found nor fetched, or have changed since they were fetched.
+            MissingExtraError: They must be fetched from the hub, and the hub's client is not installed.
             DeviceError: There is no such device here.
         """
-        network = foreign.load_any(weights.find(name, scale=scale), scale=scale)
+        network = foreign.load_any(name, scale=scale, offline=offline)
         return cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision)
 
     def __call__(self, image: AnyImage, *, on_tile: Progress | None = None) -> AnyImage:
