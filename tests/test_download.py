@@ -284,6 +284,12 @@ def test_a_file_that_was_put_in_place_is_found(name: str, folder: str, cache: Pa
     assert download.fetch(facts(), offline=True) == place / name
 
 
+def test_a_placed_file_goes_before_the_hub(cache: Path) -> None:
+    cache.mkdir()
+    (cache / "DRCT-L_X4.pth").touch()
+    assert download.fetch(facts(hub="owner/net"), offline=True) == cache / "DRCT-L_X4.pth"
+
+
 def test_a_file_that_is_offered_by_a_link_is_told_with_page_and_place(cache: Path) -> None:
     (cache / "DRCT-L_X4.pth").mkdir(parents=True)  # a folder of that name is no weight file
     expected = (

@@ -102,7 +102,7 @@ def test_a_size_that_the_network_needs_is_made_and_cropped(spandrel: ModuleType)
     network = foreign.ForeignNetwork(
         descriptor_of(spandrel, Repeating(), size_requirements=spandrel.SizeRequirements(16, 8, square=True)),
         path=Path("made-up"),
-        raw=foreign.weights.RawState(format="torch", wrapper=None, prefix="", header={}, state={}),
+        raw=foreign.RawState(format="torch", wrapper=None, prefix="", header={}, state={}),
     )
     assert network.period == 8
     images = torch.rand(2, 3, 9, 21)
@@ -152,7 +152,9 @@ def test_an_unknown_device_is_refused(esrgan: dict[str, Tensor], tmp_path: Path)
 def test_ours_is_ours_whatever_spandrel_says(tmp_path: Path) -> None:
     family = FAMILIES["craft"]
     network = family.network(settings=family.tiny["craft"], scale=2)
-    assert isinstance(foreign.load_any(write(network.state_dict(), tmp_path / "net.pth")), family.network)
+    loaded, notes = foreign.load_any(write(network.state_dict(), tmp_path / "net.pth"))
+    assert isinstance(loaded, family.network)
+    assert notes == ()
 
 
 # ---- precision

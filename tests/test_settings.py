@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from finescale.errors import SettingsError
-from finescale.settings import Settings, load_settings, parse_settings, save_settings, suggest
+from finescale.settings import Settings, load_settings, parse_settings, read_overrides, save_settings, suggest
 
 
 class Optimizer(Settings):
@@ -204,3 +204,11 @@ def test_a_word_that_looks_like_something_else_is_read_back_as_a_word(file: Path
 def test_a_word_that_looks_like_a_number_is_read_back_as_a_word(file: Path, name: str) -> None:
     save_settings(Training(steps=1, name=name), file)
     assert load_settings(Training, file).name == name
+
+
+def test_overrides_alone_are_values_by_their_fields() -> None:
+    assert read_overrides(["mean=[0.5, 0.5, 0.5]", "a.b=2e-4", "a.c=off"]) == {
+        "mean": [0.5, 0.5, 0.5],
+        "a": {"b": 2e-4, "c": "off"},
+    }
+    assert read_overrides([]) == {}

@@ -17,7 +17,7 @@ SOURCE = Path(finescale.__file__).parent
 
 LADDER = (
     {"errors", "files", "interrupt"},
-    {"settings", "images", "color", "resize"},
+    {"settings", "images", "color", "resize", "statefile"},
     {"layers", "data", "metrics"},
     {"networks", "quantize", "strangers"},
     {"zoo", "download"},

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from finescale import networks, weights
+from finescale import networks, statefile, weights
 from finescale.errors import (
     DeviceError,
     DownloadError,
@@ -144,19 +144,33 @@ def test_what_shapes_do_not_show_is_told(tmp_path: Path) -> None:
     assert "base_window" not in note
 
 
+def test_a_file_that_fits_two_published_networks_says_so(tmp_path: Path) -> None:
+    case = load_case(GOLDEN / "dat" / "dat-s_x2.npz")
+    state = {key: torch.zeros(shape) for key, shape in case.shapes.items()}
+    state |= {key: value for key, value in published_buffers(case).items() if key.endswith(STATISTICS)}
+    path = write(state, tmp_path / "file.pth")
+    facts = weights.inspect(path)
+    assert facts.variant == "dat-2"
+    assert facts.doubts == (f"{path}: its tensors fit dat-s as well; if it is that, say --set 'window_size=[8, 16]'",)
+    told = weights.inspect(path, settings={"window_size": [8, 16]})
+    assert (told.variant, told.doubts) == ("dat-s", ())
+    whole = weights.inspect(write({**state, **published_buffers(case)}, tmp_path / "whole.pth"))
+    assert (whole.variant, whole.doubts) == ("dat-s", ())
+
+
 def test_buffers_that_can_be_derived_are_ignored_and_told(tmp_path: Path) -> None:
     facts = weights.inspect(write_case("hit-sng_tiny_hier", tmp_path / "file.pth"))
     assert "3 buffers that the network computes itself are ignored" in facts.notes
 
 
-@pytest.mark.parametrize("prefix", ["", *weights.PREFIXES, "module._orig_mod.", "net_g.module."])
-@pytest.mark.parametrize("wrapper", [None, *weights.WRAPPERS])
+@pytest.mark.parametrize("prefix", ["", *statefile.PREFIXES, "module._orig_mod.", "net_g.module."])
+@pytest.mark.parametrize("wrapper", [None, *statefile.WRAPPERS])
 def test_wrappers_and_prefixes_are_taken_off_and_told(
     wrapper: str | None, prefix: str, state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     stored: Any = {prefix + key: tensor for key, tensor in state.items()}
     path = write({wrapper: stored, "iter": 5} if wrapper else stored, tmp_path / "file.pth")
-    raw = weights.read_state(path)
+    raw = statefile.read_state(path)
     assert (raw.wrapper, raw.prefix, raw.format) == (wrapper, prefix, "torch")
     assert raw.state.keys() == state.keys()
     assert all(torch.equal(raw.state[key], state[key]) for key in state)
@@ -164,7 +178,7 @@ def test_wrappers_and_prefixes_are_taken_off_and_told(
 
 def test_averaged_weights_are_preferred(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     averaged = {key: tensor + 1 for key, tensor in state.items()}
-    raw = weights.read_state(write({"params": state, "params_ema": averaged}, tmp_path / "file.pth"))
+    raw = statefile.read_state(write({"params": state, "params_ema": averaged}, tmp_path / "file.pth"))
     assert raw.wrapper == "params_ema"
     assert torch.equal(raw.state["conv_first.bias"], averaged["conv_first.bias"])
 
@@ -173,7 +187,7 @@ def test_a_prefix_that_only_some_keys_carry_stays(state: dict[str, torch.Tensor]
     first, *rest = state
     mixed = {first: state[first], **{f"module.{key}": state[key] for key in rest}}
     path = write(mixed, tmp_path / "file.pth")
-    assert weights.read_state(path).prefix == ""
+    assert statefile.read_state(path).prefix == ""
     with pytest.raises(WeightsMismatchError, match=re.escape("'module.")):
         weights.load(path)
 
@@ -343,7 +357,7 @@ def test_a_tensor_that_is_not_plain_is_refused(tensor: torch.Tensor, reason: str
 )
 def test_content_that_is_no_state_dict_is_refused(content: object, reason: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=reason):
-        weights.read_state(write(content, tmp_path / "file.pth"))
+        statefile.read_state(write(content, tmp_path / "file.pth"))
 
 
 # ---- files that are not what they seem
@@ -714,6 +728,15 @@ def test_a_name_tells_what_the_file_does_not_show(cache: Path, monkeypatch: pyte
     loaded = weights.load_named("dat-s")
     assert_equal(loaded.network, network)
     assert not [note for note in loaded.notes if "assumed" in note]
+
+
+def test_what_the_caller_says_goes_before_the_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, "dat", [facts(variant="dat-s", file="DAT_S_x4.pth")])
+    authors_file(tiny_network("dat", "dat-s", scale=4), cache / "DAT_S_x4.pth")
+    loaded = weights.load_named("dat-s", settings={"image_range": 255})
+    assert loaded.settings.image_range == 255
+    with pytest.raises(SettingsError, match=r"unknown key 'image_rang' \(did you mean 'image_range'"):
+        weights.load_named("dat-s", settings={"image_rang": 255})
 
 
 @pytest.mark.parametrize("stated_in", ["a header", "a buffer"])

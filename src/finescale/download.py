@@ -1,8 +1,8 @@
 """Published weights, fetched once into a folder of ours and checked at every use.
 
 What authors publish on the Hugging Face hub is downloaded by the hub's own client, the extra "hub"; what has been
-downloaded is used without it. Where they offer a link only, a person follows it, and the file is found by its name.
-What a file holds is not known here.
+downloaded is used without it. Where they offer a link only, a person follows it. A file that a person has placed is
+found by its published name, and goes first. What a file holds is not known here.
 """
 
 from __future__ import annotations
@@ -51,9 +51,17 @@ def fetch(published: Published, *, offline: bool = False) -> Path:
         DownloadError: The file can neither be found nor fetched, or has changed since it was fetched.
         MissingExtraError: It must be fetched from the hub, and the hub's client is not installed.
     """
+    title = f"{published.name} x{published.scale}"
+    if published.file is None:
+        raise DownloadError(f"{title}: its authors publish no weights; give the path of a weight file")
+    if (placed := _placed_by_hand(published.file)) is not None:
+        return placed
     if published.hub is not None:
         return fetch_repository(published.hub, offline=offline)
-    return _placed_by_hand(published)
+    raise DownloadError(
+        f"{title}: its authors offer the weights at {published.page}; download {published.file} and put it into "
+        f"{cache_folder()} or {PRETRAINED}"
+    )
 
 
 def fetch_repository(repository: str, *, offline: bool = False) -> Path:
@@ -169,22 +177,15 @@ def _reason(error: Exception, address: str, file: Path, kinds: ModuleType) -> st
     return lost
 
 
-def _placed_by_hand(published: Published) -> Path:
-    """The file that a person has downloaded from the authors' page."""
-    title = f"{published.name} x{published.scale}"
-    if published.file is None:
-        raise DownloadError(f"{title}: its authors publish no weights; give the path of a weight file")
-    wanted = {published.file.lower(), f"{Path(published.file).stem}.safetensors".lower()}
+def _placed_by_hand(name: str) -> Path | None:
+    """The file that a person has downloaded under its published name; letters may be large or small."""
+    wanted = {name.lower(), f"{Path(name).stem}.safetensors".lower()}
     for folder in (cache_folder(), PRETRAINED):
         if folder.is_dir():
             found = [path for path in sorted(folder.iterdir()) if path.name.lower() in wanted and path.is_file()]
             if found:
                 return found[0]
-    page = f" at {published.page}" if published.page else ""
-    raise DownloadError(
-        f"{title}: its authors offer the weights{page}; download {published.file} and put it into {cache_folder()} or "
-        f"{PRETRAINED}"
-    )
+    return None
 
 
 def _sha256(file: Path) -> str:

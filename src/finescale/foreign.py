@@ -1,6 +1,6 @@
 """Other people's networks: weight files that none of our families knows, read by spandrel where it is installed.
 
-The file is read by `weights.read_state`, which runs no code; spandrel gets plain tensors, tells by their keys which
+The file is read by `statefile.read_state`, which runs no code; spandrel gets plain tensors, tells by their keys which
 network they belong to, and builds it.
 """
 
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from finescale import weights
+from finescale import statefile, weights
 from finescale.errors import MissingExtraError, UnknownNetworkError, WeightsError, WeightsMismatchError
 from finescale.networks import Frame
-from finescale.weights import RawState
+from finescale.statefile import RawState
 
 logger = logging.getLogger("finescale")
 
@@ -99,17 +99,17 @@ def load(path: Path | str, *, device: str = "cpu") -> ForeignNetwork:
 
     Raises:
         MissingExtraError: spandrel is not installed, or cannot be imported.
-        WeightsError: As for `finescale.weights.read_state`; or the network is none that upscales or restores pictures.
+        WeightsError: As for `finescale.statefile.read_state`, or the network does not upscale or restore pictures.
         UnknownNetworkError: spandrel knows no network with these keys.
         WeightsMismatchError: Its tensors do not fit the network that spandrel takes them for.
         DeviceError: There is no such device.
     """
     path = Path(path)
     spandrel = _spandrel()
-    raw = weights.read_state(path)
-    weights.refuse_absurd_numbering(path, raw.state)
+    raw = statefile.read_state(path)
+    statefile.refuse_absurd_numbering(path, raw.state)
     state = {
-        key: weights.as_float32(path, key, tensor) if tensor.is_floating_point() else tensor
+        key: statefile.as_float32(path, key, tensor) if tensor.is_floating_point() else tensor
         for key, tensor in raw.state.items()
     }
     network = ForeignNetwork(_checked(path, spandrel, _build(path, spandrel, state)), path=path, raw=raw)
@@ -117,30 +117,44 @@ def load(path: Path | str, *, device: str = "cpu") -> ForeignNetwork:
     return network.eval()
 
 
-def load_any(name: str | Path, *, scale: int | None = None, offline: bool = False) -> Frame | ForeignNetwork:
+def load_any(
+    name: str | Path,
+    *,
+    scale: int | None = None,
+    offline: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[Frame | ForeignNetwork, tuple[str, ...]]:
     """The network that a name stands for: ours, or else, where spandrel knows it, that of others.
 
     Args:
         name: See `finescale.weights.find`.
         scale: The scale that the network must have; see `finescale.weights.find` for None.
         offline: See `finescale.weights.find`.
+        settings: See `finescale.weights.load`.
+
+    Returns:
+        The network, and what a user should know of it, one sentence each.
 
     Raises:
         WeightsError: The file cannot be used; see `finescale.weights.load_named` and `load_unknown`.
         DownloadError: As for `finescale.weights.find`.
         MissingExtraError: As for `finescale.weights.find`.
-        ValueError: There is no such name, or not at this scale.
+        ValueError: There is no such name, or not at this scale, or ``settings`` were given for a network of others.
+        SettingsError: As for `finescale.weights.load`.
     """
     try:
-        return weights.load_named(name, scale=scale, offline=offline).network
+        loaded = weights.load_named(name, scale=scale, offline=offline, settings=settings)
+        return loaded.network, loaded.doubts
     except UnknownNetworkError as refusal:
         path = weights.find(name, scale=scale, offline=offline)
         network = load_unknown(path, refusal)
     if scale not in (None, network.scale):
         raise ValueError(f"scale must be {network.scale} for {path}, got {scale}")
+    if settings:
+        raise ValueError(f"settings must be left out for {path}, a network of others, got {dict(settings)}")
     for note in network.notes:
         logger.info(note)
-    return network
+    return network, network.notes
 
 
 def load_unknown(path: Path, refusal: UnknownNetworkError) -> ForeignNetwork:

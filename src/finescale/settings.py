@@ -73,6 +73,18 @@ def load_settings(kind: type[S], path: Path, *, overrides: Iterable[str] = ()) -
     return parse_settings(kind, values, source=str(path))
 
 
+def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Fields that are set on a command line, each as ``a.b=value``; values are read as YAML.
+
+    Raises:
+        SettingsError: A text has another form.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        _override(values, text)
+    return values
+
+
 def save_settings(settings: Settings, path: Path) -> None:
     """Write settings as YAML that `load_settings` reads back to an equal object."""
     text = yaml.dump(settings.model_dump(mode="json"), Dumper=_YamlDumper, sort_keys=False)

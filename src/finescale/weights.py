@@ -1,20 +1,14 @@
-"""Weight file -> family, settings, network; and back. Formats and wrappers end here.
+"""Weight file -> family, settings, network; and back.
 
-What a file is, its content says, never its name; what network it holds, its keys and shapes say, or the header that
-`save` writes. Everything is checked before a network is built, on PyTorch's "meta" device, so that no file makes us
-allocate more than it holds.
+What network a file holds, its keys and shapes say, or the header that `save` writes. Everything is checked before a
+network is built, on PyTorch's "meta" device, so that no file makes us allocate more than it holds.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import re
-import struct
 import textwrap
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +16,6 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from finescale import download
@@ -30,11 +23,9 @@ from finescale.errors import (
     DeviceError,
     SettingsError,
     UnknownNetworkError,
-    UnsafeWeightsError,
     WeightsError,
     WeightsMismatchError,
 )
-from finescale.files import whole_file
 from finescale.networks import (
     FAMILIES,
     SCALES,
@@ -47,13 +38,18 @@ from finescale.networks import (
     variants,
 )
 from finescale.settings import parse_settings, suggest
+from finescale.statefile import (
+    RawState,
+    as_float32,
+    first_words,
+    name_of,
+    quoted,
+    read_state,
+    refuse_absurd_numbering,
+    refuse_integers,
+    write_state,
+)
 from finescale.strangers import looks_like
-
-WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
-"""Keys under which training frameworks store a state dict, the preferred first."""
-
-PREFIXES = ("module.", "net_g.", "netG.", "_orig_mod.")
-"""What training frameworks put before every key."""
 
 FORMAT_VERSION = "1"
 """Version of our header, under the key "finescale_format"."""
@@ -62,23 +58,6 @@ BUNDLED = Path(__file__).parent / "bundled"
 """Weight files that come with the package, ``{name}_x{scale}.safetensors``."""
 
 _VERSION_KEY = "finescale_format"
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RawState:
-    """A weight file's tensors, before anything is known about their network."""
-
-    format: str
-    """ "safetensors", "torch" (a zip archive) or "torch (legacy)"."""
-    wrapper: str | None
-    """The key that the state dict was found under; None where it was bare."""
-    prefix: str
-    """What was taken off every key; may be empty."""
-    header: Mapping[str, str]
-    """The texts in a safetensors header; empty for other formats."""
-    state: Mapping[str, Tensor]
-    """Published keys to tensors, as they were stored."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,6 +89,8 @@ class Inspection:
     """As stored: "float32", or several in alphabetical order."""
     notes: tuple[str, ...]
     """What was converted, ignored or assumed, one sentence each."""
+    doubts: tuple[str, ...]
+    """What may be assumed wrongly: published networks that the tensors fit as well, one sentence each."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,7 +132,14 @@ def load(
     return _build(facts, state, device)
 
 
-def load_named(name: str | Path, *, scale: int | None = None, device: str = "cpu", offline: bool = False) -> Loaded:
+def load_named(
+    name: str | Path,
+    *,
+    scale: int | None = None,
+    device: str = "cpu",
+    offline: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Loaded:
     """Read the weight file that a name stands for, with all that is known by the name.
 
     Args:
@@ -159,9 +147,11 @@ def load_named(name: str | Path, *, scale: int | None = None, device: str = "cpu
         scale: The scale that the network must have; see `find` for None.
         device: See `load`.
         offline: See `find`.
+        settings: See `load`; they go before what is known by the name.
 
     Raises:
         ValueError: As for `find` and `load`.
+        SettingsError: As for `load`.
         DownloadError: As for `find`.
         MissingExtraError: As for `find`.
         WeightsError: As for `find` and `load`; `WeightsMismatchError` also where the file is not the published network.
@@ -169,17 +159,30 @@ def load_named(name: str | Path, *, scale: int | None = None, device: str = "cpu
     """
     path, announced = _locate(name, scale=scale, offline=offline)
     if announced is None:
-        return load(path, scale=scale, device=device)
+        return load(path, scale=scale, device=device, settings=settings)
+    given = settings or {}
     should = f"{path}: should hold {announced.variant} x{announced.scale}"
     try:
-        facts, state = _examine(path, {}, announced)
+        facts, state = _examine(path, given, announced)
     except UnknownNetworkError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise WeightsMismatchError(f"{should}, but {reason}; replace it by the authors' file") from None
-    if (facts.variant, facts.scale) != (announced.variant, announced.scale):
+    family = variants()[announced.variant]
+    unlike = (
+        set(family.differing(facts.settings, announced.variant)) - set(given) if facts.family == family.name else {}
+    )
+    if facts.family != family.name or facts.scale != announced.scale or unlike:
         held = facts.variant or f"a network nearest to {facts.nearest}, which differs in {', '.join(facts.differs_in)},"
         raise WeightsMismatchError(f"{should}, but holds {held} x{facts.scale}; replace it by the authors' file")
     return _build(facts, state, device)
+
+
+def _is(facts: Inspection, announced: Published, given: Mapping[str, Any]) -> bool:
+    """Whether a file holds the published network, but for the fields that the caller has set."""
+    family = variants()[announced.variant]
+    if (facts.family, facts.scale) != (family.name, announced.scale):
+        return False
+    return set(family.differing(facts.settings, announced.variant)) <= set(given)
 
 
 def _build(facts: Inspection, state: Mapping[str, Tensor], device: str) -> Loaded:
@@ -200,16 +203,22 @@ def move(network: nn.Module, device: str) -> None:
     try:
         network.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"device {device!r} cannot be used ({_brief(error)}); use 'cpu'") from None
+        raise DeviceError(f"device {device!r} cannot be used ({first_words(error)}); use 'cpu'") from None
 
 
-def inspect(path: Path | str) -> Inspection:
+def inspect(path: Path | str, *, settings: Mapping[str, Any] | None = None) -> Inspection:
     """Tell what a weight file is, with every check of `load` and nothing built.
+
+    Args:
+        path: See `load`.
+        settings: See `load`.
 
     Raises:
         WeightsError: As for `load`.
+        ValueError: As for `load`.
+        SettingsError: As for `load`.
     """
-    return _examine(Path(path), {})[0]
+    return _examine(Path(path), settings or {})[0]
 
 
 def _examine(
@@ -219,7 +228,7 @@ def _examine(
     raw = read_state(path)
     family = _recognise(path, raw)
     if announced is not None:
-        overrides = _known_by_name(raw, family, announced)
+        overrides = {**_known_by_name(raw, family, announced), **overrides}
     state = {key: tensor for key, tensor in raw.state.items() if not key.endswith(tuple(family.derivable))}
     settings, scale = _settings(path, raw, family, state, overrides)
     _check_constants(path, raw, family.constants(settings))
@@ -227,7 +236,7 @@ def _examine(
     try:
         network = _meta_network(family, settings, scale)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise WeightsMismatchError(f"{path}: no {family.name} network has its sizes ({_brief(error)})") from None
+        raise WeightsMismatchError(f"{path}: no {family.name} network has its sizes ({first_words(error)})") from None
     difference = _difference(state, network)
     if difference:
         also = f", which differs in {', '.join(differs_in)}" if differs_in else ""
@@ -235,7 +244,7 @@ def _examine(
             f"{path}: a {family.name} network (nearest variant: {nearest}{also}), but {difference}"
         )
     counts = {key for key, tensor in network.state_dict().items() if not tensor.is_floating_point()}
-    dtypes = sorted({_name(tensor.dtype) for key, tensor in state.items() if key not in counts})
+    dtypes = sorted({name_of(tensor.dtype) for key, tensor in state.items() if key not in counts})
     facts = Inspection(
         path=path,
         format=raw.format,
@@ -251,6 +260,7 @@ def _examine(
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         dtype=", ".join(dtypes),
         notes=tuple(_notes(raw, family, settings, ignored=len(raw.state) - len(state), dtypes=dtypes, given=overrides)),
+        doubts=tuple(_doubts(path, raw, family, settings, given=overrides)),
     )
     return facts, {
         key: tensor.long() if key in counts else as_float32(path, key, tensor) for key, tensor in state.items()
@@ -278,6 +288,27 @@ def _notes(
     return notes
 
 
+def _doubts(
+    path: Path, raw: RawState, family: Family, settings: FrameSettings, *, given: Mapping[str, Any]
+) -> list[str]:
+    """The published networks that a file may hold as well, for all that it shows, where nobody said which."""
+    if _VERSION_KEY in raw.header:
+        return []
+    unseen = [field for field in family.unseen(settings, raw.state) if field not in given]
+    doubts = []
+    for variant, other in family.variants.items():
+        differing = family.differing(settings, variant)
+        if differing and set(differing) <= set(unseen):
+            values = " ".join(f"--set '{field}={_plain(getattr(other, field))}'" for field in differing)
+            doubts.append(f"{path}: its tensors fit {variant} as well; if it is that, say {values}")
+    return doubts
+
+
+def _plain(value: Any) -> str:
+    """A value as a settings file has it."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
 def _known_by_name(raw: RawState, family: Family, announced: Published) -> dict[str, Any]:
     """The published network's values of fields that its file does not show; none where it shows or states them."""
     settings = family.variants.get(announced.variant)
@@ -293,8 +324,8 @@ def _recognise(path: Path, raw: RawState) -> Family:
         return found[0]
     for key, tensor in raw.state.items():
         if key.endswith(".weight"):
-            _refuse_integers(path, key, tensor)
-    first = _quote(next(iter(raw.state)))
+            refuse_integers(path, key, tensor)
+    first = quoted(next(iter(raw.state)))
     likeness = looks_like(raw.state)
     seems = f"looks like {likeness}; " if likeness else ""
     known = ", ".join(FAMILIES)
@@ -331,7 +362,7 @@ def _check_constants(path: Path, raw: RawState, constants: Mapping[str, Tensor])
         for key, tensor in raw.state.items():
             if key.endswith(end) and not torch.equal(tensor.float(), constant):
                 raise WeightsMismatchError(
-                    f"{path}: {_quote(key)} does not have the values that the network has there, which are constant; "
+                    f"{path}: {quoted(key)} does not have the values that the network has there, which are constant; "
                     "a training has changed them, or the file is of another network"
                 )
 
@@ -345,12 +376,12 @@ def _stated(path: Path, header: Mapping[str, str], family: Family) -> tuple[Fram
     """Settings and scale from a header that `save` wrote."""
     if header[_VERSION_KEY] != FORMAT_VERSION:
         raise WeightsError(
-            f"{path}: its header has format {_quote(header[_VERSION_KEY])}, this version reads {FORMAT_VERSION!r}; "
+            f"{path}: its header has format {quoted(header[_VERSION_KEY])}, this version reads {FORMAT_VERSION!r}; "
             "update finescale"
         )
     if header.get("family") != family.name:
         raise WeightsMismatchError(
-            f"{path}: its header states family {_quote(str(header.get('family')))}, but its keys are {family.name}'s"
+            f"{path}: its header states family {quoted(str(header.get('family')))}, but its keys are {family.name}'s"
         )
     kind = type(next(iter(family.variants.values())))
     try:
@@ -359,26 +390,13 @@ def _stated(path: Path, header: Mapping[str, str], family: Family) -> tuple[Fram
     except SettingsError as error:
         raise WeightsError(textwrap.shorten(str(error), 1000, placeholder=" ...")) from None
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: damaged header ({type(error).__name__}: {_brief(error)})") from None
-
-
-def refuse_absurd_numbering(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse a layer's number beyond the count of tensors, which would have us build layers that the file lacks.
-
-    Raises:
-        WeightsMismatchError: A key has such a number.
-    """
-    for key in state:
-        if any(len(digits) > 9 or int(digits) > len(state) for digits in re.findall(r"\d+", key)):
-            raise WeightsMismatchError(
-                f"{path}: the key {_quote(key)} counts more layers than its {len(state)} tensors can make"
-            )
+        raise WeightsError(f"{path}: damaged header ({type(error).__name__}: {first_words(error)})") from None
 
 
 def _sizeless(path: Path, family: Family, state: Mapping[str, Tensor], error: Exception) -> str:
     """Why no settings can be told from a family's file, and how it differs from the variant that it resembles most."""
     if isinstance(error, KeyError):
-        reason = f"its size cannot be told without {_quote(str(error.args[0]))}"
+        reason = f"its size cannot be told without {quoted(str(error.args[0]))}"
     elif isinstance(error, ValidationError):
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
     else:
@@ -416,8 +434,8 @@ class _Difference:
 
     def __str__(self) -> str:
         kinds = [
-            (len(self.missing), "missing", [_quote(key) for key in self.missing[:1]]),
-            (len(self.unexpected), "unexpected", [_quote(key) for key in self.unexpected[:1]]),
+            (len(self.missing), "missing", [quoted(key) for key in self.missing[:1]]),
+            (len(self.unexpected), "unexpected", [quoted(key) for key in self.unexpected[:1]]),
             (len(self.misshaped), "misshaped", self.misshaped[:1]),
         ]
         told = [
@@ -435,201 +453,11 @@ def _difference(state: Mapping[str, Tensor], network: nn.Module) -> _Difference:
         missing=[key for key, tensor in expected.items() if key not in state and tensor.is_floating_point()],
         unexpected=[key for key in state if key not in expected],
         misshaped=[
-            f"{_quote(key)} of shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
+            f"{quoted(key)} of shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
             for key, tensor in expected.items()
             if key in state and state[key].shape != tensor.shape
         ],
     )
-
-
-def as_float32(path: Path, key: str, tensor: Tensor) -> Tensor:
-    """A tensor in float32.
-
-    Raises:
-        WeightsError: It is stored as integers, or has NaN or infinity.
-    """
-    _refuse_integers(path, key, tensor)
-    tensor = tensor.float()
-    if not tensor.isfinite().all():
-        raise WeightsError(
-            f"{path}: {_quote(key)} contains NaN or infinity; the file is damaged or its training failed"
-        )
-    return tensor
-
-
-def _refuse_integers(path: Path, key: str, tensor: Tensor) -> None:
-    if tensor.dtype not in _FLOATS:
-        raise WeightsError(
-            f"{path}: {_quote(key)} is stored as {_name(tensor.dtype)}, not as floating-point weights; "
-            "give the file before its quantization"
-        )
-
-
-# ---- reading files
-
-
-def read_state(path: Path | str) -> RawState:
-    """Read a file's tensors by restricted means that run no code, whatever network they belong to.
-
-    Raises:
-        WeightsError: The file is missing, empty, damaged, not a weight file, or carries no plain state dict.
-        UnsafeWeightsError: It contains code; none of it was run.
-    """
-    path = Path(path)
-    header: Mapping[str, str] = {}
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-        kind = _format(path, start)
-        if kind == "safetensors":
-            content, header = _read_safetensors(path)
-        else:
-            content = _read_archive(path) if kind == "torch" else _read_legacy(path)
-        size = path.stat().st_size
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    wrapper, state = _unwrap(path, content)
-    held = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if held > size:
-        raise WeightsError(f"{path}: damaged: its tensors claim {held} bytes, but the file has {size}")
-    prefix, state = _without_prefix(state)
-    return RawState(format=kind, wrapper=wrapper, prefix=prefix, header=header, state=state)
-
-
-_LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that opens files of PyTorch < 1.6
-
-
-def _format(path: Path, start: bytes) -> str:
-    """The format that a file's first bytes announce; see `RawState`."""
-    if not start:
-        raise WeightsError(f"{path}: the file is empty; fetch it again")
-    if start.startswith(b"PK\x03\x04"):
-        return "torch"
-    if start[8:9] == b"{":
-        return "safetensors"
-    if start.startswith(_LEGACY_START):
-        return "torch (legacy)"
-    if start.startswith(b"\x80"):
-        raise UnsafeWeightsError(f"{path}: a plain pickle, which contains code, not only weights; it was not loaded")
-    if start.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path}: a git-lfs pointer instead of the weights; fetch the file with 'git lfs pull'")
-    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise WeightsError(f"{path}: a web page saved in place of the weights; download the file itself")
-    raise WeightsError(f"{path}: not a weight file; known are .safetensors and the .pth of PyTorch")
-
-
-def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = dict(sorted((file.metadata() or {}).items()))
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: truncated or damaged ({_brief(error)})") from None
-
-
-def _read_archive(path: Path) -> Any:
-    """The content of a file of ``torch.save``.
-
-    PyTorch checks neither checksums nor whether a small archive unfolds into a large one, so that is done first.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            names = {record.filename.rpartition("/")[2] for record in records}
-            if "constants.pkl" in names:
-                raise UnsafeWeightsError(f"{path}: a TorchScript program, which contains code, not only weights")
-            if "data.pkl" not in names:
-                raise WeightsError(
-                    f"{path}: a zip archive that torch.save did not write; unpack it and give what is in it"
-                )
-            stored = sum(record.file_size for record in records)
-            if stored > path.stat().st_size or any(record.compress_type for record in records):
-                raise WeightsError(
-                    f"{path}: a zip archive that unfolds into more than the file; save it with torch.save"
-                )
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, struct.error) as error:
-        raise WeightsError(f"{path}: truncated or damaged ({_brief(error)})") from None
-    if damaged:
-        raise WeightsError(f"{path}: damaged (the checksum of {_quote(damaged)} is wrong)")
-    with path.open("rb") as file:
-        return _unpickle(path, file)
-
-
-def _read_legacy(path: Path) -> Any:
-    """The content of a file of ``torch.save`` before PyTorch 1.6; from memory, where no file can be taken for a tar."""
-    return _unpickle(path, io.BytesIO(path.read_bytes()))
-
-
-def _unpickle(path: Path, file: Any) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; whether they can be read is told by the outcome
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported operand" in str(error):
-            raise WeightsError(f"{path}: damaged, or not written by torch.save; fetch it again") from None
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        named = f" ({code[1][:80]})" if code else ""
-        raise UnsafeWeightsError(f"{path}: contains code, not only weights{named}; it was not loaded") from None
-    except (
-        # All that a pickle with wrong bytes can lead PyTorch's unpickler into.
-        RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OverflowError,
-        MemoryError, struct.error,
-    ) as error:  # fmt: skip
-        raise WeightsError(f"{path}: truncated or damaged ({_brief(error) or type(error).__name__})") from None
-
-
-def _unwrap(path: Path, content: Any) -> tuple[str | None, dict[str, Tensor]]:
-    """The state dict in a file's content, and the key it was under."""
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: not a state dict but a {type(content).__name__}; save network.state_dict()")
-    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-    state = content[wrapper] if wrapper else content
-    if not state:
-        raise WeightsError(f"{path}: no weights in it; the state dict is empty")
-    for key in state:
-        if not isinstance(key, str):
-            raise WeightsError(f"{path}: not a state dict; its keys are of type {type(key).__name__}, not names")
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        keys = ", ".join(_quote(key) for key in list(state)[:8])
-        raise WeightsError(
-            f"{path}: no network in it; its keys are {keys}, a state dict is sought under {WRAPPERS[0]}, "
-            f"{WRAPPERS[2]}, {WRAPPERS[3]} and the like"
-        )
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            raise WeightsError(f"{path}: not a state dict; {_quote(key)} is a {type(value).__name__}, not a tensor")
-        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
-            raise WeightsError(
-                f"{path}: {_quote(key)} is a sparse, quantized or otherwise special tensor, not a plain one"
-            )
-        if not value.numel():
-            raise WeightsError(f"{path}: {_quote(key)} of shape {tuple(value.shape)} has no values")
-    return wrapper, {key: value.detach() for key, value in state.items()}
-
-
-def _without_prefix(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """The state dict without the prefixes that all its keys carry, and those prefixes."""
-    taken = ""
-    while common := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)), None):
-        state = {key.removeprefix(common): tensor for key, tensor in state.items()}
-        taken += common
-    return taken, state
-
-
-def _quote(key: str) -> str:
-    """A key as a message shows it: printable, and no longer than a line."""
-    return repr(key if len(key) <= 160 else key[:157] + "...")
-
-
-def _brief(error: Exception) -> str:
-    """The first words of another library's message."""
-    return textwrap.shorten(str(error).partition("\n")[0], 140, placeholder=" ...")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 # ---- from network to file
@@ -689,26 +517,7 @@ def save(
     }
     if published_buffers and family.buffers:
         state |= family.buffers(network)
-    try:
-        with whole_file(path) as file:
-            file.write(_serialise(state, header))
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _serialise(state: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """float32 and int64 tensors in the safetensors format; its own library orders the header anew in every process."""
-    entries: dict[str, Any] = {"__metadata__": dict(header)}
-    data = []
-    end = 0
-    for key, tensor in state.items():
-        name, stored = ("F32", "<f4") if tensor.is_floating_point() else ("I64", "<i8")
-        start, end = end, end + tensor.nbytes
-        entries[key] = {"dtype": name, "shape": list(tensor.shape), "data_offsets": [start, end]}
-        data.append(tensor.contiguous().numpy().astype(stored).tobytes())
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *data])
+    write_state(path, state, header)
 
 
 # ---- names of models

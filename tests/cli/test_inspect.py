@@ -40,6 +40,15 @@ def test_the_table_names_variant_scale_wrapper_and_prefix(published: Path) -> No
     assert "float16 is converted to float32" in rows["notes"]
 
 
+def test_what_the_file_does_not_show_can_be_said(published: Path) -> None:
+    given = ["--set", "image_range=255", "--set", "base_window=[4, 4]", "--json"]
+    result = CliRunner().invoke(app, [str(published), *given])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["settings"]["image_range"], report["settings"]["base_window"]) == (255, [4, 4])
+    assert report["differs_in"] == ["image_range", "base_window"]
+
+
 def test_json_is_one_object_with_everything(published: Path) -> None:
     result = CliRunner().invoke(app, [str(published), "--json"])
     assert result.exit_code == 0, result.output
@@ -47,6 +56,7 @@ def test_json_is_one_object_with_everything(published: Path) -> None:
     settings = networks.FAMILIES["hit-sr"].variants["hit-srf"].model_dump(mode="json")
     notes = report.pop("notes")
     assert len(notes) == 2
+    assert report.pop("doubts") == []
     assert report == {
         "file": str(published),
         "format": "torch",

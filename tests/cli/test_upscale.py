@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from finescale import images
+from finescale import images, networks
 from finescale.cli.main import run
 from hub_stand_in import HubStandIn
 from publishing import facts, publish
@@ -78,6 +78,25 @@ def test_a_network_of_others_is_told_on_both_outputs(
     assert images.read_image(tmp_path / "out" / "one_x8.png").size == (72, 96)
     assert upscale(pictures / "one.png", "-n", path, "-s", 4) == 1
     assert capsys.readouterr().err == f"finescale: scale must be 8 for {path}, got 4\n"
+
+
+def test_what_a_weight_file_does_not_show_is_said_by_set(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "net.pth"
+    torch.save(
+        networks.FAMILIES["craft"].network(settings=networks.FAMILIES["craft"].tiny["craft"], scale=2).state_dict(),
+        path,
+    )
+    for name, flags in {"off": (), "on": ("--set", "shift_mask=true")}.items():
+        assert upscale(pictures / "one.png", "-n", path, "-o", tmp_path / f"{name}.png", *flags) == 0
+    assert (tmp_path / "on.png").read_bytes() != (tmp_path / "off.png").read_bytes()
+    capsys.readouterr()
+    assert upscale(pictures / "one.png", "-n", path, "--set", "shift_masc=true") == 1
+    assert "unknown key 'shift_masc' (did you mean 'shift_mask'?)" in " ".join(capsys.readouterr().err.split())
+    assert upscale(pictures / "one.png", "-n", path, "--set", "shift_mask") == 1
+    assert "must have the form name=value" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_published_tile_rule_is_taken_with_its_sizes(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:

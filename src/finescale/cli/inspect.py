@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A weight file: .safetensors or .pth.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="What the file does not show; may be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
 ) -> None:
     """Tell what a weight file is: family, variant, scale, settings. It is checked as if it were to be used."""
     from finescale import foreign, weights
     from finescale.errors import UnknownNetworkError
+    from finescale.settings import read_overrides
 
     try:
-        facts = weights.inspect(file)
+        facts = weights.inspect(file, settings=read_overrides(settings or ()))
     except UnknownNetworkError as refusal:
         network = foreign.load_unknown(file, refusal)
         report, rows = _foreign_report(network), _foreign_rows(network)
@@ -51,6 +56,7 @@ def _report(facts: Inspection) -> dict[str, Any]:
         "dtype": facts.dtype,
         "header": dict(facts.header),
         "notes": list(facts.notes),
+        "doubts": list(facts.doubts),
     }
 
 
@@ -84,7 +90,7 @@ def _rows(facts: Inspection) -> dict[str, str]:
         "parameters": f"{facts.num_parameters:,} ({facts.dtype})",
         "settings": "\n".join(f"{field} = {value}" for field, value in facts.settings),
         "header": _header(facts),
-        "notes": "\n".join(facts.notes),
+        "notes": "\n".join((*facts.notes, *map(_printable, facts.doubts))),
     }
 
 

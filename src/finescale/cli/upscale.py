@@ -73,6 +73,10 @@ def upscale(
     width: Annotated[int | None, typer.Option(help="Width of the result in pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Height of the result in pixels.")] = None,
     long_side: Annotated[int | None, typer.Option(help="Longer side of the result in pixels.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="What the weight file does not show; may be repeated."),
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Touch no network: take published weights only if fetched before.")
     ] = False,
@@ -83,7 +87,7 @@ def upscale(
 
     from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
     from finescale.interrupt import deferred_interrupt
-    from finescale.settings import parse_settings
+    from finescale.settings import parse_settings, read_overrides
     from finescale.upscale import Tiling, Upscaler
     from finescale.upscale.batch import OutputSettings, find_sources, plan_jobs, run_jobs
 
@@ -109,7 +113,7 @@ def upscale(
         "height": height,
         "long_side": long_side,
     }
-    settings = parse_settings(OutputSettings, {k: v for k, v in given.items() if v is not None}, source="upscale")
+    output_as = parse_settings(OutputSettings, {k: v for k, v in given.items() if v is not None}, source="upscale")
     tiling = parse_settings(
         Tiling,
         {
@@ -129,13 +133,14 @@ def upscale(
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             precision=cast("Precision", precision),
             offline=offline,
+            settings=read_overrides(settings or ()),
         )
     for note in upscaler.notes:
         console.say(f"note: {note}")
-    sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=settings.folder)
+    sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=output_as.folder)
     for sentence in passed_over:
         console.say(sentence)
-    jobs, results = plan_jobs(sources, settings, scale=upscaler.scale, network=Path(network).stem)
+    jobs, results = plan_jobs(sources, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
 
@@ -150,7 +155,7 @@ def upscale(
                     raise KeyboardInterrupt
                 show_tile(job, done, total)
 
-            for report in run_jobs(jobs, upscaler, settings, max_pixels=max_pixels or MAX_PIXELS, on_tile=on_tile):
+            for report in run_jobs(jobs, upscaler, output_as, max_pixels=max_pixels or MAX_PIXELS, on_tile=on_tile):
                 reports.append(report)
                 show_file(report)
                 if is_interrupted():

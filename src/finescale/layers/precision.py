@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp import is_autocast_available
 
 MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 
@@ -24,7 +25,11 @@ def widened(x: MaybeTensor) -> MaybeTensor:
 def no_float16(like: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast does not go to float16 on the device of ``like``; autocast to bfloat16 goes on."""
     kind = like.device.type
-    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16:
+    if (
+        is_autocast_available(kind)
+        and torch.is_autocast_enabled(kind)
+        and torch.get_autocast_dtype(kind) == torch.float16
+    ):
         return torch.autocast(kind, enabled=False)
     return nullcontext()
 

@@ -172,13 +172,14 @@ class Family:
     def nearest(self, settings: FrameSettings) -> tuple[str, list[str]]:
         """The variant that differs least from ``settings``, and the names of the fields in which it differs."""
         return min(
-            ((name, _differing(settings, variant)) for name, variant in self.variants.items()),
+            ((variant, self.differing(settings, variant)) for variant in self.variants),
             key=lambda found: len(found[1]),
         )
 
-
-def _differing(one: FrameSettings, other: FrameSettings) -> list[str]:
-    return [field for field in type(one).model_fields if getattr(one, field) != getattr(other, field)]
+    def differing(self, settings: FrameSettings, variant: str) -> list[str]:
+        """The names of the fields in which ``settings`` differ from those of a variant."""
+        other = self.variants[variant]
+        return [field for field in type(other).model_fields if getattr(settings, field) != getattr(other, field)]
 
 
 def depths_of(state: State, blocks: str) -> tuple[int, ...]:

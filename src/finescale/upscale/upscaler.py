@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ class Upscaler:
         DeviceError: There is no such device here.
 
     Attributes:
-        notes: What a user should know of the network, one sentence each; none of ours.
+        notes: What a user should know of the network, one sentence each: that it is of others, or may be another one.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Upscaler:
         device: str | torch.device = "cpu",
         precision: Precision = "float32",
         offline: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> Self:
         """An upscaler with trained weights; what is not described here is as for the class.
 
@@ -114,16 +115,20 @@ class Upscaler:
             device: See the class.
             precision: See the class.
             offline: Touch no network: take published weights only where they were fetched before.
+            settings: Fields that a file does not show, where they are not the published ones, see `finescale.load`.
 
         Raises:
             ValueError: There is no such model, or not at this scale.
             WeightsError: The file cannot be used.
+            SettingsError: ``settings`` has unknown or wrong values.
             DownloadError: Published weights can neither be found nor fetched, or have changed since they were fetched.
             MissingExtraError: They must be fetched from the hub, and the hub's client is not installed.
             DeviceError: There is no such device here.
         """
-        network = foreign.load_any(name, scale=scale, offline=offline)
-        return cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision)
+        network, notes = foreign.load_any(name, scale=scale, offline=offline, settings=settings)
+        upscaler = cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision)
+        upscaler.notes = notes
+        return upscaler
 
     def __call__(self, image: AnyImage, *, on_tile: Progress | None = None) -> AnyImage:
         """Upscale an image, or a batch of them, and answer in kind.
