@@ -11,16 +11,13 @@ to a deviation of 1 by its last convolution, or no head could hold it in float16
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import math
-import platform
-import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
 
 import torch
+from record import write_results
 from torch import Tensor
 
 import finescale
@@ -148,24 +145,9 @@ def main() -> None:
             f"| {variant}{' (weakened)' if row['weakened'] else ''} | {row['bf16_ratio_db']} | {row['fp16_ratio_db']} |"
         )
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    today = datetime.date.today().isoformat()
-    result = {
-        "date": today,
-        "commit": commit,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "threads": arguments.threads,
-        "size": arguments.size,
-        "trained": trained,
-        "random_weights": rows,
-    }
-    path = (
-        Path(__file__).parent / "results" / f"precision_{platform.machine()}-{arguments.threads}-threads_{today}.json"
+    write_results(
+        "precision", {"size": arguments.size, "trained": trained, "random_weights": rows}, threads=arguments.threads
     )
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\nwritten to {path}")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,13 @@ Usage: python benchmarks/speed.py [VARIANT...] [--size 128] [--rounds 5] [--thre
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from record import write_results
 from torch import Tensor
 
 import finescale
@@ -105,21 +101,7 @@ def main() -> None:
             f"| {row['variant']} | {row['yards']} | {published or ''} | {times} | {row['seconds']} | {row['spread']} |"
         )
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    today = datetime.date.today().isoformat()
-    result = {
-        "date": today,
-        "commit": commit,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "threads": arguments.threads,
-        "size": arguments.size,
-        "rows": rows,
-    }
-    path = Path(__file__).parent / "results" / f"speed_{platform.machine()}-{arguments.threads}-threads_{today}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\nwritten to {path}")
+    write_results("speed", {"size": arguments.size, "rows": rows}, threads=arguments.threads)
 
 
 if __name__ == "__main__":

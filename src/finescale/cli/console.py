@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from finescale.errors import printable_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 """Messages and progress; told as they are, names in brackets included."""
@@ -39,6 +42,20 @@ def messages_of_the_library() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+def table_of_facts(rows: Mapping[str, str]) -> Table:
+    """Names in bold and their texts beside them, told as they are; empty texts are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        if text:
+            table.add_row(name, Text(text))
+    return table
 
 
 def print_json(report: dict[str, Any]) -> None:

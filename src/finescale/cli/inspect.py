@@ -23,6 +23,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
 ) -> None:
     """Tell what a weight file is: family, variant, scale, settings. It is checked as if it were to be used."""
+    from rich.console import Console
+
     from finescale import foreign, weights
     from finescale.errors import UnknownNetworkError
     from finescale.settings import read_overrides
@@ -37,7 +39,7 @@ def inspect(
     if as_json:
         console.print_json(report)
     else:
-        _print_table(rows)
+        Console().print(console.table_of_facts(rows))
 
 
 def _report(facts: Inspection) -> dict[str, Any]:
@@ -115,20 +117,6 @@ def _format(file: Inspection | ForeignNetwork) -> str:
 
 def _header(file: Inspection | ForeignNetwork) -> str:
     return "\n".join(_printable(f"{key} = {text}") for key, text in file.header.items() if key != "settings")
-
-
-def _print_table(rows: dict[str, str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, Text(value))
-    Console().print(table)
 
 
 def _printable(text: str) -> str:

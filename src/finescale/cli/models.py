@@ -162,9 +162,6 @@ def _list(entries: Iterable[Entry]) -> Table:
 
 def _facts(entries: list[Entry]) -> Table:
     """What is true of a network at every scale."""
-    from rich.table import Table
-    from rich.text import Text
-
     from finescale import weights, zoo
     from finescale.networks import FAMILIES
 
@@ -186,13 +183,7 @@ def _facts(entries: list[Entry]) -> Table:
     }
     rules = zoo.rules(entry.cost for entry in entries)
     rows |= {f"rule {number}": rule for number, rule in enumerate(rules, start=1)}
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, Text(value))
-    return table
+    return console.table_of_facts(rows)
 
 
 def _by_scale(entries: list[Entry]) -> Table:
