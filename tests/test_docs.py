@@ -18,7 +18,8 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_has_a_page_that_names_its_flags(verb: str) -> None:
     page = (ROOT / "docs" / f"{verb}.md").read_text(encoding="utf-8")
-    flags = {flag for option in COMMANDS[verb].params for flag in option.opts if flag.startswith("--")}
+    parts = getattr(COMMANDS[verb], "commands", {verb: COMMANDS[verb]}).values()
+    flags = {flag for part in parts for option in part.params for flag in option.opts if flag.startswith("--")}
     assert {flag for flag in flags - {"--help"} if f"{flag}`" not in page and f"[{flag}" not in page} == set()
 
 

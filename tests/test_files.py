@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finescale.files import whole_file
+from finescale.files import whole_file, whole_folder
 from finescale.interrupt import deferred_interrupt
 
 
@@ -28,6 +28,46 @@ def test_whatever_fails_nothing_is_left(tmp_path: Path, error: type[BaseExceptio
         file.write(b"half")
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_its_name_when_it_is_whole_and_replaces_the_one_that_had_it(tmp_path: Path) -> None:
+    path = tmp_path / "above" / "folder"
+    for name in ("first", "second"):
+        with whole_folder(path) as folder:
+            (folder / name).touch()
+            assert (path / "first").exists() == (name == "second")
+        assert [file.name for file in path.iterdir()] == [name]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_folder_that_fails_leaves_nothing_but_the_one_before(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(error), whole_folder(path) as folder:  # noqa: PT012
+        (folder / "new").touch()
+        raise error
+    assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")] == ["folder", "folder/old"]
+
+
+def test_a_folder_that_cannot_take_its_name_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    rename = Path.rename
+
+    def refuse_the_new_one(self: Path, target: Path) -> Path:
+        if target == path and (self / "new").exists():
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
+    with pytest.raises(PermissionError), whole_folder(path) as folder:
+        (folder / "new").touch()
+    assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")] == ["folder", "folder/old"]
 
 
 def test_a_first_interrupt_is_remembered_and_a_second_one_raised() -> None:

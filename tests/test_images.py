@@ -20,7 +20,7 @@ from PIL import ImageCms, ImageOps, PngImagePlugin
 
 from finescale import images
 from finescale.errors import ImageReadError, ImageWriteError, printable_name
-from finescale.images import Image, read_image, write_image
+from finescale.images import Image, decode_image, encode_png, read_image, write_image
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif"]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -503,3 +503,35 @@ def test_any_name_is_read_and_written(name: str, tmp_path: Path) -> None:
 def test_names_are_printed_on_one_line() -> None:
     assert printable_name("名前 a\n\t\x07b\u202ec\udcff.png") == "名前 a\\n\\t\\x07b\\u202ec\\udcff.png"
     assert printable_name(Path("plain.png")) == "plain.png"
+
+
+# ---- bytes instead of files
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("compression", [0, 1, 9])
+def test_encoded_pixels_are_a_png_of_nothing_else_and_decoded_exactly(channels: int, compression: int) -> None:
+    numbers = levels(channels, 8)
+    encoded = encode_png(torch.from_numpy(numbers).permute(2, 0, 1), compression=compression)
+    with Pillow.open(io.BytesIO(encoded)) as picture:
+        assert picture.mode == ("L" if channels == 1 else "RGB")
+        assert np.array_equal(np.atleast_3d(np.asarray(picture)), numbers)
+        assert set(picture.info) <= {"dpi"}
+    assert np.array_equal(as_levels(decode_image(encoded, name="a").pixels, 8), numbers)
+
+
+def test_bytes_that_are_no_picture_are_refused_by_the_name_they_are_given() -> None:
+    whole = encode_png(torch.zeros(1, 8, 8, dtype=torch.uint8))
+    for data, reason in ((b"", "not an image"), (b"text", "not an image"), (whole[:-9], "truncated PNG")):
+        with pytest.raises(ImageReadError, match=f"the third: {reason}"):
+            decode_image(data, name="the third")
+    with pytest.raises(ImageReadError, match="pass the limit of"):
+        decode_image(whole, name="the third", max_pixels=63)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(3, 0, 4, dtype=torch.uint8)]
+)
+def test_only_8_bit_pixels_are_encoded(tensor: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"levels must be uint8 \(1 or 3, H, W\), got torch"):
+        encode_png(tensor)

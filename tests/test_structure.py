@@ -150,6 +150,7 @@ def loaded_by(statement: str) -> set[str]:
         "from finescale.cli.main import run; assert run(['upscale', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['models', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['train', '--help']) == 0",
+        "from finescale.cli.main import run; assert run(['prepare', 'downsample', '--help']) == 0",
     ],
 )
 def test_neither_importing_nor_help_loads_anything_heavy(statement: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,3 +34,35 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)  # gone by now if all went well
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill that takes its name when the block ends well; whatever fails, nothing is left.
+
+    A folder that has the name is deleted with all that is in it, once the new one is whole: look first what it is.
+
+    Args:
+        path: The name that the folder takes; the folders above it are made.
+
+    Raises:
+        OSError: It cannot be made there.
+    """
+    path = path.absolute()
+    temporary, previous = (path.with_name(f".finescale-{secrets.token_hex(6)}") for _ in range(2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(previous)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if previous.exists():
+                previous.rename(path)
+            raise
+    finally:
+        for folder in (temporary, previous):
+            if folder.exists():
+                shutil.rmtree(folder)

@@ -115,14 +115,34 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image:
     """
     path = Path(path)
     try:
-        return _read(_bytes_of_image(path), max_pixels)
+        data = _bytes_of_image(path)
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
+    except ImageReadError as error:
+        reason = str(error)
+    else:
+        return decode_image(data, name=str(path), max_pixels=max_pixels)
+    raise ImageReadError(f"{printable_name(path)}: {reason}")
+
+
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a picture from the bytes of its file, as `read_image` does.
+
+    Args:
+        data: The whole file.
+        name: What errors call it.
+        max_pixels: Width times height beyond which nothing is decoded.
+
+    Raises:
+        ImageReadError: It is not an image, empty, truncated, damaged, or too large.
+    """
+    try:
+        return _read(data, max_pixels)
     except pyvips.Error as error:
         reason = f"truncated or damaged{_said_by(error)}"
     except ImageReadError as error:
         reason = str(error)
-    raise ImageReadError(f"{printable_name(path)}: {reason}")
+    raise ImageReadError(f"{printable_name(name)}: {reason}")
 
 
 def _bytes_of_image(path: Path) -> bytes:
@@ -401,6 +421,26 @@ def write_image(path: Path | str, image: Image | Tensor, *, quality: int | None 
     else:
         return tuple(notes)
     raise ImageWriteError(f"{printable_name(path)}: {reason}")
+
+
+def encode_png(levels: Tensor, *, compression: int = 6) -> bytes:
+    """A PNG file of 8-bit pixels and nothing else.
+
+    Args:
+        levels: (1 or 3, H, W), uint8.
+        compression: 0 (large and fast) to 9 (small and slow).
+
+    Raises:
+        ValueError: The tensor is not as described.
+    """
+    if levels.dtype != torch.uint8 or levels.ndim != 3 or len(levels) not in (1, 3) or 0 in levels.shape:
+        raise ValueError(f"levels must be uint8 (1 or 3, H, W), got {levels.dtype} {tuple(levels.shape)}")
+    num_channels, height, width = levels.shape
+    array = levels.permute(1, 2, 0).contiguous().numpy()
+    picture = pyvips.Image.new_from_memory(array, width, height, num_channels, "uchar")
+    picture = picture.copy(interpretation=_INTERPRETATIONS[num_channels, 8])
+    encoded: bytes = picture.write_to_buffer(".png", compression=compression, keep="none")
+    return encoded
 
 
 def _encode(image: Image, target: _Format, quality: int | None, notes: list[str]) -> bytes:

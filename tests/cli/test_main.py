@@ -14,7 +14,7 @@ from finescale.cli.main import run
 def test_without_a_verb_the_verbs_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 1
     told = capsys.readouterr()
-    assert all(verb in told.out for verb in ("upscale", "models", "inspect", "train"))
+    assert all(verb in told.out for verb in ("upscale", "models", "inspect", "train", "prepare"))
     assert told.err == ""
 
 
@@ -38,6 +38,7 @@ def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) ->
         (["inspect"], "finescale: Missing argument 'FILE'.\n"),
         (["upscale"], "finescale: Invalid value: no INPUT: name pictures, folders or patterns\n"),
         (["inspect", "nowhere.pth"], "finescale: nowhere.pth: cannot be read (No such file or directory)\n"),
+        (["prepare"], "finescale: Missing command.\n"),
         (["train", "nowhere.yml"], "finescale: nowhere.yml: cannot be read (No such file or directory)\n"),
     ],
 )

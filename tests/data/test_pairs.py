@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from finescale.data import Pair, benchmark_pairs, find_images, find_pairs
+from finescale.data import Pair, benchmark_pairs, find_images, find_pairs, match_pairs
+from finescale.data.pairs import mismatch
 from finescale.errors import DataError
 
 
@@ -31,6 +32,28 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
         find_images(tmp_path)
     with pytest.raises(DataError, match="nowhere is not a folder"):
         find_images(tmp_path / "nowhere")
+
+
+def test_low_resolution_pictures_are_found_by_either_name_and_what_is_left_over_is_told() -> None:
+    hr = [Path(f"hr/{name}.png") for name in ("plain", "scaled", "both", "alone", "ax4")]
+    lr = [Path("lr", name) for name in ("plain.jpg", "scaledx4.png", "both.png", "bothx4.png", "ax4x4.png", "bx4.png")]
+    matching = match_pairs(hr, lr, scale=4)
+    assert {high.stem: low.name for high, low in matching.pairs.items()} == {
+        "plain": "plain.jpg",
+        "scaled": "scaledx4.png",
+        "both": "bothx4.png",
+        "ax4": "ax4x4.png",
+    }
+    assert matching.without_lr == (Path("hr/alone.png"),)
+    assert matching.without_hr == (Path("lr/both.png"), Path("lr/bx4.png"))
+
+
+def test_a_low_resolution_picture_has_the_size_of_the_cut_original() -> None:
+    assert mismatch((120, 83), (361, 250), scale=3) is None
+    for size in ((121, 83), (120, 84), (83, 120)):
+        assert mismatch(size, (361, 250), scale=3) == (
+            f"{size[1]} x {size[0]} pixels, where 83 x 120 belong to an original of 250 x 361 at scale 3"
+        )
 
 
 def test_a_benchmark_set_pairs_originals_with_their_scale(tmp_path: Path) -> None:

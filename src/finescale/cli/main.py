@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from finescale.cli import console
+from finescale.cli import console, prepare
 from finescale.cli.inspect import inspect
 from finescale.cli.models import models
 from finescale.cli.train import train
@@ -25,13 +25,14 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="finescale",
-    help="Upscale pictures with efficient transformer networks; inspect and train the networks.",
+    help="Upscale pictures with efficient transformer networks; inspect and train the networks; prepare their data.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
 for verb in (upscale, models, inspect, train):
     app.command()(verb)
+app.add_typer(prepare.app, name="prepare")
 
 
 def _print_version(wanted: bool) -> None:

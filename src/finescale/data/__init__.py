@@ -1,18 +1,42 @@
-"""Pictures for training and testing: finding, pairing, cropping, batching."""
+"""Pictures for training and testing: preparing, finding, pairing, cropping, batching."""
 
 from finescale.data.benchmarks import benchmark_pairs
+from finescale.data.cache import CachedImages, open_cache, write_cache
+from finescale.data.check import PictureSet, Problem, benchmark_sets, check_pictures, plan_check
 from finescale.data.crops import crop_pair, sample
+from finescale.data.downsampling import DownsampleSettings, downsample_files
+from finescale.data.lmdb import LmdbImages, write_lmdb
 from finescale.data.loader import TrainingImages, batches, make_batch
-from finescale.data.pairs import Pair, find_images, find_pairs
+from finescale.data.originals import find_originals
+from finescale.data.pairs import Pair, find_images, find_pairs, match_pairs
+from finescale.data.parallel import FileReport
+from finescale.data.subimages import CropSettings, crop_files
 
 __all__ = [
+    "CachedImages",
+    "CropSettings",
+    "DownsampleSettings",
+    "FileReport",
+    "LmdbImages",
     "Pair",
+    "PictureSet",
+    "Problem",
     "TrainingImages",
     "batches",
     "benchmark_pairs",
+    "benchmark_sets",
+    "check_pictures",
+    "crop_files",
     "crop_pair",
+    "downsample_files",
     "find_images",
+    "find_originals",
     "find_pairs",
     "make_batch",
+    "match_pairs",
+    "open_cache",
+    "plan_check",
     "sample",
+    "write_cache",
+    "write_lmdb",
 ]

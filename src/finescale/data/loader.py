@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,21 +13,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from finescale.data.cache import open_cache
 from finescale.data.crops import sample
+from finescale.data.originals import read_original
 from finescale.data.pairs import find_images
 from finescale.errors import DataError, ImageReadError
-from finescale.images import read_image
-from finescale.resize import round_half_up
 
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Originals in memory: decoding, not cropping, is what costs time."""
+    """Originals, decoded: decoding, not cropping, is what costs time."""
 
     names: tuple[str, ...]
     """File names, for messages."""
-    pixels: tuple[Tensor, ...]
-    """(3, H, W) each, uint8; grey pictures have three equal channels."""
+    pixels: Sequence[Tensor]
+    """(3, H, W) each, uint8, in memory or mapped from a cache; grey pictures have three equal channels."""
     too_small: tuple[str, ...] = ()
     """File names of the pictures that were left out because no patch fits into them."""
 
@@ -51,7 +51,7 @@ class TrainingImages:
         mistakes: list[str] = []
         for path in (path for folder in folders for path in find_images(folder)):
             try:
-                image = read_image(path)
+                image = read_original(path)
             except ImageReadError as error:
                 mistakes.append(str(error))
                 continue
@@ -59,7 +59,7 @@ class TrainingImages:
                 too_small.append(path.name)
                 continue
             names.append(path.name)
-            pixels.append(round_half_up(image.pixels * 255).expand(3, -1, -1).contiguous())
+            pixels.append(image.levels.expand(3, -1, -1).contiguous())
         if mistakes:
             raise DataError(f"{len(mistakes)} pictures cannot be used for training: " + "; ".join(mistakes))
         if not pixels:
@@ -67,6 +67,20 @@ class TrainingImages:
                 f"all {len(too_small)} pictures have a side of fewer than {min_size} pixels; take a smaller patch"
             )
         return cls(tuple(names), tuple(pixels), tuple(too_small))
+
+    @classmethod
+    def from_cache(cls, folder: Path, *, min_size: int = 1) -> TrainingImages:
+        """Take the pictures of a cache, of which only what is cropped is read.
+
+        Args:
+            folder: What `finescale.data.write_cache` made.
+            min_size: The least height and width, in pixels: the scale times the patch.
+
+        Raises:
+            DataError: The folder is no whole cache, or all its pictures are too small.
+        """
+        cached = open_cache(folder, min_size=min_size)
+        return cls(cached.names, cached, cached.too_small)
 
 
 def make_batch(

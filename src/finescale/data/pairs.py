@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,52 @@ def find_pairs(folder: Path) -> list[Pair]:
         DataError: The folder does not exist or holds no picture.
     """
     return [Pair(path.stem, hr=path) for path in find_images(folder)]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which pictures of two folders belong together."""
+
+    pairs: dict[Path, Path]
+    """Originals and their low-resolution pictures."""
+    without_lr: tuple[Path, ...]
+    """Originals that lack one."""
+    without_hr: tuple[Path, ...]
+    """Low-resolution pictures that belong to no original."""
+
+
+def match_pairs(hr: Sequence[Path], lr: Sequence[Path], *, scale: int) -> Matching:
+    """Pair originals with low-resolution pictures by their names: of ``bird``, ``birdx4`` or else ``bird``.
+
+    Args:
+        hr: The originals.
+        lr: The low-resolution pictures.
+        scale: How many times smaller they are.
+    """
+    by_stem: dict[str, Path] = {}
+    for path in lr:
+        by_stem.setdefault(path.stem, path)
+    found = {path: by_stem.get(f"{path.stem}x{scale}", by_stem.get(path.stem)) for path in hr}
+    used = set(found.values())
+    return Matching(
+        pairs={high: low for high, low in found.items() if low is not None},
+        without_lr=tuple(high for high, low in found.items() if low is None),
+        without_hr=tuple(path for path in lr if path not in used),
+    )
+
+
+def mismatch(lr: tuple[int, int], hr: tuple[int, int], *, scale: int) -> str | None:
+    """What is wrong with the size (height, width) of a low-resolution picture, or None.
+
+    Originals may be uncut: the low-resolution picture belongs to the top left part that is a multiple of the scale.
+    """
+    expected = hr[0] // scale, hr[1] // scale
+    if lr == expected:
+        return None
+    return (
+        f"{lr[1]} x {lr[0]} pixels, where {expected[1]} x {expected[0]} belong to an original of {hr[1]} x {hr[0]} "
+        f"at scale {scale}"
+    )
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:

@@ -1,0 +1,130 @@
+"""Folders of originals to the low-resolution pictures that belong to them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from finescale.data.folders import claim_folder
+from finescale.data.originals import Original, as_text, read_original, write_levels
+from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
+from finescale.errors import DataError, printable_name
+from finescale.resize import Variant, downsample
+from finescale.settings import Settings
+
+
+class DownsampleSettings(Settings):
+    """What is made of originals, and where it goes."""
+
+    folder: Path
+    """Folder for the low-resolution pictures, one folder in it for each scale."""
+    scales: tuple[int, ...] = Field((2, 3, 4), min_length=1)
+    """How many times smaller, 2 to 16 each."""
+    variant: Variant = "A"
+    """Whose files to reproduce, see `finescale.resize.Variant`."""
+    layout: Literal["edsr", "basicsr"] = "edsr"
+    """Names: ``X4/birdx4.png`` or ``LRbicx4/bird.png``."""
+    cut_folder: Path | None = None
+    """Folder for the originals cut to a multiple of all scales, of which the low-resolution pictures are then made;
+    None cuts for each scale alone and keeps no cut originals."""
+    overwrite: bool = False
+    """Make anew what exists already."""
+
+    @field_validator("scales")
+    @classmethod
+    def _check_scales(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(2 <= scale <= 16 for scale in value) or len(set(value)) < len(value):
+            raise ValueError("scales must be different whole numbers from 2 to 16")
+        return value
+
+    @property
+    def multiple(self) -> int | None:
+        """What the sides of all originals are cut to a multiple of; None cuts for each scale alone."""
+        return None if self.cut_folder is None else math.lcm(*self.scales)
+
+    @property
+    def folders(self) -> dict[int, Path]:
+        """Where the pictures of each scale go; those of scale 1 are cut originals."""
+        name = "X{}" if self.layout == "edsr" else "LRbicx{}"
+        folders = {scale: self.folder / name.format(scale) for scale in self.scales}
+        return folders if self.cut_folder is None else {**folders, 1: self.cut_folder}
+
+    def outputs(self, path: Path) -> dict[int, Path]:
+        """What is made of an original, by scale."""
+        ending = "x{}.png" if self.layout == "edsr" else ".png"
+        return {
+            scale: folder / (path.stem + (".png" if scale == 1 else ending.format(scale)))
+            for scale, folder in self.folders.items()
+        }
+
+
+def downsample_files(
+    paths: Sequence[Path], settings: DownsampleSettings, *, workers: int = 1
+) -> Generator[FileReport, None, None]:
+    """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them.
+
+    Each appears under its name when it is whole, and stays when it is there already.
+
+    Args:
+        paths: The originals.
+        settings: What to make, and where.
+        workers: How many pictures at once.
+
+    Returns:
+        One report per original, in order; a bad one fails and the others go on.
+
+    Raises:
+        ValueError: Results would lie among the originals, or ``workers`` is not positive.
+        DataError: The folder was filled with another variant or cut, or cannot be written to.
+    """
+    folders = settings.folders.values()
+    if len({os.path.realpath(folder) for folder in folders}) < len(folders):
+        raise ValueError(f"{settings.cut_folder} is for low-resolution pictures; name another for cut originals")
+    refuse_folders_of_inputs(folders, paths)
+    letter = {"uint8": "A", "double": "B", "uint8-replicate": "C"}.get(settings.variant, settings.variant)
+    facts = {"variant": letter, "originals cut to a multiple of": settings.multiple or "each scale"}
+    for folder in filter(None, (settings.folder, settings.cut_folder)):
+        claim_folder(folder, facts)
+    namesakes = find_namesakes(paths)
+
+    def work(path: Path) -> FileReport:
+        refuse_namesake(path, namesakes)
+        return _downsample_one(path, settings)
+
+    return map_files(work, paths, workers=workers)
+
+
+def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
+    outputs = settings.outputs(path)
+    results = tuple(outputs.values())
+    missing = {scale: output for scale, output in outputs.items() if settings.overwrite or not output.exists()}
+    if not missing:
+        return FileReport(path, "kept", results, "all results exist already; --overwrite makes them anew")
+    original = read_original(path)
+    notes = list(original.notes)
+    if len(missing) < len(outputs):
+        notes.append(f"{len(outputs) - len(missing)} of {len(outputs)} results exist already and are kept")
+    cuts: dict[tuple[int, int], list[str]] = {}
+    for scale, output in missing.items():
+        levels = _cut(original, settings.multiple or scale)
+        write_levels(output, downsample(levels, scale=scale, variant=settings.variant))
+        cuts.setdefault((levels.shape[1], levels.shape[2]), []).append("HR" if scale == 1 else f"x{scale}")
+    for size, uses in cuts.items():
+        if size != original.size:
+            notes.append(f"cut from {as_text(original.size)} to {as_text(size)} for {', '.join(uses)}")
+    return FileReport(path, "done", results, notes=tuple(notes))
+
+
+def _cut(original: Original, multiple: int) -> Tensor:
+    """The top left part whose sides are multiples of a number."""
+    height, width = (side // multiple * multiple for side in original.size)
+    if not height or not width:
+        name = printable_name(original.path)
+        raise DataError(f"{name}: {as_text(original.size)} pixels cannot be cut to a multiple of {multiple}")
+    return original.levels[:, :height, :width]

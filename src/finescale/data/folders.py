@@ -1,0 +1,76 @@
+"""Folders of results: that one is not mixed from two kinds of work, and that nobody's other files are lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finescale.errors import DataError, printable_name
+from finescale.files import whole_file
+
+_MARK = ".finescale.json"  # hidden, since some programs take every other file of a folder for a picture
+
+
+def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Remember in a folder how its files are made, or refuse to add others to them.
+
+    Results that exist are kept, so that work can go on where it stopped. With other settings it would leave a folder in
+    which some files are made in one way and some in another.
+
+    Args:
+        folder: Where results go; made where there is none.
+        settings: What decides how they look, as plain values.
+
+    Raises:
+        DataError: The folder was filled with other settings, or cannot be written to.
+    """
+    mark = folder / _MARK
+    name = printable_name(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not mark.exists():
+            with whole_file(mark) as file:
+                file.write(json.dumps(settings, indent=2).encode())
+            return
+        before = json.loads(mark.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{name}: cannot be written to ({error.strerror})") from None
+    except ValueError:
+        raise DataError(f"{printable_name(mark)}: damaged; delete {name} and make it anew") from None
+    if before != settings:
+        raise DataError(
+            f"{name} was made with {_told(before)}, not with {_told(settings)}; name another folder or delete this one"
+        )
+
+
+def may_be_replaced(folder: Path, *, ours: Sequence[str]) -> bool:
+    """Whether a folder that is made as a whole exists already.
+
+    Args:
+        folder: The folder.
+        ours: The names of the files that it holds when we made it; the first is always there.
+
+    Returns:
+        True where it does, False where there is none or an empty one.
+
+    Raises:
+        DataError: It holds other files, or is no folder.
+    """
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise DataError(f"{printable_name(folder)} is a file; name a new folder")
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name not in ours]
+    if others or (names and ours[0] not in names):
+        shown = ", ".join(printable_name(name) for name in (others or names)[:3])
+        raise DataError(f"{printable_name(folder)} holds other files ({shown}); name a new folder")
+    return bool(names)
+
+
+def _told(settings: Any) -> str:
+    if not isinstance(settings, Mapping):
+        return repr(settings)
+    return ", ".join(f"{name} {value}" for name, value in settings.items())

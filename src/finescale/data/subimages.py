@@ -1,0 +1,172 @@
+"""Large pictures cut into overlapping parts, which are decoded faster than the whole when a patch of them is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, model_validator
+from torch import Tensor
+from typing_extensions import Self
+
+from finescale.data.folders import claim_folder
+from finescale.data.originals import Original, as_text, read_original, write_levels
+from finescale.data.pairs import mismatch
+from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
+from finescale.errors import DataError, printable_name
+from finescale.settings import Settings
+
+
+class CropSettings(Settings):
+    """How pictures are cut, and where their parts go."""
+
+    folder: Path
+    """Folder for the parts, ``{name}_s001.png`` and so on."""
+    size: int = Field(480, ge=1)
+    """Height and width of a part, in pixels of the original."""
+    step: int = Field(240, ge=1)
+    """From the start of one part to the start of the next, in pixels of the original."""
+    threshold: int = Field(0, ge=0)
+    """What remains beyond the last part of a row or column gets a part of its own, at the border, if it is wider."""
+    keep_small: bool = False
+    """Take a side that is shorter than a part as it is; otherwise such pictures are left out."""
+    scale: int | None = Field(None, ge=2)
+    """How many times smaller the low-resolution pictures are that are cut alike; None cuts originals alone."""
+    lr_folder: Path | None = None
+    """Folder for the parts of the low-resolution pictures, under the same names."""
+    overwrite: bool = False
+    """Make anew what exists already."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.scale is None) != (self.lr_folder is None):
+            raise ValueError("scale and the folder for the low-resolution parts go together")
+        if self.lr_folder and self.lr_folder.resolve() == self.folder.resolve():
+            raise ValueError(f"{self.folder} cannot hold both halves of the pairs; name another for the smaller ones")
+        if self.scale and (self.size % self.scale or self.step % self.scale):
+            raise ValueError(f"size {self.size} and step {self.step} must be multiples of scale {self.scale}")
+        return self
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of an original, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, levels: Tensor, *, scale: int = 1) -> Tensor:
+        """This part of an original (C, H, W), or of a picture that is ``scale`` times smaller."""
+        top, left, height, width = (side // scale for side in (self.top, self.left, self.height, self.width))
+        return levels[:, top : top + height, left : left + width]
+
+
+def plan_parts(size: tuple[int, int], settings: CropSettings) -> list[Part]:
+    """Where the parts of a picture lie, row by row.
+
+    They begin at 0, step, 2 step and so on, as long as they lie inside; a last one lies at the far border if what
+    remains there is wider than the threshold.
+
+    Args:
+        size: (height, width) of the picture.
+        settings: Size, step and threshold.
+
+    Returns:
+        The parts; none where the picture is smaller than a part and small ones are not kept.
+    """
+    if min(size) < settings.size and not settings.keep_small:
+        return []
+    height, width = (min(side, settings.size) for side in size)
+    rows, columns = (_starts(side, settings) for side in size)
+    return [Part(top, left, height, width) for top in rows for left in columns]
+
+
+def _starts(side: int, settings: CropSettings) -> list[int]:
+    last = max(side - settings.size, 0)
+    starts = list(range(0, last + 1, settings.step))
+    if last - starts[-1] > settings.threshold:
+        starts.append(last)
+    return starts
+
+
+def crop_files(
+    paths: Sequence[Path], settings: CropSettings, *, lr: Mapping[Path, Path] | None = None, workers: int = 1
+) -> Generator[FileReport, None, None]:
+    """Cut pictures into parts, originals alone or with their low-resolution pictures.
+
+    Parts are numbered from 1, row by row. Each appears under its name when it is whole, and stays when it is there
+    already.
+
+    Args:
+        paths: The originals.
+        settings: How to cut, and where the parts go.
+        lr: The low-resolution pictures of the originals, where the settings have a scale.
+        workers: How many pictures at once.
+
+    Returns:
+        One report per original, in order; a bad one fails and the others go on.
+
+    Raises:
+        ValueError: Parts would lie among the pictures, only one of ``lr`` and the settings' scale is given, or
+            ``workers`` is not positive.
+        DataError: A folder was filled with other settings, or cannot be written to.
+    """
+    if (lr is None) != (settings.scale is None):
+        raise ValueError("low-resolution pictures and their scale go together")
+    folders = {1: settings.folder}
+    if settings.scale and settings.lr_folder:
+        folders[settings.scale] = settings.lr_folder
+    refuse_folders_of_inputs(folders.values(), [*paths, *(lr or {}).values()])
+    for scale, folder in folders.items():
+        facts = {"size": settings.size, "step": settings.step, "threshold": settings.threshold}
+        claim_folder(folder, {**facts, "small pictures kept": settings.keep_small, "scale": scale})
+    namesakes = find_namesakes(paths)
+
+    def work(path: Path) -> FileReport:
+        refuse_namesake(path, namesakes)
+        return _crop_one(path, lr, settings)
+
+    return map_files(work, paths, workers=workers)
+
+
+def _crop_one(path: Path, lr: Mapping[Path, Path] | None, settings: CropSettings) -> FileReport:
+    hr = read_original(path)
+    size, notes = hr.size, list(hr.notes)
+    sources = [(hr.levels, 1, settings.folder)]
+    if lr is not None and settings.scale and settings.lr_folder:
+        small = _read_lr(hr, lr.get(path), scale=settings.scale)
+        size = settings.scale * small.size[0], settings.scale * small.size[1]
+        notes += [f"low-resolution picture {note}" for note in small.notes]
+        sources.append((small.levels, settings.scale, settings.lr_folder))
+    parts = plan_parts(size, settings)
+    if not parts:
+        reason = f"{as_text(size)} pixels are less than a part of {settings.size} x {settings.size}"
+        return FileReport(path, "left out", reason=f"{printable_name(path)}: {reason}")
+    outputs = []
+    num_made = 0
+    for levels, scale, folder in sources:
+        for number, part in enumerate(parts, start=1):
+            output = folder / f"{path.stem}_s{number:03d}.png"
+            outputs.append(output)
+            if settings.overwrite or not output.exists():
+                write_levels(output, part.of(levels, scale=scale))
+                num_made += 1
+    if not num_made:
+        return FileReport(path, "kept", tuple(outputs), "all parts exist already; --overwrite makes them anew")
+    if num_made < len(outputs):
+        notes.append(f"{len(outputs) - num_made} of {len(outputs)} parts exist already and are kept")
+    return FileReport(path, "done", tuple(outputs), notes=tuple(notes))
+
+
+def _read_lr(hr: Original, path: Path | None, *, scale: int) -> Original:
+    """The low-resolution picture of an original, once it proves to be of the right size."""
+    if path is None:
+        raise DataError(f"{printable_name(hr.path)}: its low-resolution picture is missing")
+    lr = read_original(path)
+    wrong = mismatch(lr.size, hr.size, scale=scale)
+    if wrong:
+        raise DataError(f"{printable_name(path)}: {wrong}")
+    return lr
