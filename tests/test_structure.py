@@ -149,6 +149,7 @@ def loaded_by(statement: str) -> set[str]:
         "from finescale.cli.main import run; assert run(['--help']) == 0",
         "from finescale.cli.main import run; assert run(['upscale', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['models', '--help']) == 0",
+        "from finescale.cli.main import run; assert run(['evaluate', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['train', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['prepare', 'downsample', '--help']) == 0",
     ],

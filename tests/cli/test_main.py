@@ -14,12 +14,13 @@ from finescale.cli.main import run
 def test_without_a_verb_the_verbs_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 1
     told = capsys.readouterr()
-    assert all(verb in told.out for verb in ("upscale", "models", "inspect", "train", "prepare"))
+    assert all(verb in told.out for verb in ("upscale", "models", "inspect", "evaluate", "train", "prepare"))
     assert told.err == ""
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["upscale", "--help"], ["models", "-h"], ["inspect", "-h"], ["train", "-h"]]
+    "arguments",
+    [["--help"], ["upscale", "--help"], ["models", "-h"], ["inspect", "-h"], ["evaluate", "-h"], ["train", "-h"]],
 )
 def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finescale.data import Pair, benchmark_pairs, find_images, find_pairs, match_pairs
+from finescale.data import Pair, find_images, find_pairs, match_pairs
 from finescale.data.pairs import mismatch
 from finescale.errors import DataError
 
@@ -54,25 +54,3 @@ def test_a_low_resolution_picture_has_the_size_of_the_cut_original() -> None:
         assert mismatch(size, (361, 250), scale=3) == (
             f"{size[1]} x {size[0]} pixels, where 83 x 120 belong to an original of 250 x 361 at scale 3"
         )
-
-
-def test_a_benchmark_set_pairs_originals_with_their_scale(tmp_path: Path) -> None:
-    high, low = tmp_path / "Set2" / "HR", tmp_path / "Set2" / "LR_bicubic" / "X3"
-    touch(high / "img10.png", high / "img9.png", low / "img10x3.png", low / "img9x3.png")
-    assert benchmark_pairs(tmp_path, "Set2", scale=3) == [
-        Pair("img9", hr=high / "img9.png", lr=low / "img9x3.png"),
-        Pair("img10", hr=high / "img10.png", lr=low / "img10x3.png"),
-    ]
-
-
-def test_all_missing_low_resolution_pictures_are_named(tmp_path: Path) -> None:
-    touch(*(tmp_path / "Set3" / "HR" / name for name in ("a.png", "b.png", "c.png")))
-    touch(tmp_path / "Set3" / "LR_bicubic" / "X2" / "bx2.png")
-    with pytest.raises(DataError, match=r"X2 lacks ax2\.png, cx2\.png; 'finescale prepare downsample'"):
-        benchmark_pairs(tmp_path, "Set3", scale=2)
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_the_stored_benchmarks_are_complete(data_root: Path, scale: int) -> None:
-    assert len(benchmark_pairs(data_root / "benchmark", "Set5", scale=scale)) == 5
-    assert len(benchmark_pairs(data_root / "benchmark", "Set14", scale=scale)) == 14

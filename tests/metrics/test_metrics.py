@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from finescale.color import rgb_to_y
@@ -80,6 +80,35 @@ def test_ssim_agrees_with_scikit_image(height: int, width: int) -> None:
     assert ssim(sr, hr, border=0, channel="rgb") == pytest.approx(np.mean(values), abs=1e-10)
 
 
+@given(st.integers(11, 40), st.integers(11, 40), st.integers(0, 2))
+@settings(max_examples=20, deadline=None)
+def test_luma_inside_a_border_agrees_with_scikit_image(height: int, width: int, border: int) -> None:
+    sr, hr = noisy_pair(height + 2 * border, width + 2 * border)
+    inner = slice(border, border + height), slice(border, border + width)
+    ours, original = (rgb_to_y((image.double() * 255).round())[0][inner].numpy() for image in (sr, hr))
+    wanted = peak_signal_noise_ratio(original, ours, data_range=255)
+    assert psnr(sr, hr, border=border) == pytest.approx(wanted, abs=1e-9)
+    _, places = structural_similarity(
+        ours, original, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    wanted = places[5 : height - 5, 5 : width - 5].mean()
+    assert ssim(sr, hr, border=border) == pytest.approx(wanted, abs=1e-10)
+
+
+def test_psnr_agrees_with_torchmetrics() -> None:
+    functional = pytest.importorskip("torchmetrics.functional.image")
+    sr, hr = ((image.double() * 255).round() for image in noisy_pair())
+    wanted = functional.peak_signal_noise_ratio(sr[None], hr[None], data_range=255.0)
+    assert psnr(*noisy_pair(), border=0, channel="rgb") == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_psnr_agrees_with_pyiqa() -> None:
+    pyiqa = pytest.importorskip("pyiqa")
+    sr, hr = noisy_pair()
+    wanted = pyiqa.create_metric("psnr", device="cpu")(sr[None], hr[None])
+    assert psnr(sr, hr, border=0, channel="rgb") == pytest.approx(float(wanted), abs=1e-3)
+
+
 def test_psnr_is_the_formula() -> None:
     sr, hr = noisy_pair()
     luma = [rgb_to_y((image.double() * 255).round())[:, 2:-2, 2:-2] for image in (sr, hr)]
@@ -100,6 +129,12 @@ class TestProtocol:
         nearly = sr + torch.where(sr > 0.5, 0.4, -0.4) / 255
         outside = torch.where(sr == 1, 1.5, torch.where(sr == 0, -2.0, nearly))
         assert metric(outside, hr, border=3) == metric(sr, hr, border=3)
+
+    def test_rounding_can_be_left_out(self, metric) -> None:
+        sr, hr = noisy_pair()
+        nearly = (sr + 0.4 / 255).clamp(0, 1)
+        assert metric(nearly, hr, border=3, rounded=False) != metric(sr, hr, border=3)
+        assert metric(sr, hr, border=3, rounded=False) == pytest.approx(metric(sr, hr, border=3), abs=1e-6)
 
     def test_the_border_is_left_out(self, metric) -> None:
         sr, hr = noisy_pair()

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from finescale.cli import console, prepare
+from finescale.cli.evaluate import evaluate
 from finescale.cli.inspect import inspect
 from finescale.cli.models import models
 from finescale.cli.train import train
@@ -25,12 +26,12 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="finescale",
-    help="Upscale pictures with efficient transformer networks; inspect and train the networks; prepare their data.",
+    help="Upscale pictures with efficient transformer networks; prepare data; evaluate, train and inspect networks.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for verb in (upscale, models, inspect, train):
+for verb in (upscale, models, inspect, evaluate, train):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 
@@ -77,4 +78,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         console.say("finescale: interrupted")
         return INTERRUPTED
+    if code == INTERRUPTED:  # typer's word for a KeyboardInterrupt
+        console.say("finescale: interrupted")
     return code if isinstance(code, int) else 0

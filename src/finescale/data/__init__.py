@@ -1,6 +1,6 @@
 """Pictures for training and testing: preparing, finding, pairing, cropping, batching."""
 
-from finescale.data.benchmarks import benchmark_pairs
+from finescale.data.benchmarks import benchmark_names, benchmark_pairs, set_name
 from finescale.data.cache import CachedImages, open_cache, write_cache
 from finescale.data.check import PictureSet, Problem, benchmark_sets, check_pictures, plan_check
 from finescale.data.crops import crop_pair, sample
@@ -23,6 +23,7 @@ __all__ = [
     "Problem",
     "TrainingImages",
     "batches",
+    "benchmark_names",
     "benchmark_pairs",
     "benchmark_sets",
     "check_pictures",
@@ -37,6 +38,7 @@ __all__ = [
     "open_cache",
     "plan_check",
     "sample",
+    "set_name",
     "write_cache",
     "write_lmdb",
 ]

@@ -1,30 +1,124 @@
-"""The field's test sets (Set5, Set14, ...) in the layout in which they are passed around."""
+"""The field's test sets (Set5, Set14, ...) in the layouts in which they are passed around.
+
+=============================================  ===================================================  ==============
+originals                                      low-resolution pictures                              as published by
+=============================================  ===================================================  ==============
+``<root>/<Set>/HR/<name>.png``                 ``<root>/<Set>/LR_bicubic/X4/<name>x4.png``          EDSR, HiT-SR
+``<root>/<Set>/GTmod4/<name>.png`` or GTmod12  ``<root>/<Set>/LRbicx4/<name>.png``                  BasicSR, DRCT
+``<root>/HR/<Set>/x4/<name>_HR_x4.png``        ``<root>/LRBI/<Set>/x4/<name>_LRBI_x4.png``          RCAN, SPAN
+=============================================  ===================================================  ==============
+
+In each of them the names of the pictures may be those of any other.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from finescale.data.pairs import Pair, find_images
 from finescale.errors import DataError, printable_name
+from finescale.settings import suggest
+
+_NAMES = {
+    "set5": "Set5",
+    "set14": "Set14",
+    "b100": "B100",
+    "bsd100": "B100",
+    "bsds100": "B100",
+    "urban100": "Urban100",
+    "manga109": "Manga109",
+}
+"""Names of the papers' sets in lower case, and the one that tables print; in the order of the tables."""
+
+
+def set_name(name: str) -> str:
+    """What tables call a set, however it is spelt: "B100" for "bsd100"; other names are left as they are."""
+    return _NAMES.get(name.casefold(), name)
+
+
+def benchmark_names(root: Path, *, scale: int) -> list[str]:
+    """The test sets below a folder that serve a scale, those of the papers first.
+
+    Raises:
+        DataError: There is none.
+    """
+    found = {set_name(name) for name, _, _ in _sets(root, scale)}
+    if not found:
+        raise DataError(f"{printable_name(root)} holds no test set; {_remedy(root)}")
+    known = list(dict.fromkeys(_NAMES.values()))
+    return sorted(found, key=lambda name: (known.index(name) if name in known else len(known), name.casefold()))
 
 
 def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
     """The pictures of one test set at one scale, in natural order.
 
-    The layout is ``<root>/<name>/HR/<picture>.png`` and ``<root>/<name>/LR_bicubic/X<scale>/<picture>x<scale>.png``.
-    Originals are uncut: a low-resolution picture belongs to the top left part that is a multiple of the scale.
+    Originals may be uncut: a low-resolution picture belongs to the top left part that is a multiple of the scale.
 
     Args:
         root: The folder of all test sets.
-        name: The set's folder, for instance "Set5".
+        name: The set's folder, for instance "Set5"; case does not matter, and "BSD100" and "BSDS100" mean "B100".
         scale: 2, 3 or 4.
 
+    Returns:
+        Where the set has no folder of low-resolution pictures at this scale, pairs without them. Where a single one is
+        missing, its pair has the name under which it was looked for.
+
     Raises:
-        DataError: The set or some of its low-resolution pictures are missing; all of them are named.
+        DataError: There is no such set, or it holds no picture.
     """
-    low = root / name / "LR_bicubic" / f"X{scale}"
-    pairs = [Pair(hr.stem, hr=hr, lr=low / f"{hr.stem}x{scale}{hr.suffix}") for hr in find_images(root / name / "HR")]
-    missing = [printable_name(pair.lr.name) for pair in pairs if pair.lr and not pair.lr.is_file()]
-    if missing:
-        raise DataError(f"{printable_name(low)} lacks {', '.join(missing)}; 'finescale prepare downsample' makes them")
+    sets = {set_name(folder).casefold(): (hr, lr) for folder, hr, lr in reversed(list(_sets(root, scale)))}
+    wanted = set_name(name).casefold()
+    if wanted not in sets:
+        known = benchmark_names(root, scale=scale)
+        near = suggest(name, known)
+        raise DataError(f"{printable_name(root)} holds no test set {name!r}{near}; there are {', '.join(known)}")
+    hr, lr = sets[wanted]
+    smaller = {} if lr is None else {path.stem: path for path in reversed(find_images(lr))}
+    pairs = []
+    for path in find_images(hr):
+        stem = path.stem.removesuffix(f"_HR_x{scale}")
+        names = (f"{stem}x{scale}", f"{stem}_LRBI_x{scale}", stem)
+        at_hand = (smaller[low] for low in names if low in smaller)
+        pairs.append(Pair(stem, hr=path, lr=lr and next(at_hand, lr / f"{names[0]}{path.suffix}")))
     return pairs
+
+
+def _sets(root: Path, scale: int) -> Iterator[tuple[str, Path, Path | None]]:
+    """Each set's folder name, the folder of its originals, and that of its low-resolution pictures if it is there."""
+    if not root.is_dir():
+        raise DataError(f"{printable_name(root)} is not a folder; name the one in which the test sets lie")
+    for folder in _folders(root):
+        for originals, smaller in (
+            (folder / "HR", folder / "LR_bicubic" / f"X{scale}"),
+            (_cut_originals(folder, scale), folder / f"LRbicx{scale}"),
+        ):
+            if originals is not None and originals.is_dir():
+                yield folder.name, originals, _if_there(smaller)
+                break
+    for folder in _folders(root / "HR"):
+        if (folder / f"x{scale}").is_dir():
+            yield folder.name, folder / f"x{scale}", _if_there(root / "LRBI" / folder.name / f"x{scale}")
+
+
+def _cut_originals(folder: Path, scale: int) -> Path | None:
+    """The folder of originals cut to multiples of the scale, or of a multiple of it (``GTmod12``)."""
+    cuts = {int(found[1]): path for path in _folders(folder) if (found := re.fullmatch(r"GTmod([1-9]\d*)", path.name))}
+    fitting = [cut for cut in cuts if cut % scale == 0]
+    return cuts[min(fitting)] if fitting else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _if_there(folder: Path) -> Path | None:
+    return folder if folder.is_dir() else None
+
+
+def _remedy(root: Path) -> str:
+    is_set = any((root / name).is_dir() for name in ("HR", "LR_bicubic")) or list(root.glob("GTmod*"))
+    if is_set:
+        return "it seems to be one itself: name the folder above it"
+    return "known layouts are <Set>/HR, <Set>/GTmod12 and HR/<Set>/x4; --lr takes pictures without originals"

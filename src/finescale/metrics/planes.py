@@ -13,7 +13,7 @@ Channel = Literal["y", "rgb"]
 """What is compared: "y" is BT.601 luma, "rgb" all three channels."""
 
 
-def planes_to_compare(sr: Tensor, hr: Tensor, *, border: int, channel: Channel) -> tuple[Tensor, Tensor]:
+def planes_to_compare(sr: Tensor, hr: Tensor, *, border: int, channel: Channel, rounded: bool) -> tuple[Tensor, Tensor]:
     """Two images as the papers compare them.
 
     A grey image counts as three equal channels. The published code reads every file so, and its numbers depend on it:
@@ -24,10 +24,10 @@ def planes_to_compare(sr: Tensor, hr: Tensor, *, border: int, channel: Channel) 
         hr: Original, same height and width, RGB or grey.
         border: Pixels cut off on every side; 0 cuts nothing.
         channel: "y" or "rgb".
+        rounded: Whether both are rounded to 8 bits first, as the papers do.
 
     Returns:
-        Both as (1 or 3, H - 2 * border, W - 2 * border), float64 on the scale 0..255; RGB in whole numbers, luma not
-        rounded.
+        Both as (1 or 3, H - 2 * border, W - 2 * border), float64 on the scale 0..255; luma is never rounded.
 
     Raises:
         ValueError: A shape or dtype is wrong, the sizes differ, the border leaves no pixel, or the channel is unknown.
@@ -45,15 +45,16 @@ def planes_to_compare(sr: Tensor, hr: Tensor, *, border: int, channel: Channel) 
         raise ValueError(f"channel must be 'y' or 'rgb', got {channel!r}")
     if border < 0 or 2 * border >= min(sr.shape[-2:]):
         raise ValueError(f"border must be at least 0 and leave a pixel of {_by(sr)}, got {border}")
-    planes = _eight_bits(sr, border), _eight_bits(hr, border)
+    planes = _levels(sr, border, rounded), _levels(hr, border, rounded)
     return (rgb_to_y(planes[0]), rgb_to_y(planes[1])) if channel == "y" else planes
 
 
-def _eight_bits(image: Tensor, border: int) -> Tensor:
-    """The inner part as three channels of whole numbers 0..255; NaN stays NaN, and shows in the result."""
+def _levels(image: Tensor, border: int, rounded: bool) -> Tensor:
+    """The inner part as three channels on the scale 0..255; NaN stays NaN, and shows in the result."""
     height, width = image.shape[-2:]
     inner = image[..., border : height - border, border : width - border]
-    return (inner.double().clamp(0, 1) * 255).round().expand(3, -1, -1)
+    levels = inner.double().clamp(0, 1) * 255
+    return (levels.round() if rounded else levels).expand(3, -1, -1)
 
 
 def _by(image: Tensor) -> str:

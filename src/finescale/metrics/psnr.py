@@ -9,14 +9,15 @@ from torch import Tensor
 from finescale.metrics.planes import Channel, planes_to_compare
 
 
-def psnr(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y") -> float:
+def psnr(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y", rounded: bool = True) -> float:
     """How close an upscaled image is to its original, in decibels.
 
     Args:
-        sr: Upscaled image (C, H, W), RGB (or grey, C = 1) in [0, 1]; rounded to 8 bits first, as the papers do.
+        sr: Upscaled image (C, H, W), RGB (or grey, C = 1) in [0, 1].
         hr: Original, same height, width and range.
         border: Pixels left out on every side; the papers use the scale.
         channel: "y" compares BT.601 luma, "rgb" all channels together.
+        rounded: Whether both are rounded to 8 bits first, as the papers do.
 
     Returns:
         Decibels; ``inf`` when the two are equal.
@@ -26,6 +27,6 @@ def psnr(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y") -> floa
 
     Source: the papers' test protocol, spelled out in docs/evaluate.md.
     """
-    ours, original = planes_to_compare(sr, hr, border=border, channel=channel)
+    ours, original = planes_to_compare(sr, hr, border=border, channel=channel, rounded=rounded)
     error = float((ours - original).square().mean())
     return 10 * math.log10(255**2 / error) if error else math.inf

@@ -15,17 +15,18 @@ _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
 
 
-def ssim(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y") -> float:
+def ssim(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y", rounded: bool = True) -> float:
     """How alike the structures of an upscaled image and its original are; 1 means equal.
 
     Means, variances and the covariance are taken in a Gaussian window of 11 x 11 pixels, at every place where it lies
     inside the image. In float64, since the variances are small differences of large numbers.
 
     Args:
-        sr: Upscaled image (C, H, W), RGB (or grey, C = 1) in [0, 1]; rounded to 8 bits first, as the papers do.
+        sr: Upscaled image (C, H, W), RGB (or grey, C = 1) in [0, 1].
         hr: Original, same height, width and range.
         border: Pixels left out on every side; the papers use the scale.
         channel: "y" compares BT.601 luma, "rgb" is the mean of the three channels.
+        rounded: Whether both are rounded to 8 bits first, as the papers do.
 
     Returns:
         The mean over all places, at most 1.
@@ -35,7 +36,7 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y") -> floa
 
     Source: the papers' test protocol, spelled out in docs/evaluate.md.
     """
-    ours, original = planes_to_compare(sr, hr, border=border, channel=channel)
+    ours, original = planes_to_compare(sr, hr, border=border, channel=channel, rounded=rounded)
     if min(ours.shape[-2:]) < _WINDOW_SIZE:
         left = " x ".join(str(side) for side in ours.shape[-2:])
         raise ValueError(f"ssim needs at least {_WINDOW_SIZE} x {_WINDOW_SIZE} pixels inside the border, got {left}")

@@ -516,4 +516,5 @@ FAMILY = Family(
     buffers=published_buffers,
     from_options=settings_from_options,
     published=_PUBLISHED,
+    test_padding=lambda settings: settings.window_size,
 )

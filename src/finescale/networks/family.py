@@ -163,6 +163,9 @@ class Family:
     """From a network to the derivable buffers that the published code keeps in its files; None: not offered."""
     published: Sequence[Published] = ()
     """Every network of the family that its authors trained."""
+    test_padding: Callable[[Any], int] | None = None
+    """Where the published test code extends its images before they reach the network: from settings to a number of lr
+    pixels, to whose next multiple each side grows by its mirror, a whole one more where it is a multiple already."""
 
     def recognises(self, state: State) -> bool:
         """Whether a weight file is of this family, judged by its keys alone."""

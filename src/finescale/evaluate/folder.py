@@ -1,0 +1,137 @@
+"""A folder of results: what is finished, so that an evaluation goes on where it was, and the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finescale.errors import DataError, printable_name
+from finescale.files import whole_file
+from finescale.images import read_image, write_image
+
+_FINISHED = "finished.jsonl"
+
+Key = Mapping[str, Any]
+"""All that a result depends on, as plain values."""
+
+
+class ResultsFolder:
+    """Where an evaluation puts what it makes.
+
+    ``finished.jsonl`` has a line for each result, with all that it depends on; a result is taken from there
+    when nothing of that has changed.
+
+    Args:
+        path: The folder; made when something is written.
+        overwrite: Begin anew, whatever is there.
+        keep_pictures: Keep upscaled pictures.
+        suffix: Follows the names of upscaled pictures.
+
+    Raises:
+        DataError: The folder holds something else.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False, keep_pictures: bool = True, suffix: str) -> None:
+        self.path = path
+        self.keep_pictures = keep_pictures
+        self.suffix = suffix
+        self._log = path / _FINISHED
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{printable_name(path)} is a file; name a folder for the results")
+        is_ours = self._log.is_file()
+        if path.is_dir() and any(path.iterdir()) and not is_ours:
+            raise DataError(f"{printable_name(path)} holds something else than results; name another folder")
+        self._finished = self._read() if is_ours and not overwrite else {}
+        self._is_begun = False
+
+    def find(self, key: Key) -> dict[str, Any] | None:
+        """The values of a result that is finished and whose picture, where pictures are kept, is still there."""
+        values = self._finished.get(_text(key))
+        if values is None or not self.keep_pictures:
+            return values
+        stamp = self._stamp(key)
+        return values if stamp is not None and stamp == values["picture"] else None
+
+    def add(self, key: Key, values: Mapping[str, Any], sr: Tensor) -> None:
+        """Keep a result and, where pictures are kept, its picture (3, H, W) in [0, 1].
+
+        Raises:
+            DataError: The folder cannot be written to.
+            ImageWriteError: The picture cannot be written.
+        """
+        try:
+            if self.keep_pictures:
+                path = self.picture(key["model"], key["set"], key["image"])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_image(path, sr)
+            self._begin()
+            values = {**values, "picture": self._stamp(key) if self.keep_pictures else None}
+            self._finished[_text(key)] = dict(values)
+            with self._log.open("ab") as log:
+                log.write(_line(_text(key), values))
+        except OSError as error:
+            raise DataError(f"{printable_name(self.path)}: cannot be written to ({error.strerror})") from None
+
+    def picture(self, model: str, set_name: str, image: str) -> Path:
+        """Where an upscaled picture is kept."""
+        return self.path / "images" / model / set_name / f"{image}_{self.suffix}.png"
+
+    def read_picture(self, model: str, set_name: str, image: str) -> Tensor | None:
+        """An upscaled picture (3, H, W) in [0, 1] that was kept."""
+        path = self.picture(model, set_name, image)
+        return read_image(path).pixels.expand(3, -1, -1) if self.keep_pictures and path.is_file() else None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file; it appears when it is whole.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        try:
+            self._begin()
+            with whole_file(self.path / name) as file:
+                file.write(text.encode("utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise DataError(f"{printable_name(self.path / name)}: cannot be written ({error.strerror})") from None
+
+    def _begin(self) -> None:
+        """Make the folder, and write anew what is finished, without what is overwritten or half a line of a crash."""
+        if not self._is_begun:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._log) as file:
+                file.writelines(_line(*entry) for entry in self._finished.items())
+            self._is_begun = True
+
+    def _stamp(self, key: Key) -> list[int] | None:
+        path = self.picture(key["model"], key["set"], key["image"])
+        return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        finished = {}
+        for line in self._log.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break  # half a line: the process was killed
+            try:
+                entry = json.loads(line)
+                finished[_text(entry["key"])] = entry["values"]
+            except (ValueError, KeyError, TypeError):
+                raise DataError(f"{printable_name(self._log)}: damaged; remove it, or --overwrite") from None
+        return finished
+
+
+def rounded(sr: Tensor) -> Tensor:
+    """An image in [0, 1] with 8-bit values, as it is stored."""
+    return (sr.clamp(0, 1) * 255).round().to(torch.float32) / 255
+
+
+def _text(key: Key) -> str:
+    return json.dumps(key, sort_keys=True)
+
+
+def _line(key: str, values: Mapping[str, Any]) -> bytes:
+    return f'{{"key": {key}, "values": {json.dumps(values)}}}\n'.encode()

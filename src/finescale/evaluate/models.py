@@ -1,0 +1,147 @@
+"""What is measured: networks, and the bicubic that they have to beat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from finescale import resize
+from finescale.layers.windows import pad_reflect
+from finescale.networks import Family, Frame, Published, family_of, published
+from finescale.upscale import Tiling, Upscaler
+
+BICUBIC = "bicubic"
+"""Name of the baseline."""
+
+OnTile = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Model:
+    """One row of a table."""
+
+    name: str
+    """What reports and folders call it."""
+    upscale: Callable[[Tensor, OnTile | None], Tensor]
+    """From an image (3, h, w) in [0, 1], and what to call after each tile, to (3, scale * h, scale * w) in [0, 1]."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """All that its answers depend on: ``weights_sha256``, ``tiles``, ``ensemble``, ``precision``, ``device``,
+    ``padding``."""
+    published: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
+    """What its authors print: set to PSNR and SSIM, by the papers' protocol."""
+
+
+def bicubic(*, scale: int) -> Model:
+    """The baseline of the tables: `finescale.resize.upsample`, in float64, rounded once."""
+
+    def upscale(lr: Tensor, _on_tile: OnTile | None) -> Tensor:
+        levels = resize.round_half_up(resize.upsample((lr * 255).round(), scale=scale))
+        return levels.float() / 255
+
+    nothing = dict.fromkeys(("weights_sha256", "tiles", "ensemble", "precision", "device", "padding"))
+    return Model(name=BICUBIC, upscale=upscale, conditions=nothing)
+
+
+def network_model(
+    upscaler: Upscaler,
+    name: str,
+    *,
+    weights: Path | None = None,
+    published_as: str | None = None,
+    follow_published_padding: bool = True,
+) -> Model:
+    """A network as a row of a table.
+
+    Args:
+        upscaler: Upscales, by the tiles, ensemble and precision that it was made with.
+        name: What reports and folders call it.
+        weights: The network's file, by whose contents a result is known again.
+        published_as: The published network with whose values to compare, such as "hit-srf"; by default the one whose
+            authors gave their file the name of ``weights``, if there is one.
+        follow_published_padding: Whether images are extended as the authors' test code does.
+    """
+    network = upscaler.network
+    family = family_of(network) if isinstance(network, Frame) else None
+    padding = 0
+    if follow_published_padding and isinstance(network, Frame) and family and family.test_padding:
+        padding = family.test_padding(network.settings)
+
+    def upscale(lr: Tensor, on_tile: OnTile | None) -> Tensor:
+        height, width = (side * upscaler.scale for side in lr.shape[-2:])
+        return upscaler(_extended(lr, padding), on_tile=on_tile)[:, :height, :width]
+
+    return Model(
+        name=name,
+        upscale=upscale,
+        conditions={
+            "weights_sha256": None if weights is None else _sha256(weights),
+            "tiles": describe_tiles(upscaler.tiling),
+            "ensemble": upscaler.ensemble,
+            "precision": upscaler.precision,
+            "device": upscaler.device.type,
+            "padding": f"mirror, to the next multiple of {padding}" if padding else "network",
+        },
+        published=_published_scores(published_as, weights, family, upscaler.scale),
+    )
+
+
+def describe_tiles(tiling: Tiling) -> str:
+    """How images are cut, in a few words: "whole", "chop", "auto", "blend 128, overlap 32"."""
+    if tiling.rule == "blend" and tiling.tile in (0, "auto") and tiling.max_memory is None:
+        return "whole" if tiling.tile == 0 else "auto"
+    words = [tiling.rule if tiling.tile == "auto" else f"{tiling.rule} {tiling.tile}"]
+    if isinstance(tiling.tile, int):
+        words.append(f"overlap {tiling.overlap_of(tiling.tile)}")
+    if tiling.max_memory is not None:
+        words.append(f"at most {tiling.max_memory} bytes")
+    return ", ".join(words)
+
+
+def labels_of(names: Iterable[str]) -> list[str]:
+    """What reports call models: known names as they are, files without folder and ending.
+
+    Files of equal names get that of their folder put before it.
+
+    Raises:
+        ValueError: Two have the same name even so.
+    """
+    names = list(names)
+    paths = [Path(name) for name in names]
+    short = [path.stem if path.suffix else path.name for path in paths]
+    labels = [
+        f"{path.absolute().parent.name}_{one}" if short.count(one) > 1 else one
+        for path, one in zip(paths, short, strict=True)
+    ]
+    for label, name in zip(labels, names, strict=True):
+        if labels.count(label) > 1 or label == BICUBIC:
+            raise ValueError(f"a second model would be called {label!r} in the report: rename or leave out {name}")
+    return labels
+
+
+def _extended(image: Tensor, multiple: int) -> Tensor:
+    """An image (C, H, W) grown at the bottom and on the right by its mirror to the next multiple, at least by one."""
+    if not multiple:
+        return image
+    height, width = ((side // multiple + 1) * multiple for side in image.shape[-2:])
+    return pad_reflect(image[None].permute(0, 2, 3, 1), (height, width), repeat_edge=True).permute(0, 3, 1, 2)[0]
+
+
+def _published_scores(
+    name: str | None, weights: Path | None, family: Family | None, scale: int
+) -> Mapping[str, tuple[float, float | None]]:
+    facts: Published | None = None
+    if name is not None:
+        facts = published().get((name, scale))
+    elif family is not None and weights is not None:
+        same_file = (one for one in family.published if (one.file, one.scale) == (weights.name, scale))
+        facts = next(same_file, None)
+    return {} if facts is None else facts.scores
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,297 @@
+"""Published option files for testing, as they are: BasicSR's YAML to an evaluation.
+
+What an option file asks for is done or refused; keys that are known to change nothing here are told.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from finescale import networks, weights
+from finescale.data import Pair, find_images
+from finescale.errors import SettingsError, printable_name
+from finescale.evaluate.cases import Case, cases_of
+from finescale.evaluate.protocol import PAPERS, Protocol
+from finescale.settings import Settings, load_settings, parse_settings
+from finescale.upscale import Tiling
+
+
+class _NoEffect:
+    """Marks keys that published option files carry and that change nothing here."""
+
+
+Ignored = Annotated[Any, _NoEffect()]
+"""The type of a key that changes nothing here; it is told."""
+
+
+class PathOptions(Settings):
+    """The block ``path``."""
+
+    pretrain_network_g: Path
+    """Weight file."""
+    param_key_g: str | None = None
+    """Key of the weights in their file; null: they are bare."""
+    strict_load_g: Ignored = None
+    """No effect: weights are always read strictly."""
+    resume_state: Ignored = None
+    """No effect."""
+    ignore_resume_networks: Ignored = None
+    """No effect."""
+    root: Ignored = None
+    """No effect: results are where the command says."""
+    results_root: Ignored = None
+    """No effect, as ``root``."""
+    log: Ignored = None
+    """No effect, as ``root``."""
+    visualization: Ignored = None
+    """No effect, as ``root``."""
+
+
+class ValidationOptions(Settings):
+    """The block ``val``."""
+
+    save_img: bool = True
+    """Whether upscaled pictures are kept."""
+    suffix: str | None = None
+    """Follows the names of the pictures, after an underscore; null takes "x4"."""
+    use_chop: bool = False
+    """Tile by the rule of HiT-SR and DAT."""
+    tile: dict[str, Any] | None = None
+    """Tile by the rule of DRCT: see `TileOptions`."""
+    metrics: dict[str, dict[str, Any]] | None = None
+    """Names to `MetricOptions`."""
+    val_freq: Ignored = None
+    """No effect."""
+    pbar: Ignored = None
+    """No effect."""
+
+
+class TileOptions(Settings):
+    """The block ``val.tile``."""
+
+    tile_size: int
+    """Side of a tile, in lr pixels."""
+    tile_pad: int
+    """Pixels that a tile sees beyond its sides."""
+
+
+class MetricOptions(Settings):
+    """A block of ``val.metrics``."""
+
+    type: str
+    """"calculate_psnr" or "calculate_ssim"."""
+    crop_border: int
+    """Pixels left out on every side."""
+    test_y_channel: bool = False
+    """Luma instead of RGB."""
+    better: Ignored = None
+    """No effect."""
+
+
+class DatasetOptions(Settings):
+    """A block of ``datasets``."""
+
+    name: str
+    """Name of the set."""
+    type: str = "PairedImageDataset"
+    """"PairedImageDataset", or "SingleImageDataset" for pictures without originals."""
+    dataroot_gt: Path | None = None
+    """Folder of originals."""
+    dataroot_lq: Path
+    """Folder of low-resolution pictures."""
+    filename_tmpl: str = "{}"
+    """Name of a low-resolution picture, without ending, from that of its original."""
+    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
+    """How pictures are stored; files only."""
+    task: Ignored = None
+    """No effect."""
+    phase: Ignored = None
+    """No effect."""
+
+
+class OptionFile(Settings):
+    """The whole file."""
+
+    name: str
+    """Name of the folder of results."""
+    scale: int
+    """How many times the network enlarges."""
+    datasets: dict[str, dict[str, Any]]
+    """Any names to `DatasetOptions`."""
+    network_g: dict[str, Any]
+    """The published constructor and its arguments."""
+    path: PathOptions
+    """The weights."""
+    val: ValidationOptions = ValidationOptions()
+    """How to test."""
+    model_type: Ignored = None
+    """No effect."""
+    num_gpu: Ignored = None
+    """No effect: the device is the command's."""
+    manual_seed: Ignored = None
+    """No effect: nothing is random."""
+    is_train: Ignored = None
+    """No effect."""
+    dist: Ignored = None
+    """No effect."""
+    dist_params: Ignored = None
+    """No effect."""
+    logger: Ignored = None
+    """No effect."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OptionPlan:
+    """What an option file asks for."""
+
+    name: str
+    """Of the folder of results."""
+    scale: int
+    """How many times the network enlarges."""
+    network: networks.Frame
+    """With its weights."""
+    weights: Path
+    """The file that they are from."""
+    cases: list[Case]
+    """What is upscaled and measured."""
+    protocol: Protocol
+    """How to measure."""
+    tiling: Tiling
+    """How to cut."""
+    keep_pictures: bool
+    """Whether upscaled pictures are kept."""
+    suffix: str
+    """Follows their names."""
+    ignored: tuple[str, ...]
+    """What of the file changes nothing here."""
+
+
+def load_option_file(path: Path) -> OptionPlan:
+    """Read an option file and all that it names but the pictures.
+
+    Raises:
+        SettingsError: The file cannot be read, has unknown or wrong values, or asks for what is not offered.
+        WeightsError: The weight file cannot be used.
+        DataError: A folder of pictures does not exist or is empty.
+        ValueError: The network is unknown.
+    """
+    options = load_settings(OptionFile, path)
+    source = printable_name(path)
+    datasets = {
+        key: parse_settings(DatasetOptions, block, source=f"{source}: datasets.{key}")
+        for key, block in options.datasets.items()
+    }
+    metrics = {
+        key: parse_settings(MetricOptions, block, source=f"{source}: val.metrics.{key}")
+        for key, block in (options.val.metrics or {}).items()
+    }
+    tiling = _tiling(options.val, source)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = _network(options, source)
+    return OptionPlan(
+        name=options.name,
+        scale=options.scale,
+        network=network,
+        weights=options.path.pretrain_network_g,
+        cases=[case for block in datasets.values() for case in _cases(block, source)],
+        protocol=_protocol(metrics, scale=options.scale, source=source),
+        tiling=tiling,
+        keep_pictures=options.val.save_img,
+        suffix=options.val.suffix or f"x{options.scale}",
+        ignored=_ignored({"": options, "path.": options.path, "val.": options.val})
+        + _ignored({f"datasets.{key}.": block for key, block in datasets.items()})
+        + _ignored({f"val.metrics.{key}.": block for key, block in metrics.items()})
+        + tuple(str(warning.message) for warning in caught),
+    )
+
+
+def _ignored(blocks: Mapping[str, Settings]) -> tuple[str, ...]:
+    """The keys of a file that change nothing here."""
+    return tuple(
+        prefix + name
+        for prefix, block in blocks.items()
+        for name, field in type(block).model_fields.items()
+        if name in block.model_fields_set and any(isinstance(mark, _NoEffect) for mark in field.metadata)
+    )
+
+
+def _network(options: OptionFile, source: str) -> networks.Frame:
+    """The network that the file describes, with its weights; both must agree."""
+    described = networks.from_options(options.network_g)
+    if described.scale != options.scale:
+        raise SettingsError(f"{source}: scale is {options.scale}, but network_g has upscale {described.scale}")
+    path = options.path.pretrain_network_g
+    loaded = weights.load(path, scale=options.scale)
+    wanted = options.path.param_key_g
+    if wanted is not None and loaded.wrapper != wanted and not (wanted == "params_ema" and loaded.wrapper == "params"):
+        raise SettingsError(
+            f"{source}: path.param_key_g is {wanted!r}, but the weights of {path} are {loaded.wrapper!r}"
+        )
+    family = networks.family_of(described)
+    if loaded.family != family.name:
+        raise SettingsError(f"{source}: network_g is a {family.name} network, but {path} holds one of {loaded.family}")
+    differing = [
+        name
+        for name in type(loaded.settings).model_fields
+        if getattr(loaded.settings, name) != getattr(described.settings, name)
+    ]
+    shown = [name for name in differing if name not in family.unseen_help]
+    if shown:
+        told = ", ".join(f"{name} {getattr(described.settings, name)}" for name in shown)
+        raise SettingsError(f"{source}: network_g says {told}, which the weights of {path} are not for")
+    if not differing:
+        return loaded.network
+    unseen = {name: getattr(described.settings, name) for name in differing}
+    return weights.load(path, scale=options.scale, settings=unseen).network
+
+
+def _cases(block: DatasetOptions, source: str) -> list[Case]:
+    if block.io_backend.get("type") != "disk":
+        raise SettingsError(f"{source}: io_backend must be of type disk, got {block.io_backend}; unpack the pictures")
+    if block.type not in ("PairedImageDataset", "SingleImageDataset"):
+        raise SettingsError(f"{source}: data sets are PairedImageDataset or SingleImageDataset, got {block.type!r}")
+    if block.type == "SingleImageDataset":
+        return [Case(block.name, path.stem, hr=None, lr=path) for path in find_images(block.dataroot_lq)]
+    if block.dataroot_gt is None:
+        raise SettingsError(f"{source}: {block.name} is a PairedImageDataset and needs dataroot_gt")
+    smaller = {path.stem: path for path in reversed(find_images(block.dataroot_lq))}
+    pairs = []
+    for path in find_images(block.dataroot_gt):
+        name = block.filename_tmpl.format(path.stem)
+        missing = block.dataroot_lq / f"{name}{path.suffix}"
+        pairs.append(Pair(path.stem, hr=path, lr=smaller.get(name, missing)))
+    return cases_of(pairs, set=block.name)
+
+
+def _protocol(metrics: Mapping[str, MetricOptions], *, scale: int, source: str) -> Protocol:
+    for name, metric in metrics.items():
+        if metric.type not in ("calculate_psnr", "calculate_ssim"):
+            raise SettingsError(
+                f"{source}: val.metrics.{name} has type {metric.type!r}; calculate_psnr and calculate_ssim are offered "
+                "here, others by --metrics"
+            )
+    rules = {(metric.crop_border, metric.test_y_channel) for metric in metrics.values()}
+    if not rules:
+        return PAPERS
+    if len(rules) > 1:
+        raise SettingsError(f"{source}: val.metrics differ in crop_border or test_y_channel; measure them one by one")
+    border, on_luma = rules.pop()
+    asked = Protocol(border=border, channel="y" if on_luma else "rgb")
+    return PAPERS if (border, on_luma) == (scale, True) else asked
+
+
+def _tiling(options: ValidationOptions, source: str) -> Tiling:
+    if options.use_chop and options.tile:
+        raise SettingsError(f"{source}: val.use_chop and val.tile exclude one another")
+    if options.use_chop:
+        return Tiling(rule="chop")
+    if options.tile is None:
+        return Tiling(tile=0)
+    tile = parse_settings(TileOptions, options.tile, source=f"{source}: val.tile")
+    values = {"rule": "pad", "tile": tile.tile_size, "overlap": tile.tile_pad}
+    return parse_settings(Tiling, values, source=f"{source}: val.tile")
