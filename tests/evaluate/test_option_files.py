@@ -142,6 +142,12 @@ def test_what_cannot_be_followed_is_refused(old: str, new: str, sentence: str, t
         load(text.replace(old, new), tmp_path)
 
 
+def test_published_tiles_are_followed(text: str, tmp_path: Path) -> None:
+    tiling = load(text.replace("use_chop: false", "tile: {tile_size: 64, tile_pad: 8}"), tmp_path).tiling
+    assert (tiling.rule, tiling.tile, tiling.overlap) == ("pad", 64, 8)
+    assert load(text.replace("use_chop: false", "use_chop: true"), tmp_path).tiling.rule == "chop"
+
+
 def test_rules_that_contradict_each_other_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"val\.metrics differ in crop_border or test_y_channel"):
         load(text.replace("crop_border: 2", "crop_border: 0", 1), tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,10 @@ def evaluate(
     picture: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="Name of the picture to take the detail from.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="What the weight files do not show; may be repeated."),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use downloaded weights only.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure anew what is finished already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on standard output.")] = False,
@@ -85,6 +89,7 @@ def evaluate(
 
     from finescale.evaluate import BICUBIC, Failure, Report, ResultsFolder, perceptual_metrics, run
     from finescale.interrupt import deferred_interrupt
+    from finescale.settings import read_overrides
 
     if options is not None and option_file is not None:
         raise typer.BadParameter("one option file at a time")
@@ -98,12 +103,13 @@ def evaluate(
         precision=precision,
         ensemble=ensemble,
         offline=offline,
+        settings=read_overrides(settings or ()),
     )
     file = options or option_file
     if file is not None:
         flags = {
             "-n": network, "-s": scale, "--data": data, "--sets": sets, "--lr": lr, "--protocol": protocol,
-            "-t": tile, "--overlap": overlap, "--tile-rule": tile_rule,
+            "-t": tile, "--overlap": overlap, "--tile-rule": tile_rule, "--set": settings,
         }  # fmt: skip
         given = [flag for flag, value in flags.items() if value is not None]
         if given:
@@ -179,6 +185,7 @@ class _Using:
     precision: str
     ensemble: bool
     offline: bool
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -230,19 +237,21 @@ def _plan(
     rules = PAPERS if protocol is None else protocol_named(protocol)
     names = [one for one in dict.fromkeys(names) if one != BICUBIC]
     labels = labels_of(names)
-    online: dict[str, Any] = {"offline": True} if using.offline else {}
     bundled = {model for model, _ in weights.bundled()}
     models: list[Model] = []
     notes: list[str] = []
     for one, label in zip(names, labels, strict=True):
-        path = weights.find(one, scale=scale, **online)
+        with console.messages_of_the_library():
+            path = weights.find(one, scale=scale, offline=using.offline)
         upscaler = Upscaler.from_pretrained(
-            path,
+            one,
             scale=scale,
             tiling=tiling,
             ensemble=using.ensemble,
             device=using.device,
             precision=cast("Precision", using.precision),
+            offline=using.offline,
+            settings=using.settings,
         )
         if scale not in (None, upscaler.scale):
             raise ValueError(f"all models must have one scale: {one} has {upscaler.scale}, not {scale}")
@@ -255,6 +264,7 @@ def _plan(
                 label,
                 weights=path,
                 published_as=one if is_known else None,
+                settings=using.settings,
                 follow_published_padding=rules.padding == "published",
             )
         )

@@ -31,7 +31,7 @@ class Model:
     """From an image (3, h, w) in [0, 1], and what to call after each tile, to (3, scale * h, scale * w) in [0, 1]."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
     """All that its answers depend on: ``weights_sha256``, ``tiles``, ``ensemble``, ``precision``, ``device``,
-    ``padding``."""
+    ``padding``, ``settings`` (those that the caller stated)."""
     published: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
     """What its authors print: set to PSNR and SSIM, by the papers' protocol."""
 
@@ -43,7 +43,7 @@ def bicubic(*, scale: int) -> Model:
         levels = resize.round_half_up(resize.upsample((lr * 255).round(), scale=scale))
         return levels.float() / 255
 
-    nothing = dict.fromkeys(("weights_sha256", "tiles", "ensemble", "precision", "device", "padding"))
+    nothing = dict.fromkeys(("weights_sha256", "tiles", "ensemble", "precision", "device", "padding", "settings"))
     return Model(name=BICUBIC, upscale=upscale, conditions=nothing)
 
 
@@ -53,6 +53,7 @@ def network_model(
     *,
     weights: Path | None = None,
     published_as: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     follow_published_padding: bool = True,
 ) -> Model:
     """A network as a row of a table.
@@ -63,6 +64,7 @@ def network_model(
         weights: The network's file, by whose contents a result is known again.
         published_as: The published network with whose values to compare, such as "hit-srf"; by default the one whose
             authors gave their file the name of ``weights``, if there is one.
+        settings: What the caller has stated of the network, see `finescale.weights.load`.
         follow_published_padding: Whether images are extended as the authors' test code does.
     """
     network = upscaler.network
@@ -85,6 +87,7 @@ def network_model(
             "precision": upscaler.precision,
             "device": upscaler.device.type,
             "padding": f"mirror, to the next multiple of {padding}" if padding else "network",
+            "settings": dict(settings) if settings else None,
         },
         published=_published_scores(published_as, weights, family, upscaler.scale),
     )
