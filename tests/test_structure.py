@@ -24,7 +24,7 @@ LADDER = (
     {"weights"},
     {"foreign", "hub"},
     {"upscale"},
-    {"evaluate"},
+    {"evaluate", "analyze"},
     {"train", "export", "serve"},
     {"cli"},
 )
@@ -152,6 +152,8 @@ def loaded_by(statement: str) -> set[str]:
         "from finescale.cli.main import run; assert run(['evaluate', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['train', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['prepare', 'downsample', '--help']) == 0",
+        "from finescale.cli.main import run; assert run(['analyze', '--help']) == 0",
+        "from finescale.cli.main import run; assert run(['analyze', 'cost', '--help']) == 0",
     ],
 )
 def test_neither_importing_nor_help_loads_anything_heavy(statement: str) -> None:

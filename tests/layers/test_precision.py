@@ -1,3 +1,5 @@
+"""float16 is left where it does not suffice, and nowhere else."""
+
 from __future__ import annotations
 
 import copy
@@ -6,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from finescale.layers.precision import SafeConv2d, SafeLayerNorm, SafeLinear, no_float16, widened
+from finescale.layers.precision import SafeConv2d, SafeLayerNorm, SafeLinear, no_float16, widened, without_autocast
 
 LAYERS = [
     pytest.param(SafeLinear(6, 4), nn.Linear, (5, 6), id="linear"),
@@ -65,3 +67,17 @@ def test_a_safe_norm_brings_float16_back() -> None:
     x = torch.randn(5, 6)
     assert SafeLayerNorm(6).half()(1e6 * x).dtype == torch.float16
     assert SafeLinear(6, 4).half()(x.half()).dtype == torch.float32
+
+
+def test_products_keep_their_precision_within_autocast() -> None:
+    factor = torch.rand(4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (factor @ factor).dtype == torch.bfloat16
+        with without_autocast(factor.device):
+            assert (factor @ factor).dtype == torch.float32
+
+
+def test_the_meta_device_is_taken_as_well() -> None:
+    factor = torch.rand(4, 4, device="meta")
+    with without_autocast(factor.device):
+        assert (factor @ factor).dtype == torch.float32

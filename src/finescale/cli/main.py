@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from finescale.cli import console, prepare
+from finescale.cli.analyze import analyze
 from finescale.cli.evaluate import evaluate
 from finescale.cli.inspect import inspect
 from finescale.cli.models import models
@@ -34,6 +35,7 @@ app = typer.Typer(
 for verb in (upscale, models, inspect, evaluate, train):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
+app.add_typer(analyze, name="analyze")
 
 
 def _print_version(wanted: bool) -> None:

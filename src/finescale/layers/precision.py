@@ -22,16 +22,20 @@ def widened(x: MaybeTensor) -> MaybeTensor:
     return x.float() if x is not None and x.dtype == torch.float16 else x
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which autocast changes no dtype on a device; "meta" has no autocast."""
+    return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
+
+
 def no_float16(like: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast does not go to float16 on the device of ``like``; autocast to bfloat16 goes on."""
     kind = like.device.type
-    if (
+    in_float16 = (
         is_autocast_available(kind)
         and torch.is_autocast_enabled(kind)
         and torch.get_autocast_dtype(kind) == torch.float16
-    ):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()
+    )
+    return without_autocast(like.device) if in_float16 else nullcontext()
 
 
 class SafeLinear(nn.Linear):

@@ -31,7 +31,7 @@ from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
-from finescale.layers.precision import no_float16, widened
+from finescale.layers.precision import no_float16, widened, without_autocast
 from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
 from finescale.networks.family import (
     UNSEEN,
@@ -141,7 +141,7 @@ class RectangleAttention(nn.Module):
             h, w = self.window
             bias = shift_mask((2 * h, 2 * w), self.window, self.shift, like.device)[:, None].to(like.dtype)
         if self.placed:
-            with torch.autocast(like.device.type, enabled=False):
+            with without_autocast(like.device):
                 table = self.pos(offset_grid(self.window, like)).flatten(0, 1)
             bias = bias + relative_bias(table, relative_index(self.window, like.device))
         return bias

@@ -28,6 +28,7 @@ from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.derived import Derived
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
+from finescale.layers.precision import without_autocast
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, partition, shift_mask, whole_windows
@@ -176,7 +177,7 @@ class RectangleAttention(nn.Module):
     def position_bias(self) -> Tensor:
         """(n, L, L), query by key."""
         weight = self.pos.pos_proj.weight
-        with torch.autocast(weight.device.type, enabled=False):
+        with without_autocast(weight.device):
             table = self.pos(offset_grid(self.window, weight)).flatten(0, 1)
         return relative_bias(table, relative_index(self.window, weight.device)).contiguous()
 
@@ -205,7 +206,7 @@ class ChannelProducts(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
         """See the class."""
         exact = torch.promote_types(query.dtype, torch.float32)
-        with torch.autocast(query.device.type, enabled=False):
+        with without_autocast(query.device):
             query, key = (x.to(exact).permute(0, 2, 3, 1) for x in (query, key))  # (N, heads, d, tokens)
             query_norm, key_norm = (torch.linalg.vector_norm(x, dim=-1).clamp_min(1e-12) for x in (query, key))
             cosine = query @ key.transpose(2, 3) / (query_norm[..., :, None] * key_norm[..., None, :])

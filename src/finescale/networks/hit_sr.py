@@ -30,7 +30,7 @@ from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index
-from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened
+from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
 from finescale.networks.family import (
@@ -241,7 +241,7 @@ class SpatialChannelCorrelation(nn.Module):
         one cell to the next the table is read kh (or kw) entries further back.
         """
         kh, kw = self.spatial_linear.cell
-        with torch.autocast(self.proj.weight.device.type, enabled=False):
+        with without_autocast(self.proj.weight.device):
             table = self.pos(offset_grid(self.window, self.proj.weight)).permute(2, 0, 1)  # (n, 2h-1, 2w-1)
             table = F.avg_pool2d(table, (kh, kw), stride=1)
         h, w = self.window

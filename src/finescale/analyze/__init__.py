@@ -1,0 +1,1 @@
+"""What networks take, what they look at, and figures of both."""

@@ -1,0 +1,232 @@
+"""What networks take: parameters, operations, time and memory, beside what their authors publish."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from finescale import foreign, weights, zoo
+from finescale.analyze.published import BEYOND, count_by_rule
+from finescale.errors import DeviceError
+from finescale.foreign import ForeignNetwork
+from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
+from finescale.networks import Cost, Count, Frame, build, family_of
+from finescale.upscale.memory import LiveBytes, is_out_of_memory
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """A network that is looked at."""
+
+    name: str
+    """As the user calls it."""
+    scale: int
+    """Of its results."""
+    network: Frame | ForeignNetwork
+    """With its weights, where they come from a file; else with random ones, which cost the same, or without values."""
+    cost: Cost | None
+    """What is known of a published network; None for others."""
+
+
+def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
+    """The network of a name: a published one, whose weights need not be there, a bundled one, or that of a weight file.
+
+    Args:
+        name: What users call it, or the path of a weight file.
+        scale: 2, 3 or 4.
+        runs: Whether it will run; a published one is built without values otherwise, on the meta device.
+
+    Raises:
+        ValueError: There is no such network, or not at this scale.
+        WeightsError: The file cannot be used.
+    """
+    known = {entry.scale: entry for entry in zoo.models() if entry.name == name}
+    if known and known[max(known)].variant is not None:
+        entry = zoo.entry(name, scale=scale)
+        with torch.random.fork_rng(devices=[]), torch.device("cpu" if runs else "meta"):  # callers' numbers stay
+            return Subject(name=name, scale=scale, network=build(str(entry.variant), scale=scale), cost=entry.cost)
+    network, _ = foreign.load_any(name, scale=scale)
+    return Subject(name=name, scale=scale, network=network, cost=_known_cost(network))
+
+
+def _known_cost(network: Frame | ForeignNetwork) -> Cost | None:
+    """What is published of the network in a weight file, if it is of a published size."""
+    if isinstance(network, ForeignNetwork):
+        return None
+    family = family_of(network)
+    variant, differing = family.nearest(network.settings)
+    return None if differing else family.costs.get((variant, network.scale))
+
+
+def input_for(output: Size, *, scale: int) -> Size:
+    """(height, width) of the lr image whose result is at most as large as ``output``; parts of a pixel are dropped.
+
+    Raises:
+        ValueError: Nothing is left, or there is no such scale.
+    """
+    if scale < 1:
+        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+    size = output[0] // scale, output[1] // scale
+    if min(size) < 1:
+        raise ValueError(
+            f"an output of {output[1]} x {output[0]} pixels has no input at x{scale}; ask for a larger one"
+        )
+    return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRow:
+    """What one network takes for one input."""
+
+    model: str
+    """Its name."""
+    scale: int
+    """Of its results."""
+    input_size: Size
+    """(height, width) of the lr image."""
+    parameters: int
+    """Values that the network has."""
+    operations: Operations
+    """See there."""
+    timing: Timing | None
+    """On this machine; None where it was not measured."""
+    memory_mib: float | None
+    """The most that tensors other than the weights took at once; None where it was not measured."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The row in a report."""
+        return {
+            "model": self.model,
+            "scale": self.scale,
+            "input_size": list(self.input_size),
+            "output_size": [side * self.scale for side in self.input_size],
+            "parameters": self.parameters,
+            "multiply_adds": self.operations.multiply_adds,
+            "executed_multiply_adds": self.operations.executed,
+            "flops": 2 * self.operations.multiply_adds,
+            "time": asdict(self.timing) if self.timing else None,
+            "memory_mib": self.memory_mib,
+        }
+
+
+def measure_cost(
+    subject: Subject, size: Size, *, timed: bool = False, runs: int = 5, device: str | torch.device = "cpu"
+) -> CostRow:
+    """Count, and measure if asked, what a network takes for one image.
+
+    Args:
+        subject: The network, made to run if it is to be timed; that moves it to the device.
+        size: (height, width) of the image, in lr pixels.
+        timed: Whether forwards are carried out, on the whole image, to measure time and memory.
+        runs: How many are timed, after one that is not.
+        device: Where they are carried out.
+
+    Raises:
+        ValueError: ``runs`` is less than 1.
+        DeviceError: The image does not fit on the device, or there is no such device.
+    """
+    shape = (1, subject.network.in_channels, *size)
+    timing = memory_mib = None
+    if timed:
+        weights.move(subject.network, str(device))
+        network = subject.network.eval()
+        image = torch.rand(shape, device=device, generator=torch.Generator(device).manual_seed(0))
+        try:
+            timing = time_forward(network, image, runs=runs)
+            memory_mib = _peak_bytes(network, image) / 2**20
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{subject.name} does not fit into the memory of {device} with a whole image of {size[0]}x{size[1]} "
+                "pixels; time it at a smaller --input"
+            ) from None
+    return CostRow(
+        model=subject.name,
+        scale=subject.scale,
+        input_size=size,
+        parameters=count_parameters(subject.network),
+        operations=count_operations(subject.network, shape, beyond=BEYOND),
+        timing=timing,
+        memory_mib=memory_mib,
+    )
+
+
+@torch.inference_mode()
+def _peak_bytes(network: nn.Module, image: torch.Tensor) -> int:
+    """The most bytes that a forward has at once besides its input and the network."""
+    live = LiveBytes()
+    with live:
+        network(image)
+    return live.peak
+
+
+# ---- beside what is published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A published number beside ours."""
+
+    model: str
+    """Its name."""
+    scale: int
+    """Of its results."""
+    published: Count
+    """The number, for which input, and what it counts."""
+    counted: int | None
+    """Our network, for the same input and counted alike; None where the rule is not known well enough."""
+    by_authors: bool
+    """Whether the authors print it; else it was counted on their network."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison in a report."""
+        return {
+            "model": self.model,
+            "scale": self.scale,
+            "input_size": list(self.published.size),
+            "rule": self.published.rule,
+            "by_authors": self.by_authors,
+            "published_giga": self.published.giga,
+            "counted_giga": None if self.counted is None else self.counted / 1e9,
+        }
+
+
+def compare_with_published(subject: Subject) -> Iterator[Comparison]:
+    """Every count that is published of a network, beside the same count of ours; nothing for unpublished networks."""
+    if subject.cost is None:
+        return
+    counts = [(count, True) for count in subject.cost.printed]
+    if subject.cost.multiply_adds is not None:
+        counts.insert(0, (subject.cost.multiply_adds, False))
+    operations: dict[Size, Operations] = {}
+    for published, by_authors in counts:
+        shape = (1, subject.network.in_channels, *published.size)
+        if published.size not in operations:
+            operations[published.size] = count_operations(subject.network, shape, beyond=BEYOND)
+        ours = operations[published.size]
+        counted = count_by_rule(published.rule, subject.network, shape, ours) if by_authors else ours.multiply_adds
+        yield Comparison(
+            model=subject.name, scale=subject.scale, published=published, counted=counted, by_authors=by_authors
+        )
+
+
+def machine(device: str | torch.device) -> dict[str, Any]:
+    """Where times are measured: processor or GPU, number of threads, version of PyTorch.
+
+    Raises:
+        DeviceError: There is no such device.
+    """
+    try:
+        device = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError):
+        raise DeviceError(f"device {str(device)!r} cannot be used here; use 'cpu'") from None
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}

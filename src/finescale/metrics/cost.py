@@ -1,0 +1,136 @@
+"""What a forward takes: parameters, multiply-adds, time."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+Beyond = Callable[[Any, tuple[Any, ...]], int]
+"""From a module and the arguments of one call to the multiply-adds that a paper's formulas take beyond the module's."""
+
+_ELEMENTS = {"layer_norm": nn.LayerNorm, "batch_norm": nn.BatchNorm2d, "global_mean": nn.AdaptiveAvgPool2d}
+"""Names of counts, and the layers whose elements are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """How many operations one forward takes, for one input."""
+
+    executed: int
+    """Multiply-adds that the code carries out, once terms that depend on parameters alone are remembered."""
+    multiply_adds: int
+    """Multiply-adds of the network's formulas as their paper writes them."""
+    layer_norm: int
+    """Elements that pass a LayerNorm."""
+    batch_norm: int
+    """Elements that pass a BatchNorm."""
+    global_mean: int
+    """Elements averaged over whole maps."""
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Values of all parameters together."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_operations(
+    network: nn.Module, shape: tuple[int, ...], *, beyond: Mapping[type[nn.Module], Beyond] | None = None
+) -> Operations:
+    """Count the operations of a forward, without carrying it out: on the meta device, where tensors have no values.
+
+    Multiply-adds are those of convolutions, linear layers and matrix products, those of attention included.
+
+    Args:
+        network: Takes one image; it is not changed.
+        shape: Of the input, (N, C, H, W).
+        beyond: For kinds of modules that compute what their paper writes in other steps: what the paper's steps take
+            more (or, below zero, less).
+    """
+    network = copy.deepcopy(network).to("meta").eval()
+    image = torch.empty(shape, device="meta")
+    elements = dict.fromkeys(_ELEMENTS, 0)
+    others = 0
+
+    def count_elements(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        for name, kind in _ELEMENTS.items():
+            if isinstance(module, kind):
+                elements[name] += arguments[0].numel()
+
+    def count_others(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        nonlocal others
+        others += (beyond or {})[type(module)](module, arguments)
+
+    hooks = [
+        module.register_forward_pre_hook(hook)
+        for module in network.modules()
+        for hook, kinds in ((count_elements, tuple(_ELEMENTS.values())), (count_others, tuple(beyond or ())))
+        if isinstance(module, kinds)
+    ]
+    first = _multiply_adds(network, image)
+    for hook in hooks:
+        hook.remove()
+    return Operations(executed=_multiply_adds(network, image), multiply_adds=first + others, **elements)
+
+
+@torch.no_grad()
+def _multiply_adds(network: nn.Module, image: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    return int(counter.get_total_flops()) // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How long forwards took on this machine, in seconds."""
+
+    median_s: float
+    """The middle one."""
+    fastest_s: float
+    """The shortest."""
+    slowest_s: float
+    """The longest."""
+    runs: int
+    """How many there were."""
+
+
+@torch.inference_mode()
+def time_forward(network: nn.Module, image: Tensor, *, runs: int = 5) -> Timing:
+    """Time forwards, after one that is not counted.
+
+    Args:
+        network: On the device of the image.
+        image: (N, C, H, W).
+        runs: How many forwards are timed.
+
+    Raises:
+        ValueError: ``runs`` is less than 1.
+    """
+    if runs < 1:
+        raise ValueError(f"runs must be at least 1, got {runs}")
+    network(image)
+    seconds = []
+    for _ in range(runs):
+        _wait(image.device)
+        begin = time.perf_counter()
+        network(image)
+        _wait(image.device)
+        seconds.append(time.perf_counter() - begin)
+    return Timing(
+        median_s=statistics.median(seconds), fastest_s=min(seconds), slowest_s=max(seconds), runs=len(seconds)
+    )
+
+
+def _wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+
+from finescale import images
+from finescale.cli.analyze import analyze
+from finescale.cli.main import run
+
+COMMANDS = typer.main.get_command(analyze).commands  # type: ignore[attr-defined]
+MANUAL = Path(__file__).parents[2] / "docs" / "analyze.md"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "picture.png"
+    images.write_image(path, torch.rand(3, 30, 40))
+    return path
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_flag_stands_in_the_manual(verb: str) -> None:
+    page = MANUAL.read_text(encoding="utf-8")
+    section = page.partition(f"## finescale analyze {verb}")[2].partition("\n## finescale")[0]
+    flags = {flag for option in COMMANDS[verb].params for flag in (*option.opts, *option.secondary_opts)}
+    flags = {flag for flag in flags if flag.startswith("--")} - {"--help"}
+    assert flags
+    assert {flag for flag in flags if f"{flag}`" not in section and f"{flag} " not in section} == set()
+
+
+def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["analyze"]) == 1
+    told = capsys.readouterr().out
+    assert all(verb in told for verb in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["cost"], "Invalid value: say which networks: -n MODEL, once or more, or --all"),
+        (["cost", "--all", "-n", "span"], "Invalid value: say which networks: -n MODEL, once or more, or --all"),
+        (
+            ["cost", "-n", "span", "--input", "64x64", "--output", "9x9"],
+            "Invalid value: --input and --output exclude one another",
+        ),
+        (
+            ["cost", "-n", "span", "--input", "64"],
+            "Invalid value: --input must be two numbers of pixels such as 64x64, got '64'",
+        ),
+        (
+            ["cost", "-n", "span", "--output", "0x9"],
+            "Invalid value: --output must be two numbers of pixels such as 64x64, got '0x9'",
+        ),
+        (["cost", "-n", "span", "-s", "0"], "scale must be 2, 3 or 4, got 0"),
+        (["cost", "-n", "span", "--device", "tpux"], "device 'tpux' cannot be used here; use 'cpu'"),
+        (["cost", "-n", "span", "--runs", "0"], "Invalid value: --runs must be at least 1, got 0"),
+        (["plot", "-o", "a.gif"], "a figure's name must end in .svg or .png, got 'a.gif'"),
+        (["plot", "-o", "a.svg", "--x", "beauty"], "the axis must be parameters, multiply-adds, time, got 'beauty'"),
+        (
+            ["plot", "-o", "a.svg", "--results", "nowhere.json"],
+            "nowhere.json: cannot be read (No such file or directory)",
+        ),
+        (
+            ["attribution", "a.png", "--at", "1", "-o", "a.svg"],
+            "Invalid value: --at must be two numbers of pixels such as 120,64, got '1'",
+        ),
+        (
+            ["attribution", "nowhere.png", "--at", "1,1", "-o", "a.svg"],
+            "nowhere.png: cannot be read (No such file or directory)",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["analyze", *arguments]) == 1
+    told = capsys.readouterr()
+    assert told.err == f"finescale: {sentence}\n"
+    assert told.out == ""
+
+
+# ---- cost
+
+
+def test_costs_are_a_table_beside_what_is_published(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["analyze", "cost", "-n", "span", "--no-time"]) == 0
+    told = capsys.readouterr()
+    lines = [line.split() for line in told.out.splitlines()]
+    assert ["span", "x4", "180x320", "519,156", "48.48", "G", "48.09", "G"] in lines
+    assert ["span", "x4", "64x64", "519,156", "3.43", "G", "3.40", "G"] in lines
+    published = ["span", "x4", "180x320", "48.48", "G", "48.48", "G", "convolutions,"]
+    assert published in [line[: len(published)] for line in lines]
+    assert told.err == ""
+
+
+def test_costs_are_a_report(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-n", str(tiny_weights), "-s", "2", "--output", "48x32", "--runs", "2", "--json"]
+    assert run(["analyze", "cost", *arguments]) == 0
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    (row,) = report["rows"]
+    assert (row["model"], row["scale"], row["input_size"]) == (str(tiny_weights), 2, [16, 24])
+    assert row["time"]["runs"] == 2
+    assert row["memory_mib"] > 0
+    assert report["published"] == []
+    assert report["machine"]["torch"] == torch.__version__
+    assert told.err == f"timing {tiny_weights} x2 on 16x24 pixels\n"
+
+
+def test_what_was_measured_before_a_failure_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["analyze", "cost", "-n", "hit-sir", "-n", "hit-xyz", "--no-time", "--input", "8x8", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [row["model"] for row in report["rows"]] == ["hit-sir"]
+
+
+# ---- plot
+
+
+def test_a_plot_is_drawn_with_results_of_ours_and_then_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.json"
+    rows = [
+        {"model": "default", "scale": 4, "set": "Set5", "psnr": 30.97},
+        {"model": "default", "scale": 4, "set": "Set14", "psnr": 27.8},
+    ]
+    report.write_text(json.dumps({"rows": rows}))
+    figure = tmp_path / "figure.svg"
+    arguments = ["analyze", "plot", "-o", str(figure), "--set", "Set5", "--results", str(report), "--json"]
+    assert run(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["output"], told["status"]) == (str(figure), "done")
+    assert [point["psnr_db"] for point in told["points"] if point["measured"]] == [30.97]
+    assert ">default</text>" in figure.read_text()
+
+    figure.write_text("precious")
+    assert run(arguments) == 0
+    kept = capsys.readouterr()
+    assert json.loads(kept.out)["status"] == "kept"
+    assert kept.err == f"kept: {figure}: it exists already; --overwrite makes it anew\n"
+    assert figure.read_text() == "precious"
+    assert run([*arguments, "--overwrite"]) == 0
+    assert figure.read_text() != "precious"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "is no report, which is JSON"),
+        ("[]", "has no list called 'rows'"),
+        ('{"rows": 1}', "no list called 'rows'"),
+    ],
+)
+def test_what_is_no_report_is_refused(
+    tmp_path: Path, content: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").write_text(content)
+    arguments = ["-o", str(tmp_path / "figure.svg"), "--results", str(tmp_path / "report.json")]
+    assert run(["analyze", "plot", *arguments]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+# ---- attribution
+
+
+def test_an_attribution_is_drawn_and_reported(
+    tmp_path: Path, picture: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = tmp_path / "figure.png"
+    arguments = ["-n", str(tiny_weights), "--at", "30,20", "--size", "8", "--region", "16", "--steps", "2", "--json"]
+    assert run(["analyze", "attribution", str(picture), *arguments, "-o", str(figure)]) == 0
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    assert report["patch"] == {"top": 20, "left": 30, "size": 8}
+    assert report["region"] == {"corner": [4, 9], "size": [16, 16]}
+    assert 0 < report["diffusion_index"] <= 100
+    assert f"diffusion index {report['diffusion_index']:.2f} in 16x16 pixels" in told.err
+    assert images.read_image(figure).size[1] > 3 * 384
+
+
+def test_a_patch_outside_of_the_result_is_refused(
+    tmp_path: Path, picture: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["-n", str(tiny_weights), "--at", "79,0", "-o", str(tmp_path / "figure.png")]
+    assert run(["analyze", "attribution", str(picture), *arguments]) == 1
+    assert (
+        "a patch of 16 pixels at 79,0 does not lie in the result, which has 80 x 60 pixels" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "figure.png").exists()
