@@ -28,6 +28,8 @@ from finescale.errors import (
 from finescale.networks import FAMILIES
 from helpers import seeded_input
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # by others' code, once in each process
+
 SMALL: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ESRGAN x4": ("ESRGAN", "ESRGAN", {"num_filters": 8, "num_blocks": 2, "scale": 4}),
     "RealESRGAN Compact x2": (
@@ -78,7 +80,6 @@ def write(content: object, path: Path) -> Path:
 # ---- networks that are read
 
 
-@pytest.mark.filterwarnings("ignore:torch.meshgrid")
 @pytest.mark.parametrize("name", SMALL)
 def test_a_file_of_others_upscales_pictures_of_any_size(
     name: str, small: Callable[[str], nn.Module], tmp_path: Path, caplog: pytest.LogCaptureFixture
