@@ -31,13 +31,14 @@ def test_what_authors_print_is_shown_with_their_parameters() -> None:
 
 def test_results_of_ours_are_added_and_what_has_no_cost_is_told() -> None:
     results = [row("default", 25.1), row("bicubic", 23.1), row("span", 26.6), row("default", 37.0, scale=2)]
+    results += [row("mine", 26.0), {**row("hit-sir", 26.0), "psnr": None}]
     shown = gather_points(scale=4, axis="parameters", test_set="Urban100", results=results)
     measured = {point.label: point for point in shown.points if point.measured}
     assert set(measured) == {"default", "sliding proxy"}
     assert measured["default"].family == "HiT-SR"
     assert measured["sliding proxy"].psnr_db == 26.6
     (sentence,) = shown.left_out
-    assert sentence.startswith("bicubic: left out, its cost is not known (")
+    assert sentence.startswith("mine: left out, its cost is not known (")
 
 
 def test_multiply_adds_are_counted_for_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,10 +120,12 @@ def _published(scale: int, test_set: str) -> Iterator[tuple[str, float, bool]]:
 
 
 def _measured(results: Iterable[Mapping[str, Any]], scale: int, test_set: str) -> Iterator[tuple[str, float, bool]]:
-    """Name and PSNR of every network in reports of ``finescale evaluate``."""
+    """Name and PSNR of every network in reports of ``finescale evaluate``; the baseline costs nothing and is left out."""
     for row in results:
-        if _field(row, "scale") == scale and str(_field(row, "set")).lower() == test_set.lower():
-            yield str(_field(row, "model")), float(_field(row, "psnr")), True
+        name, psnr_db = str(_field(row, "model")), _field(row, "psnr")
+        wanted = _field(row, "scale") == scale and str(_field(row, "set")).lower() == test_set.lower()
+        if wanted and name != "bicubic" and isinstance(psnr_db, float):
+            yield name, psnr_db, True
 
 
 def _field(row: Mapping[str, Any], name: str) -> Any:
