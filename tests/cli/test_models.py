@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from finescale import weights, zoo
+from finescale.cli import console
 from finescale.cli import models as verb
 from finescale.cli.main import run
 from finescale.networks import SCALES
@@ -54,7 +55,7 @@ def test_what_goes_into_a_pipe_is_plain_and_whole(arguments: list[str], capsys: 
     text = told(capsys, *arguments)
     assert "\x1b" not in text
     assert "…" not in text
-    assert max(map(len, text.splitlines())) <= verb.PIPE_WIDTH
+    assert max(map(len, text.splitlines())) <= console.PIPE_WIDTH
 
 
 def test_the_list_fits_a_terminal_of_eighty_columns() -> None:

@@ -120,7 +120,7 @@ def _published(scale: int, test_set: str) -> Iterator[tuple[str, float, bool]]:
 
 
 def _measured(results: Iterable[Mapping[str, Any]], scale: int, test_set: str) -> Iterator[tuple[str, float, bool]]:
-    """Name and PSNR of every network in reports of ``finescale evaluate``; the baseline costs nothing and is left out."""
+    """Name and PSNR of every network in reports of ``finescale evaluate``; the baseline costs nothing and is none."""
     for row in results:
         name, psnr_db = str(_field(row, "model")), _field(row, "psnr")
         wanted = _field(row, "scale") == scale and str(_field(row, "set")).lower() == test_set.lower()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     from finescale.analyze.costs import Comparison, CostRow
     from finescale.analyze.plot import Axis
-
-PIPE_WIDTH = 160
-"""Columns of output that goes to a file or another program."""
 
 analyze = typer.Typer(
     help="Tell what networks take, what they look at, and draw figures of both.",
@@ -145,7 +141,7 @@ def _print_costs(rows: list[CostRow], comparisons: list[Comparison]) -> None:
                 ("the authors: " if comparison.by_authors else "") + comparison.published.rule,
             )
         tables.append(published)
-    _print(*tables)
+    console.print_tables(*tables)
 
 
 def _by(size: Sequence[int]) -> str:
@@ -168,17 +164,6 @@ def _table(*names: str, right: tuple[str, ...] = (), left: tuple[str, ...] = ())
     for name in left:
         table.add_column(name, overflow="fold")
     return table
-
-
-def _print(*tables: Table) -> None:
-    """Tables with a blank line between them; as wide as the terminal, or as a page where there is none."""
-    from rich.console import Console
-
-    output = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    for number, table in enumerate(tables):
-        if number:
-            output.print()
-        output.print(table)
 
 
 # ---- plot

@@ -16,6 +16,9 @@ from finescale.errors import printable_name
 if TYPE_CHECKING:
     from rich.table import Table
 
+PIPE_WIDTH = 160
+"""Columns of output that goes to a file or another program; every row of our tables fits."""
+
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 """Messages and progress; told as they are, names in brackets included."""
 
@@ -56,6 +59,15 @@ def table_of_facts(rows: Mapping[str, str]) -> Table:
         if text:
             table.add_row(name, Text(text))
     return table
+
+
+def print_tables(*tables: Table) -> None:
+    """Tables on standard output with a blank line between them; as wide as the terminal, or as they need in a pipe."""
+    output = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    for number, table in enumerate(tables):
+        if number:
+            output.print()
+        output.print(table)
 
 
 def print_json(report: dict[str, Any]) -> None:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 2
 
-PIPE_WIDTH = 140
-"""Columns of output that goes to a file or another program; five sets fit."""
-
 _RESULTS = Path("results")
 
 
@@ -411,7 +408,7 @@ def _print_tables(report: Report) -> None:
 
     from finescale.errors import printable_name
 
-    output = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    output = Console(highlight=False, width=None if sys.stdout.isatty() else console.PIPE_WIDTH)
     for number, table in enumerate(report.tables()):
         if number:
             output.print()

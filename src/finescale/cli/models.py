@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from finescale.networks import Count
     from finescale.zoo import Entry
 
-PIPE_WIDTH = 120
-"""Columns of output that goes to a file or another program; every row of the list fits."""
-
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -72,9 +69,9 @@ def models(
     if as_json:
         console.print_json({"models": [_report(entry) for entry in entries]})
     elif names:
-        _print(_facts(entries), _by_scale(entries))
+        console.print_tables(_facts(entries), _by_scale(entries))
     elif entries:
-        _print(_list(entries))
+        console.print_tables(_list(entries))
     else:
         console.say("no network is of that kind")
 
@@ -121,17 +118,6 @@ def _bundled() -> Iterator[Entry]:
 
 
 # ---- tables
-
-
-def _print(*tables: Table) -> None:
-    """Tables with a blank line between them; colours and the terminal's width only where there is a terminal."""
-    from rich.console import Console
-
-    output = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    for number, table in enumerate(tables):
-        if number:
-            output.print()
-        output.print(table)
 
 
 def _list(entries: Iterable[Entry]) -> Table:
