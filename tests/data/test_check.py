@@ -74,9 +74,20 @@ def test_a_folder_without_pictures_is_one_problem_not_one_for_each(tmp_path: Pat
     assert sets == [PictureSet(tmp_path / "Set" / "HR", {2: tmp_path / "Set" / "LR_bicubic" / "X2"})]
     (problem,) = problems(*sets)
     assert (problem.kind, problem.path) == ("missing", tmp_path / "Set" / "LR_bicubic" / "X2")
-    assert problems(*benchmark_sets(tmp_path, ["Other"], scales=()))[0].path == tmp_path / "Other" / "HR"
-    with pytest.raises(DataError, match="HR holds no test set, that is no folder with a folder HR in it"):
+    with pytest.raises(DataError, match=r"holds no test set 'Sat' \(did you mean 'Set'"):
+        benchmark_sets(tmp_path, ["Sat"], scales=(2,))
+    with pytest.raises(DataError, match="HR holds no test set"):
         benchmark_sets(tmp_path / "Set" / "HR", scales=(2,))
+
+
+def test_test_sets_are_checked_in_every_layout(tmp_path: Path) -> None:
+    draw(tmp_path / "One" / "GTmod12" / "a.png", seed=1)
+    draw(tmp_path / "HR" / "Two" / "x2" / "b_HR_x2.png", seed=2)
+    (tmp_path / "One" / "LRbicx2").mkdir()
+    assert benchmark_sets(tmp_path, scales=(2, 3)) == [
+        PictureSet(tmp_path / "One" / "GTmod12", {2: tmp_path / "One" / "LRbicx2", 3: tmp_path / "One" / "LRbicx3"}),
+        PictureSet(tmp_path / "HR" / "Two" / "x2", {2: tmp_path / "LRBI" / "Two" / "x2"}),
+    ]
 
 
 def test_too_little_memory_for_one_picture_is_a_problem_of_that_one(

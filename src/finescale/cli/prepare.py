@@ -160,7 +160,7 @@ def check(
         Path | None, typer.Option("--lr", metavar="FOLDER", help="Folder of the low-resolution pictures of one HR.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(metavar="ROOT", help="Folder of test sets, each with HR and LR_bicubic/X2, X3, X4.")
+        Path | None, typer.Option(metavar="ROOT", help="Folder of test sets, in any of their published layouts.")
     ] = None,
     sets: Annotated[str | None, typer.Option(metavar="SET,...", help="Which sets below ROOT; default: all.")] = None,
     scale: Annotated[

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from finescale.data.pairs import Pair, find_images
+from finescale.data.pairs import Pair, find_images, lr_names, match_pairs, name_of_original
 from finescale.errors import DataError, printable_name
 from finescale.settings import suggest
 
@@ -68,25 +68,40 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
     Raises:
         DataError: There is no such set, or it holds no picture.
     """
+    hr, lr = benchmark_folders(root, name, scale=scale)
+    originals = find_images(hr)
+    names = {path: name_of_original(path, scale=scale) for path in originals}
+    if not lr.is_dir():
+        return [Pair(name, hr=path) for path, name in names.items()]
+    smaller = match_pairs(originals, find_images(lr), scale=scale).pairs
+    return [
+        Pair(name, hr=path, lr=smaller.get(path, lr / f"{lr_names(name, scale=scale)[0]}{path.suffix}"))
+        for path, name in names.items()
+    ]
+
+
+def benchmark_folders(root: Path, name: str, *, scale: int) -> tuple[Path, Path]:
+    """The folder of a test set's originals, and that of its low-resolution pictures, which may not be there.
+
+    Args:
+        root: See `benchmark_pairs`.
+        name: See `benchmark_pairs`.
+        scale: 2, 3 or 4.
+
+    Raises:
+        DataError: There is no such set.
+    """
     sets = {set_name(folder).casefold(): (hr, lr) for folder, hr, lr in reversed(list(_sets(root, scale)))}
     wanted = set_name(name).casefold()
     if wanted not in sets:
         known = benchmark_names(root, scale=scale)
         near = suggest(name, known)
         raise DataError(f"{printable_name(root)} holds no test set {name!r}{near}; there are {', '.join(known)}")
-    hr, lr = sets[wanted]
-    smaller = {} if lr is None else {path.stem: path for path in reversed(find_images(lr))}
-    pairs = []
-    for path in find_images(hr):
-        stem = path.stem.removesuffix(f"_HR_x{scale}")
-        names = (f"{stem}x{scale}", f"{stem}_LRBI_x{scale}", stem)
-        at_hand = (smaller[low] for low in names if low in smaller)
-        pairs.append(Pair(stem, hr=path, lr=lr and next(at_hand, lr / f"{names[0]}{path.suffix}")))
-    return pairs
+    return sets[wanted]
 
 
-def _sets(root: Path, scale: int) -> Iterator[tuple[str, Path, Path | None]]:
-    """Each set's folder name, the folder of its originals, and that of its low-resolution pictures if it is there."""
+def _sets(root: Path, scale: int) -> Iterator[tuple[str, Path, Path]]:
+    """Each set's folder name, the folder of its originals, and where its low-resolution pictures belong."""
     if not root.is_dir():
         raise DataError(f"{printable_name(root)} is not a folder; name the one in which the test sets lie")
     for folder in _folders(root):
@@ -95,11 +110,11 @@ def _sets(root: Path, scale: int) -> Iterator[tuple[str, Path, Path | None]]:
             (_cut_originals(folder, scale), folder / f"LRbicx{scale}"),
         ):
             if originals is not None and originals.is_dir():
-                yield folder.name, originals, _if_there(smaller)
+                yield folder.name, originals, smaller
                 break
     for folder in _folders(root / "HR"):
         if (folder / f"x{scale}").is_dir():
-            yield folder.name, folder / f"x{scale}", _if_there(root / "LRBI" / folder.name / f"x{scale}")
+            yield folder.name, folder / f"x{scale}", root / "LRBI" / folder.name / f"x{scale}"
 
 
 def _cut_originals(folder: Path, scale: int) -> Path | None:
@@ -111,10 +126,6 @@ def _cut_originals(folder: Path, scale: int) -> Path | None:
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _if_there(folder: Path) -> Path | None:
-    return folder if folder.is_dir() else None
 
 
 def _remedy(root: Path) -> str:

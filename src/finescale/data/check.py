@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from finescale.data.benchmarks import benchmark_folders, benchmark_names
 from finescale.data.originals import Original, read_original
 from finescale.data.pairs import find_images, match_pairs, mismatch
 from finescale.data.parallel import FileReport, map_files
@@ -67,24 +68,23 @@ class Checked:
 
 
 def benchmark_sets(root: Path, names: Iterable[str] = (), *, scales: Iterable[int]) -> list[PictureSet]:
-    """Test sets in the field's layout, ``<root>/<name>/HR`` and ``<root>/<name>/LR_bicubic/X<scale>``.
+    """Test sets in any of the layouts of `finescale.data.benchmarks`.
 
     Args:
         root: The folder of all sets.
-        names: The sets' folders; none takes all that have a folder HR.
-        scales: Which low-resolution pictures belong to a set.
+        names: The sets, see `benchmark_pairs`; none takes all that there are.
+        scales: Which low-resolution pictures belong to a set, one scale at least.
 
     Raises:
-        DataError: No name is given and the root holds no set.
+        DataError: There is no such set, or none at all.
     """
-    scales = tuple(scales)
-    names = tuple(names) or tuple(sorted(folder.parent.name for folder in root.glob("*/HR")))
-    if not names:
-        raise DataError(f"{printable_name(root)} holds no test set, that is no folder with a folder HR in it")
-    return [
-        PictureSet(root / name / "HR", {scale: root / name / "LR_bicubic" / f"X{scale}" for scale in scales})
-        for name in names
-    ]
+    names = tuple(names)
+    folders: dict[Path, dict[int, Path]] = {}
+    for scale in scales:
+        for name in names or benchmark_names(root, scale=scale):
+            hr, lr = benchmark_folders(root, name, scale=scale)
+            folders.setdefault(hr, {})[scale] = lr
+    return [PictureSet(hr, lr) for hr, lr in folders.items()]
 
 
 def plan_check(sets: Iterable[PictureSet]) -> Checklist:

@@ -61,8 +61,18 @@ class Matching:
     """Low-resolution pictures that belong to no original."""
 
 
+def name_of_original(path: Path, *, scale: int) -> str:
+    """What a picture is called: its file name without ending, and without the one that some test sets add."""
+    return path.stem.removesuffix(f"_HR_x{scale}")
+
+
+def lr_names(name: str, *, scale: int) -> tuple[str, str, str]:
+    """Under which names, without ending, the low-resolution picture of ``bird`` may lie; the likeliest first."""
+    return f"{name}x{scale}", f"{name}_LRBI_x{scale}", name
+
+
 def match_pairs(hr: Sequence[Path], lr: Sequence[Path], *, scale: int) -> Matching:
-    """Pair originals with low-resolution pictures by their names: of ``bird``, ``birdx4`` or else ``bird``.
+    """Pair originals with low-resolution pictures by their names, see `lr_names`.
 
     Args:
         hr: The originals.
@@ -72,7 +82,10 @@ def match_pairs(hr: Sequence[Path], lr: Sequence[Path], *, scale: int) -> Matchi
     by_stem: dict[str, Path] = {}
     for path in lr:
         by_stem.setdefault(path.stem, path)
-    found = {path: by_stem.get(f"{path.stem}x{scale}", by_stem.get(path.stem)) for path in hr}
+    found = {}
+    for path in hr:
+        names = lr_names(name_of_original(path, scale=scale), scale=scale)
+        found[path] = next((by_stem[name] for name in names if name in by_stem), None)
     used = set(found.values())
     return Matching(
         pairs={high: low for high, low in found.items() if low is not None},
