@@ -9,7 +9,11 @@ import pytest
 import typer.main
 
 from finescale.cli.main import app
+from finescale.networks import recipes
+from finescale.settings import load_settings
 from finescale.train import TrainSettings
+from finescale.train.describe import tables
+from finescale.train.losses import LOSSES
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -25,8 +29,20 @@ def test_every_verb_has_a_page_that_names_its_flags(verb: str) -> None:
 
 def test_every_field_of_a_training_is_explained() -> None:
     page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(TrainSettings.model_fields)
-    assert all(field.description for field in TrainSettings.model_fields.values())
+    assert tables() in page, "`python -m finescale.train.describe` prints what docs/train.md should have"
+
+
+def test_the_settings_file_of_the_manual_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "settings.yml").write_text(example, encoding="utf-8")
+    assert load_settings(TrainSettings, tmp_path / "settings.yml").name == "small_x4"
+
+
+def test_every_recipe_is_named_on_the_page_of_its_verb() -> None:
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    assert [name for name, _ in recipes() if f"`{name}`" not in page] == []
+    assert [name for name in LOSSES if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(

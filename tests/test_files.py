@@ -80,6 +80,17 @@ def test_a_first_interrupt_is_remembered_and_a_second_one_raised() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_termination_is_remembered_where_it_is_asked_for_and_never_raised() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with deferred_interrupt(termination=True) as is_interrupted:
+        signal.raise_signal(signal.SIGTERM)
+        assert is_interrupted()
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with deferred_interrupt():
+        assert signal.getsignal(signal.SIGTERM) is before[1]
+
+
 def test_in_another_thread_interrupts_are_left_as_they_are() -> None:
     answers = []
 

@@ -20,7 +20,7 @@ from PIL import ImageCms, ImageOps, PngImagePlugin
 
 from finescale import images
 from finescale.errors import ImageReadError, ImageWriteError, printable_name
-from finescale.images import Image, decode_image, encode_png, read_image, write_image
+from finescale.images import Image, decode_image, encode_png, read_image, read_size, write_image
 
 SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif"]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -240,6 +240,32 @@ def test_a_picture_is_turned_exactly_once(orientation: int, file_format: str, tm
             shown = np.asarray(ImageOps.exif_transpose(written).convert("RGB")).astype(int)
         assert shown.shape == expected.shape
         assert np.abs(shown - expected).max() <= 10
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".gif"])
+def test_the_size_of_a_picture_is_known_before_it_is_decoded(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"odd \xff name")
+    Pillow.fromarray(smooth()).save(tmp_path / f"a{suffix}")
+    (tmp_path / f"a{suffix}").rename(path)
+    assert read_size(path) == (24, 40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_turned_picture_is_the_upright_one(orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Pillow.fromarray(smooth()).save(path, exif=exif_with(orientation))
+    assert read_size(path) == read_image(path).size
+
+
+def test_what_has_no_size_is_refused(tmp_path: Path) -> None:
+    for name, data in {"text": b"no picture at all", "empty": b"", "start": b"\x89PNG\r\n\x1a\n"}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ImageReadError, match=rf"{name}: (not an image|truncated or damaged)"):
+            read_size(tmp_path / name)
+    with pytest.raises(ImageReadError, match=r"gone: cannot be read \(No such file"):
+        read_size(tmp_path / "gone")
+    with pytest.raises(ImageReadError, match=r"cannot be read \(Is a directory"):
+        read_size(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])

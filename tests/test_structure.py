@@ -16,7 +16,7 @@ import finescale
 SOURCE = Path(finescale.__file__).parent
 
 LADDER = (
-    {"errors", "files", "interrupt"},
+    {"errors", "files", "hostmemory", "interrupt"},
     {"settings", "images", "color", "resize", "statefile"},
     {"layers", "data", "metrics"},
     {"networks", "quantize", "strangers"},

@@ -179,6 +179,13 @@ def test_the_page_is_current() -> None:
     assert PAGE.read_bytes() == zoo.networks_page().encode(), "run `make docs`"
 
 
+def test_recipes_that_are_the_same_at_several_scales_have_one_row() -> None:
+    rows = [line for line in zoo.networks_page().splitlines() if line.startswith("| `hit-srf` | x") and "k |" in line]
+    assert [row.split(" | ")[1:4] for row in rows] == [["x2", "DIV2K", "random"], ["x3, x4", "DIV2K", "`hit-srf` x2"]]
+    (edge,) = (line for line in zoo.networks_page().splitlines() if line.startswith("| `craft-sequel` | x4"))
+    assert "loss l1 + edge" in edge
+
+
 def test_the_module_prints_the_page() -> None:
     done = subprocess.run([sys.executable, "-m", "finescale.zoo"], capture_output=True, check=True, timeout=120)
     assert done.stdout == PAGE.read_bytes()

@@ -93,6 +93,7 @@ _SIGNATURE_LENGTH = 60  # bytes; more than any of the above looks at
 _HARMLESS = re.compile(r"\d+ extraneous bytes before marker|Invalid SOS parameters for sequential JPEG")
 
 _AS_STORED = ("b-w", "srgb", "rgb", "grey16", "rgb16", "scrgb", "multiband")  # interpretations taken as they are
+_TURNED = (5, 6, 7, 8)  # values of the EXIF orientation at which rows are stored as columns
 _UNKNOWN_RESOLUTION = 1.0  # libvips' pixels per millimetre where a file says nothing
 
 
@@ -122,6 +123,31 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image:
         reason = str(error)
     else:
         return decode_image(data, name=str(path), max_pixels=max_pixels)
+    raise ImageReadError(f"{printable_name(path)}: {reason}")
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of a picture, upright, from the start of its file; nothing is decoded.
+
+    Raises:
+        ImageReadError: There is no such file, or its start is not that of an image.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            name = _format_of(file.read(_SIGNATURE_LENGTH))
+            file.seek(0)
+            if name == "BMP":
+                return bmp.read_size(file.read())
+            header = _open(pyvips.Source.new_from_descriptor(file.fileno()), name)
+            turned = _field(header, "orientation", 1) in _TURNED
+            return (header.width, header.height) if turned else (header.height, header.width)
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except ImageReadError as error:
+        reason = str(error)
+    except pyvips.Error as error:
+        reason = f"truncated or damaged{_said_by(error)}"
     raise ImageReadError(f"{printable_name(path)}: {reason}")
 
 
@@ -206,13 +232,14 @@ def _read(data: bytes, max_pixels: int) -> Image:
     )
 
 
-def _open(data: bytes, name: str, *, fail_on: str = "warning") -> pyvips.Image:
+def _open(source: bytes | pyvips.Source, name: str, *, fail_on: str = "warning") -> pyvips.Image:
     """The header of an image whose pixels are decoded when they are asked for, once and from top to bottom."""
     loader = f"{'heif' if name == 'AVIF' else name.lower()}load_source"
     if not pyvips.type_find("VipsOperation", loader):
         raise ImageReadError(f"this libvips was built without {name}; convert the file to PNG first")
     _forget_errors()
-    source = pyvips.Source.new_from_memory(data)
+    if isinstance(source, bytes):
+        source = pyvips.Source.new_from_memory(source)
     image: pyvips.Image = pyvips.Operation.call(loader, source, access="sequential", fail_on=fail_on)
     return image
 

@@ -7,29 +7,38 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+def deferred_interrupt(*, termination: bool = False) -> Iterator[Callable[[], bool]]:
     """Within the block a first Ctrl+C only sets what the yielded function answers; a second one interrupts at once.
 
     A KeyboardInterrupt may strike between two lines that belong together, and is lost when it strikes while a C library
-    calls back into Python. Where SIGINT is ignored, and in other threads than the first, nothing changes.
+    calls back into Python. A signal that is ignored or handled by others, and other threads than the first, are left
+    alone.
+
+    Args:
+        termination: SIGTERM too sets what the function answers; it never interrupts at once.
     """
     pressed = False
 
-    def remember(_signal: int, _frame: FrameType | None) -> None:
+    def remember(number: int, _frame: FrameType | None) -> None:
         nonlocal pressed
-        if pressed:
+        if pressed and number == signal.SIGINT:
             raise KeyboardInterrupt
         pressed = True
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, remember)
+    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler}
+    if termination:
+        usual[signal.SIGTERM] = signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread():
+        usual = {}
+    before = {number: handler for number, handler in usual.items() if signal.getsignal(number) is handler}
     try:
+        for number in before:
+            signal.signal(number, remember)
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -56,6 +56,17 @@ def load_settings(kind: type[S], path: Path, *, overrides: Iterable[str] = ()) -
     Raises:
         SettingsError: The file cannot be read, is not YAML, or has mistakes (see `parse_settings`).
     """
+    values = read_values(path)
+    override(values, overrides)
+    return parse_settings(kind, values, source=str(path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file as plain values, unchecked.
+
+    Raises:
+        SettingsError: The file cannot be read, is not YAML, or holds no fields.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
     except OSError as error:
@@ -68,9 +79,17 @@ def load_settings(kind: type[S], path: Path, *, overrides: Iterable[str] = ()) -
         values = {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected fields as 'name: value', found a {type(values).__name__}")
-    for override in overrides:
-        _override(values, override)
-    return parse_settings(kind, values, source=str(path))
+    return values
+
+
+def override(values: dict[str, Any], texts: Iterable[str]) -> None:
+    """Set fields among plain values, in place, each by ``a.b=value``; values are read as YAML.
+
+    Raises:
+        SettingsError: A text has another form.
+    """
+    for text in texts:
+        _override(values, text)
 
 
 def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
@@ -80,15 +99,18 @@ def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
         SettingsError: A text has another form.
     """
     values: dict[str, Any] = {}
-    for text in texts:
-        _override(values, text)
+    override(values, texts)
     return values
+
+
+def settings_text(settings: Settings) -> str:
+    """Settings as YAML that `load_settings` reads back to an equal object."""
+    return yaml.dump(settings.model_dump(mode="json"), Dumper=_YamlDumper, sort_keys=False)
 
 
 def save_settings(settings: Settings, path: Path) -> None:
     """Write settings as YAML that `load_settings` reads back to an equal object."""
-    text = yaml.dump(settings.model_dump(mode="json"), Dumper=_YamlDumper, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(settings_text(settings), encoding="utf-8")
 
 
 def mistakes_of(kind: type[BaseModel], error: ValidationError) -> str:

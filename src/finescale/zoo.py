@@ -14,7 +14,7 @@ from typing import Literal
 
 import yaml
 
-from finescale.networks import FAMILIES, SCALES, SETS, Cost, Count, Family, FrameSettings, Paper, Published
+from finescale.networks import FAMILIES, SCALES, SETS, Cost, Count, Family, FrameSettings, Paper, Published, Recipe
 from finescale.settings import suggest
 
 NOT_STATED = "not stated"
@@ -184,6 +184,9 @@ Every network and what its authors publish of it. `finescale models` shows the s
 - **PSNR / SSIM**: the authors' numbers for their weights, on Y, by [the papers' protocol](evaluate.md).
 - **weights**: names on the hub are repositories on Hugging Face, which finescale fetches; other files the authors offer
   by a link on their page. The licence is the one that the authors state for the weights or for their whole repository.
+- **trained by**: the recipes of `finescale train`, stage by stage, as the authors' option files have them. The loss is
+  L1 where nothing else is said, the optimizer Adam with betas 0.9 and 0.99; `lr` halves at each milestone (1k = 1000
+  steps).
 - **not seen in a weight file**: what finescale assumes for a file that it did not write itself.
 """
 
@@ -205,6 +208,7 @@ def _section(family: Family) -> str:
         _cost_table(family),
         _score_table(entries),
         _weights_table(entries),
+        _recipe_table(family),
         "\n".join(f"- {remark}" for remark in family.remarks),
         _table(["not seen in a weight file", "assumed"], [[f"`{k}`", text] for k, text in family.unseen_help.items()]),
     ]
@@ -252,6 +256,54 @@ def _weights_table(entries: Iterable[Entry]) -> str:
         if facts
     ]
     return _table(["weights", "scale", "file", "where", "licence", "trained on", "remark"], rows) if rows else ""
+
+
+def _recipe_table(family: Family) -> str:
+    """Recipes and their stages; those that are the same at several scales have one row."""
+    scales: dict[tuple[str, ...], list[int]] = {}
+    for (name, scale), stages in family.recipes.items():
+        for recipe in stages:
+            scales.setdefault(_recipe_cells(name, scale, recipe), []).append(scale)
+    names = list(dict.fromkeys(cells[0] for cells in scales))
+    rows = [
+        [cells[0], ", ".join(f"x{scale}" for scale in scales[cells]), *cells[1:]]
+        for cells in sorted(scales, key=lambda cells: names.index(cells[0]))
+    ]
+    header = [
+        "trained by",
+        "scale",
+        "data",
+        "begins with",
+        "patch",
+        "batch",
+        "lr",
+        "steps",
+        "milestones",
+        "EMA",
+        "remark",
+    ]
+    return _table(header, rows) if rows else ""
+
+
+def _recipe_cells(name: str, scale: int, recipe: Recipe) -> tuple[str, ...]:
+    """All of a row but the scales."""
+    start = "random" if recipe.start is None else f"`{recipe.start[0]}` x{recipe.start[1]}"
+    if recipe.start == (name, scale):
+        start = "the stage before"
+    loss = " + ".join(recipe.loss)
+    told = [recipe.remark, f"loss {loss}" if loss != "l1" else ""]
+    return (
+        f"`{name}`",
+        recipe.data,
+        start,
+        f"{recipe.patch}",
+        f"{recipe.batch}",
+        f"{recipe.lr:g}",
+        f"{recipe.iterations // 1000}k",
+        " ".join(f"{step / 1000:g}k" for step in recipe.milestones),
+        f"{recipe.average:g}" if recipe.average else "none",
+        "; ".join(filter(None, told)),
+    )
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

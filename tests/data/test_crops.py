@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finescale.data.crops import crop_pair, sample
+from finescale.data.crops import Augmentation, crop_pair, sample
 from finescale.resize import downsample
 
 
@@ -67,6 +69,34 @@ def test_both_patches_are_turned_alike() -> None:
         inner = lr[:, 2:-2, 2:-2].float()  # on a ramp, away from mirrored borders, the filter is the mean
         means = hr.float().unfold(1, 4, 4).unfold(2, 4, 4).mean((-2, -1))[:, 2:-2, 2:-2]
         assert (inner - means).abs().max() <= 1.0
+
+
+def variants_of(images: list[Tensor], augmentation: Augmentation) -> set[tuple[int, ...]]:
+    """The ways in which the only sample of a picture appears."""
+    drawn = (sample(images, seed=0, index=n, scale=2, patch=1, augmentation=augmentation)[1] for n in range(200))
+    return {tuple(hr[0].flatten().tolist()) for hr in drawn}
+
+
+def test_each_augmentation_turns_and_mirrors_as_it_says() -> None:
+    square = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).expand(3, -1, -1)
+    mirrored = [square, square.flip(-1)]
+    turned = [image.rot90(quarters, (-2, -1)) for image in mirrored for quarters in range(4)]
+    expected = {"none": [square], "flip-and-turn": [*mirrored, *(image.rot90(1, (-2, -1)) for image in mirrored)]}
+    expected["flips-and-transpose"] = turned
+    for augmentation, images in expected.items():
+        assert variants_of([square], augmentation) == {tuple(image[0].flatten().tolist()) for image in images}
+
+
+@given(st.integers(0, 2**64 - 1), st.sampled_from((2, 3, 4)), st.sampled_from(get_args(Augmentation)))
+@settings(max_examples=50, deadline=None)
+def test_low_resolution_pictures_that_are_given_are_cut_as_those_that_are_made(
+    index: int, scale: int, augmentation: Augmentation
+) -> None:
+    images = [noise(image, 41 + image, 50) for image in range(2)]
+    smaller = [downsample(image, scale=scale) for image in images]
+    drawing = {"seed": 3, "index": index, "scale": scale, "patch": 5, "augmentation": augmentation}
+    for made, given_ in zip(sample(images, **drawing), sample(images, smaller, **drawing), strict=True):
+        assert torch.equal(made, given_)
 
 
 def test_a_picture_smaller_than_the_patch_is_refused() -> None:

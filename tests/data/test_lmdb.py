@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.data import LmdbImages, TrainingImages, sample, write_lmdb
+from finescale.data import LmdbImages, sample, write_lmdb
 from finescale.errors import DataError, ImageReadError, MissingExtraError
 from pictures import draw, stored
 
@@ -51,6 +51,7 @@ def test_the_folder_is_what_basicsr_reads(originals: dict[Path, Tensor], made: P
 def test_what_was_written_is_read_back_as_three_channels(originals: dict[Path, Tensor], made: Path) -> None:
     images = LmdbImages(made)
     assert images.names == ("0001.png", "gray.png")
+    assert images.sizes == ((20, 30), (17, 16))
     for image, expected in zip(images, originals.values(), strict=True):
         assert torch.equal(image, expected.expand(3, -1, -1))
     assert len(images[:1]) == 1
@@ -60,11 +61,11 @@ def test_what_was_written_is_read_back_as_three_channels(originals: dict[Path, T
 
 def test_samples_can_be_drawn_from_it_also_by_a_copy(originals: dict[Path, Tensor], made: Path) -> None:
     images = LmdbImages(made)
-    copy = pickle.loads(pickle.dumps(TrainingImages(images.names, images)))
+    copy = pickle.loads(pickle.dumps(images))
     expected = [levels.expand(3, -1, -1) for levels in originals.values()]
     for index in range(8):
         drawing = {"seed": 1, "index": index, "scale": 2, "patch": 7}
-        assert torch.equal(sample(copy.pixels, **drawing)[1], sample(expected, **drawing)[1])
+        assert torch.equal(sample(copy, **drawing)[1], sample(expected, **drawing)[1])
 
 
 def test_the_map_grows_as_pictures_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

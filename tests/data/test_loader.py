@@ -1,94 +1,114 @@
 from __future__ import annotations
 
-import pickle
 import threading
+from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from torch import Tensor
 
-from finescale.data import TrainingImages, batches, make_batch, sample
-from finescale.errors import DataError
-
-DRAWING = {"seed": 3, "batch": 4, "scale": 2, "patch": 6}
+from finescale.data import Batches, Source, batches, make_batch, sample
 
 
 @pytest.fixture
-def images() -> TrainingImages:
+def source() -> Source:
     generator = torch.Generator().manual_seed(0)
-    pixels = (torch.randint(0, 256, (3, 20 + n, 24), dtype=torch.uint8, generator=generator) for n in range(3))
-    return TrainingImages(("a.png", "b.png", "c.png"), tuple(pixels))
+    pixels = tuple(torch.randint(0, 256, (3, 20 + n, 24), dtype=torch.uint8, generator=generator) for n in range(3))
+    return Source(("a.png", "b.png", "c.png"), pixels, None, scale=2, patch=6)
 
 
-def test_a_step_holds_the_samples_at_its_place_in_the_sequence(images: TrainingImages) -> None:
-    lr, hr = make_batch(images, step=5, **DRAWING)
+@pytest.fixture
+def begun() -> Iterator[list[Batches]]:
+    """Batches to be closed when the test is over."""
+    begun: list[Batches] = []
+    yield begun
+    for one in begun:
+        one.close()
+
+
+def take(some: Batches, num: int) -> list[tuple[Tensor, Tensor]]:
+    taken = list(islice(some, num))
+    some.close()
+    return taken
+
+
+def assert_equal(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:
+    assert all(torch.equal(*both) for both in zip(one, other, strict=True))
+
+
+def test_a_step_holds_the_samples_at_its_place_in_the_sequence(source: Source) -> None:
+    lr, hr = take(batches(source, seed=3, first_step=5, batch=4), 1)[0]
     assert (lr.dtype, tuple(lr.shape), tuple(hr.shape)) == (torch.float32, (4, 3, 6, 6), (4, 3, 12, 12))
     for place in range(4):
-        lr_patch, hr_patch = sample(images.pixels, seed=3, index=20 + place, scale=2, patch=6)
+        lr_patch, hr_patch = sample(source.hr, seed=3, index=20 + place, scale=2, patch=6)
         assert torch.equal(lr[place], lr_patch / 255)
         assert torch.equal(hr[place], hr_patch / 255)
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_a_resumed_training_sees_the_same_batches(images: TrainingImages, ahead: int) -> None:
-    resumed = batches(images, first_step=2, ahead=ahead, **DRAWING)
-    for step, (lr, hr) in enumerate(islice(resumed, 3), start=2):
-        expected = make_batch(images, step=step, **DRAWING)
-        assert torch.equal(lr, expected[0])
-        assert torch.equal(hr, expected[1])
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_a_resumed_training_sees_the_same_batches(source: Source, workers: int) -> None:
+    resumed = take(batches(source, seed=3, first_step=2, batch=4, workers=workers), 4)
+    for step, batch in enumerate(resumed, start=2):
+        assert_equal(batch, make_batch(source, range(4 * step, 4 * step + 4), seed=3))
 
 
-def test_pictures_survive_pickling(images: TrainingImages) -> None:
-    copy = pickle.loads(pickle.dumps(images))
-    assert torch.equal(make_batch(copy, step=0, **DRAWING)[0], make_batch(images, step=0, **DRAWING)[0])
+@pytest.mark.parametrize("world", [1, 2, 3, 12])
+def test_a_step_holds_the_same_samples_however_many_devices_share_it(source: Source, world: int) -> None:
+    ranks = [
+        take(batches(source, seed=1, first_step=7, batch=12, rank=rank, world=world, workers=1), 2)
+        for rank in range(world)
+    ]
+    for number, step in enumerate((7, 8)):
+        lr, hr = (torch.cat(patches) for patches in zip(*(rank[number] for rank in ranks), strict=True))
+        assert_equal((lr, hr), make_batch(source, range(12 * step, 12 * step + 12), seed=1))
 
 
-def test_a_failure_in_the_background_is_raised_where_the_batch_is_asked_for(images: TrainingImages) -> None:
+def test_the_augmentation_is_the_one_asked_for(source: Source) -> None:
+    plain = take(batches(source, seed=3, first_step=0, batch=8, augmentation="none"), 1)[0]
+    assert_equal(plain, make_batch(source, range(8), seed=3, augmentation="none"))
+    assert not torch.equal(plain[1], make_batch(source, range(8), seed=3)[1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"world": 2}, "batch must be a multiple of the 2 devices, got 3"),
+        ({"world": 3, "rank": 3}, "rank must be from 0 to 2, got 3"),
+    ],
+)
+def test_what_cannot_be_dealt_out_is_refused(source: Source, wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        batches(source, seed=0, first_step=0, batch=3, **wrong)
+
+
+def test_a_failure_in_the_background_is_raised_where_the_batch_is_asked_for(begun: list[Batches]) -> None:
+    small = Source(("a.png",), (torch.zeros(3, 20, 20, dtype=torch.uint8),), None, scale=2, patch=30)
+    begun.append(batches(small, seed=0, first_step=0, batch=1))
     with pytest.raises(ValueError, match="has no patch of 30 x 30 at scale 2"):
-        next(batches(images, first_step=0, seed=0, batch=1, scale=2, patch=30))
+        next(begun[0])
 
 
-def test_no_thread_is_left_behind(images: TrainingImages) -> None:
-    iterator = batches(images, first_step=0, **DRAWING)
-    next(iterator)
-    iterator.close()
+def test_time_is_counted_only_while_a_batch_is_waited_for(source: Source, begun: list[Batches]) -> None:
+    gate = threading.Event()
+
+    class Slow(tuple[Tensor, ...]):
+        """Originals that are there once the gate is open."""
+
+        def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+            assert gate.wait(60)
+            return super().__getitem__(index)
+
+    begun.append(batches(Source(source.names, Slow(source.hr), None, scale=2, patch=6), seed=0, first_step=0, batch=1))
+    assert begun[0].waited_s == 0
+    threading.Timer(0.2, gate.set).start()
+    next(begun[0])
+    assert begun[0].waited_s >= 0.15
+
+
+def test_closing_leaves_no_thread_behind_and_ends_the_batches(source: Source) -> None:
+    some = batches(source, seed=3, first_step=0, batch=4)
+    next(some)
+    some.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
-
-
-def test_folders_are_read_in_natural_order_as_three_channels_of_8_bits(tmp_path: Path) -> None:
-    for name, mode in (("t10.png", "RGB"), ("t2.png", "L")):
-        Image.new(mode, (9, 7), 200 if mode == "L" else (10, 20, 30)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not a picture")
-    images = TrainingImages.from_folders([tmp_path])
-    assert images.names == ("t2.png", "t10.png")
-    assert [tuple(pixels.shape) for pixels in images.pixels] == [(3, 7, 9)] * len(images)
-    assert images.pixels[0].unique().tolist() == [200]
-    assert images.pixels[1][:, 0, 0].tolist() == [10, 20, 30]
-
-
-def test_all_unreadable_pictures_are_named_at_once(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
-    for name in ("broken.png", "also_broken.png"):
-        (tmp_path / name).write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"2 pictures cannot be used.*also_broken\.png.*broken\.png"):
-        TrainingImages.from_folders([tmp_path])
-
-
-def test_pictures_smaller_than_a_patch_are_left_out_and_named(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
-    Image.new("RGB", (40, 10)).save(tmp_path / "small.png")
-    images = TrainingImages.from_folders([tmp_path], min_size=24)
-    assert images.names == ("good.png",)
-    assert images.too_small == ("small.png",)
-    with pytest.raises(DataError, match="all 2 pictures have a side of fewer than 99 pixels"):
-        TrainingImages.from_folders([tmp_path], min_size=99)
-
-
-def test_the_pictures_of_a_benchmark_are_decoded_exactly(data_root: Path) -> None:
-    images = TrainingImages.from_folders([data_root / "benchmark" / "Set5" / "HR"])
-    assert len(images) == 5
-    for name, pixels in zip(images.names, images.pixels, strict=True):
-        stored = torch.tensor(list(Image.open(data_root / "benchmark" / "Set5" / "HR" / name).tobytes()))
-        assert torch.equal(pixels.permute(1, 2, 0).flatten().long(), stored)
+    assert list(some) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from finescale.networks import FAMILIES, SCALES, Family, Frame, build, family_of, variants
+from finescale.networks import FAMILIES, SCALES, Family, Frame, build, family_of, recipes, variants
 
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -39,6 +39,34 @@ def test_the_nearest_variant_is_told_with_the_fields_that_differ(family: Family)
     for variant, settings in family.variants.items():
         changed = settings.model_copy(update={"image_range": 2.0})
         assert family.nearest(changed) == (variant, ["image_range"])
+
+
+@families
+def test_every_published_network_has_its_recipe(family: Family) -> None:
+    named = {(facts.name, facts.scale) for facts in family.published}
+    if family.recipes:
+        named |= {(variant, scale) for variant in family.variants for scale in SCALES}
+    assert named <= set(family.recipes)
+
+
+@families
+def test_recipes_are_whole(family: Family) -> None:
+    for (name, scale), stages in family.recipes.items():
+        assert len(stages) > 0
+        for number, recipe in enumerate(stages):
+            assert recipe.variant in family.variants
+            assert list(recipe.milestones) == sorted(recipe.milestones)
+            assert recipe.milestones[-1] < recipe.iterations
+            if recipe.start == (name, scale):
+                assert number > 0, f"the first stage of {name} x{scale} begins with itself"
+            elif recipe.start is not None:
+                assert recipe.start in recipes()
+
+
+@families
+def test_a_recipe_has_one_name_at_all_scales(family: Family) -> None:
+    for name in {name for name, _ in family.recipes}:
+        assert len({stages[0].variant for (other, _), stages in family.recipes.items() if other == name}) == 1
 
 
 @families

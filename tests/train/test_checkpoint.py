@@ -8,24 +8,25 @@ import pytest
 import torch
 
 from finescale.errors import CheckpointError
-from finescale.train.checkpoint import MAY_CHANGE, Checkpoint
+from finescale.train.checkpoint import MAY_CHANGE, Checkpoint, Checkpoints, Standing
 from finescale.train.settings import TrainSettings
+from training_run import changed
 
-SETTINGS = TrainSettings(name="a", variant="hit-sir", scale=2, hr=(Path("pictures"),), iterations=10)
-
-
-def changed(**fields: Any) -> TrainSettings:
-    return TrainSettings.model_validate({**SETTINGS.model_dump(), **fields})
+SETTINGS = TrainSettings.model_validate(
+    {"name": "a", "variant": "hit-sir", "scale": 2, "data": {"hr": ["pictures"]}, "train": {"iterations": 10}}
+)
 
 
 @pytest.fixture
 def checkpoint() -> Checkpoint:
     return Checkpoint(
         settings=SETTINGS.model_dump(mode="json"),
-        step=7,
-        weights={"a": torch.randn(2, 3)},
-        average={"a": torch.randn(2, 3)},
-        optimizer={"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        devices=2,
+        standing=Standing(step=7, bad=1, best=31.5),
+        learner={
+            "weights": {"a": torch.randn(2, 3)},
+            "optimizer": {"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        },
     )
 
 
@@ -38,10 +39,9 @@ def file(checkpoint: Checkpoint, tmp_path: Path) -> Path:
 
 def test_a_checkpoint_is_read_back_equal(checkpoint: Checkpoint, file: Path) -> None:
     loaded = Checkpoint.load(file, SETTINGS)
-    assert (loaded.settings, loaded.step) == (checkpoint.settings, 7)
-    assert torch.equal(loaded.weights["a"], checkpoint.weights["a"])
-    assert torch.equal(loaded.average["a"], checkpoint.average["a"])
-    assert loaded.optimizer == checkpoint.optimizer
+    assert (loaded.settings, loaded.devices, loaded.standing) == (checkpoint.settings, 2, checkpoint.standing)
+    assert torch.equal(loaded.learner["weights"]["a"], checkpoint.learner["weights"]["a"])
+    assert loaded.learner["optimizer"] == checkpoint.learner["optimizer"]
 
 
 def test_nothing_but_the_checkpoint_is_left_in_the_folder(file: Path) -> None:
@@ -50,49 +50,57 @@ def test_nothing_but_the_checkpoint_is_left_in_the_folder(file: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_old_one(checkpoint: Checkpoint, file: Path) -> None:
     before = file.read_bytes()
-    unwritable = replace(checkpoint, optimizer={"hook": lambda: None})
+    unwritable = replace(checkpoint, learner={"hook": lambda: None})
     with pytest.raises(Exception, match="lambda"):
         unwritable.save(file)
     assert file.read_bytes() == before
-    assert Checkpoint.load(file, SETTINGS).step == 7
+    assert Checkpoint.load(file, SETTINGS).standing.step == 7
 
 
 def test_settings_that_do_not_touch_the_steps_done_may_change(file: Path) -> None:
     free = changed(
-        output="elsewhere", iterations=20, milestones=(8, 15), validation="others", validate_every=3,
-        checkpoint_every=4, log_every=5, licence="mine",
+        SETTINGS,
+        output="elsewhere",
+        licence="mine",
+        train={
+            "iterations": 20, "milestones": [8], "accumulate": 2, "checkpointing": True, "compile": True,
+            "strategy": "fsdp", "bad_steps": 3,
+        },
+        validation={"hr": "others", "lr": "small", "every": 3, "seconds": 5, "pictures": 4},
+        keep={"every": 4, "last": 5, "log_every": 5, "tensorboard": True, "tracker": "trackio"},
     )  # fmt: skip
-    assert {
-        field for field in TrainSettings.model_fields if getattr(free, field) != getattr(SETTINGS, field)
-    } == MAY_CHANGE
-    assert Checkpoint.load(file, free).step == 7
+    assert fields_that_differ(SETTINGS, free) == MAY_CHANGE
+    assert Checkpoint.load(file, free).standing.step == 7
+
+
+def fields_that_differ(one: TrainSettings, other: TrainSettings) -> set[str]:
+    found = set()
+    for name in TrainSettings.model_fields:
+        before, after = getattr(one, name), getattr(other, name)
+        if before != after:
+            fields = getattr(type(before), "model_fields", None)
+            inner = {f"{name}.{field}" for field in fields or () if getattr(before, field) != getattr(after, field)}
+            found |= inner or {name}
+    return found
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("change", "told"),
     [
-        ("learning_rate", 1e-3, "learning_rate was 0.0005, is 0.001"),
-        ("scale", 3, "scale was 2, is 3"),
-        ("hr", ["others"], "hr was ['pictures'], is ['others']"),
-        ("betas", (0.8, 0.99), "betas was [0.9, 0.99], is [0.8, 0.99]"),
-        ("network", {"mlp_ratio": 1.5}, "network was {}, is {'mlp_ratio': 1.5}"),
-        ("warm_start", "x.pth", "warm_start was None, is 'x.pth'"),
+        ({"train": {"lr": 1e-3}}, "train.lr was 0.0005, is 0.001"),
+        ({"scale": 3}, "scale was 2, is 3"),
+        ({"data": {"hr": ["others"]}}, "data.hr was ['pictures'], is ['others']"),
+        ({"train": {"betas": (0.8, 0.99)}}, "train.betas was [0.9, 0.99], is [0.8, 0.99]"),
+        ({"train": {"loss": {"mse": 1}}}, "train.loss was {'l1': 1.0}, is {'mse': 1.0}"),
+        ({"network": {"mlp_ratio": 1.5}}, "network was {}, is {'mlp_ratio': 1.5}"),
+        ({"warm_start": "x.pth"}, "warm_start was None, is 'x.pth'"),
+        ({"train": {"seed": 1, "batch": 8}}, "train.batch was 16, is 8; train.seed was 1226, is 1"),
     ],
 )
-def test_other_changed_settings_are_named_with_both_values(file: Path, field: str, value: object, told: str) -> None:
+def test_other_changed_settings_are_all_named_with_both_values(file: Path, change: dict[str, Any], told: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        Checkpoint.load(file, changed(**{field: value}))
-    assert str(caught.value) == f"{file}: the training was started with other settings: {told}"
-
-
-def test_all_changed_settings_are_named_at_once(file: Path) -> None:
-    with pytest.raises(CheckpointError, match="batch was 16, is 8; seed was 1226, is 1"):
-        Checkpoint.load(file, changed(seed=1, batch=8))
-
-
-def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none.pt: there is no checkpoint to resume from"):
-        Checkpoint.load(tmp_path / "none.pt", SETTINGS)
+        Checkpoint.load(file, changed(SETTINGS, **change))
+    assert str(caught.value).endswith(f"with other settings, take them again or choose another name: {told}")
 
 
 def damaged(content: bytes) -> dict[str, bytes]:
@@ -109,7 +117,7 @@ def damaged(content: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize("damage", damaged(b""))
 def test_a_damaged_checkpoint_is_told(file: Path, damage: str) -> None:
     file.write_bytes(damaged(file.read_bytes())[damage])
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a readable checkpoint \(.+\)") as caught:
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a readable checkpoint \(.+\); delete it") as caught:
         Checkpoint.load(file, SETTINGS)
     assert "\n" not in str(caught.value)
 
@@ -130,7 +138,34 @@ class Trap:
 
 def test_code_in_a_checkpoint_is_not_run(checkpoint: Checkpoint, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
-    replace(checkpoint, optimizer={"trap": Trap()}).save(file)
+    replace(checkpoint, learner={"trap": Trap()}).save(file)
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         Checkpoint.load(file, SETTINGS)
     assert not Path("trapped").exists()
+
+
+# ---- the folder
+
+
+def test_the_last_checkpoints_are_kept(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    kept = Checkpoints(folder, last=2)
+    assert kept.latest() is None
+    for step in (5, 10, 100_000_000, 15):
+        kept.save(replace(checkpoint, standing=Standing(step=step)))
+    assert {path.name for path in folder.iterdir()} == {"step_100000000.pt", "step_00000015.pt"}
+
+
+def test_the_newest_checkpoint_is_the_one_of_the_most_steps(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, last=3)
+    for step in (99_999_999, 100_000_000):
+        kept.save(replace(checkpoint, standing=Standing(step=step)))
+    latest = kept.latest()
+    assert latest is not None
+    assert latest.name == "step_100000000.pt"
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / ".finescale-0123456789ab").write_bytes(b"half")
+    Checkpoints(tmp_path, last=1).save(checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000007.pt"]

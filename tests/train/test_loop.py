@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +16,60 @@ import torch
 from torch import Tensor
 
 from finescale import weights
-from finescale.errors import CheckpointError, DataError, SettingsError, WeightsError, WeightsMismatchError
+from finescale.errors import (
+    CheckpointError,
+    DataError,
+    DeviceError,
+    NumericalError,
+    SettingsError,
+    WeightsMismatchError,
+)
 from finescale.images import write_image
+from finescale.networks import FAMILIES
 from finescale.settings import load_settings, parse_settings
-from finescale.train import TrainSettings, loop, train
+from finescale.train import Progress, TrainSettings, loop, train
 from finescale.train.average import WeightAverage
-
-TINY = {"embed_dim": 16, "depths": [2, 1], "num_heads": [2, 1], "base_window": [4, 4], "window_ratios": [0.5, 2]}
+from finescale.train.learner import Learner
+from finescale.train.validation import Validation
+from training_run import TINY, changed, tiny_settings, write_textures
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three smooth textures."""
-    folder = tmp_path_factory.mktemp("pictures")
-    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(52.0), indexing="ij")
-    for number in range(3):
-        angles = [(0.2 + 0.1 * number) * x + 0.15 * channel * y for channel in range(1, 4)]
-        write_image(folder / f"{number}.png", 0.5 + 0.4 * torch.stack(angles).sin())
-    return folder
-
-
-def tiny(pictures: Path, output: Path, name: str) -> TrainSettings:
-    return TrainSettings(
-        name=name, output=output, variant="hit-sir", network=TINY, scale=2, hr=(pictures,), lr_patch=8, batch=2,
-        iterations=12, learning_rate=2e-3, milestones=(8,), checkpoint_every=5, log_every=2, validate_every=4,
-        validation=pictures,
-    )  # fmt: skip
+    return write_textures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture
 def settings(pictures: Path, tmp_path: Path) -> TrainSettings:
-    return tiny(pictures, tmp_path, "tiny")
+    return tiny_settings(pictures, tmp_path, "tiny")
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
     """The same settings, already trained without an interruption."""
-    train(settings := tiny(pictures, tmp_path_factory.mktemp("experiments"), "uninterrupted"))
+    train(settings := tiny_settings(pictures, tmp_path_factory.mktemp("experiments"), "uninterrupted"))
     return settings
 
 
-def changed(settings: TrainSettings, **fields: Any) -> TrainSettings:
-    return TrainSettings.model_validate({**settings.model_dump(), **fields})
+def folder_of(settings: TrainSettings) -> Path:
+    return settings.output / settings.name
 
 
 def state(file: Path) -> dict[str, Tensor]:
     return weights.load(file).network.state_dict()
 
 
+def final(settings: TrainSettings) -> dict[str, Tensor]:
+    return state(folder_of(settings) / "weights.safetensors")
+
+
+def checkpoints(settings: TrainSettings) -> list[Path]:
+    return sorted((folder_of(settings) / "checkpoints").iterdir())
+
+
 def rows(settings: TrainSettings) -> list[dict[str, str]]:
-    with (settings.output / settings.name / "metrics.csv").open(newline="", encoding="utf-8") as file:
+    with (folder_of(settings) / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -72,26 +78,31 @@ def steps(settings: TrainSettings, field: str) -> list[int]:
     return [int(row["step"]) for row in rows(settings) if row[field]]
 
 
+def assert_same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
 def assert_same_training(one: TrainSettings, other: TrainSettings) -> None:
     """Both have written the same weights, checkpoint and metrics."""
-    folders = [settings.output / settings.name for settings in (one, other)]
-    first, second = (state(folder / "weights.safetensors") for folder in folders)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    first, second = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in folders)
+    assert_same_tensors(final(one), final(other))
+    first, second = (torch.load(checkpoints(settings)[-1], weights_only=True) for settings in (one, other))
     for part in ("weights", "average"):
-        assert all(torch.equal(first[part][key], second[part][key]) for key in first[part])
+        assert_same_tensors(first["learner"][part], second["learner"][part])
+    assert first["standing"] == second["standing"]
     assert rows(one) == rows(other)
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int) -> None:
-    """Press Ctrl-C when a function is about to be called for the nth time."""
+def interrupt_at(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int, number: int = signal.SIGINT
+) -> None:
+    """Send a signal when a function is about to be called for the nth time."""
     original: Callable[..., Any] = getattr(owner, name)
     calls = iter(range(1, 1000))
 
     def pressed(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == call:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, pressed)
@@ -100,12 +111,13 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call
 # ---- what a training leaves
 
 
-def test_a_training_writes_weights_settings_metrics_and_a_checkpoint(settings: TrainSettings) -> None:
+def test_a_training_writes_weights_settings_metrics_and_checkpoints(settings: TrainSettings) -> None:
     file = train(settings)
-    folder = settings.output / "tiny"
+    folder = folder_of(settings)
     assert {path.name for path in folder.iterdir()} == {
-        "weights.safetensors", "settings.yml", "metrics.csv", "checkpoint.pt",
+        "weights.safetensors", "best.safetensors", "settings.yml", "metrics.csv", "curve.png", "checkpoints",
     }  # fmt: skip
+    assert [path.name for path in checkpoints(settings)] == ["step_00000010.pt", "step_00000012.pt"]
     assert file == folder / "weights.safetensors"
     loaded = weights.load(file)
     assert (loaded.scale, loaded.settings) == (2, settings.network_settings())
@@ -113,23 +125,38 @@ def test_a_training_writes_weights_settings_metrics_and_a_checkpoint(settings: T
 
 
 def test_metrics_are_told_at_their_intervals_and_at_the_end(settings: TrainSettings) -> None:
-    train(changed(settings, iterations=7))
+    train(changed(settings, train={"iterations": 7}))
     assert steps(settings, "loss") == [2, 4, 6, 7]
     assert steps(settings, "psnr_y") == [4, 7]
     assert all(float(row["loss"]) > 0 for row in rows(settings) if row["loss"])
 
 
+def test_several_losses_are_told_one_by_one(settings: TrainSettings) -> None:
+    train(changed(settings, train={"iterations": 2, "loss": {"l1": 2.0, "mse": 0.5}}))
+    row = rows(settings)[0]
+    assert float(row["loss"]) == pytest.approx(2 * float(row["l1"]) + 0.5 * float(row["mse"]))
+
+
 def test_the_learning_rate_of_each_step_is_the_schedules(settings: TrainSettings) -> None:
-    train(changed(settings, log_every=1))
+    train(changed(settings, keep={"log_every": 1}))
     rates = [float(row["learning_rate"]) for row in rows(settings) if row["learning_rate"]]
     assert rates == [2e-3] * 8 + [1e-3] * 4
 
 
 def test_the_saved_weights_are_the_average(settings: TrainSettings) -> None:
     saved = state(train(settings))
-    checkpoint = torch.load(settings.output / "tiny" / "checkpoint.pt", weights_only=True)
-    assert all(torch.equal(saved[key], checkpoint["average"][key]) for key in saved)
-    assert not all(torch.equal(saved[key], checkpoint["weights"][key]) for key in saved)
+    learner = torch.load(checkpoints(settings)[-1], weights_only=True)["learner"]
+    assert all(torch.equal(saved[key], learner["average"][key]) for key in saved)
+    assert not all(torch.equal(saved[key], learner["weights"][key]) for key in saved)
+
+
+def test_the_weights_that_validated_best_are_kept(settings: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([20.0, 30.0, 25.0])
+    monkeypatch.setattr(Validation, "run", lambda *_, **__: {"psnr_y": next(scores), "ssim_y": 0.5, "images": 1})
+    train(settings)
+    shorter = changed(settings, name="shorter", train={"iterations": 8}, validation={"hr": None})
+    assert_same_tensors(state(folder_of(settings) / "best.safetensors"), state(train(shorter)))
+    assert torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]["best"] == 30.0
 
 
 def test_the_loss_falls_when_one_picture_is_learned_by_heart(settings: TrainSettings, tmp_path: Path) -> None:
@@ -137,9 +164,8 @@ def test_the_loss_falls_when_one_picture_is_learned_by_heart(settings: TrainSett
     folder.mkdir()
     ramp = torch.linspace(0, 1, 16).expand(3, 16, 16)
     write_image(folder / "ramp.png", (ramp + ramp.transpose(1, 2)) / 2)
-    train(
-        changed(settings, hr=[folder], iterations=80, learning_rate=5e-3, log_every=1, validation=None, milestones=[60])
-    )
+    fast = {"iterations": 80, "lr": 5e-3, "milestones": [60]}
+    train(changed(settings, data={"hr": [folder]}, train=fast, keep={"log_every": 1}, validation={"hr": None}))
     losses = [float(row["loss"]) for row in rows(settings)]
     assert sum(losses[-10:]) < 0.4 * sum(losses[:10])
 
@@ -153,18 +179,45 @@ def test_a_training_leaves_the_callers_random_numbers_alone(settings: TrainSetti
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    train(changed(settings, iterations=1))
+    train(changed(settings, train={"iterations": 1}))
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_header_says_how_it_was_made_without_telling_where(settings: TrainSettings) -> None:
-    file = train(changed(settings, iterations=1, licence="mine"))
+def test_the_header_says_how_it_was_made_without_telling_where(settings: TrainSettings, tmp_path: Path) -> None:
+    file = train(changed(settings, train={"iterations": 1}, licence="mine"))
     header = weights.inspect(file).header
     assert header["licence"] == "mine"
     recipe = json.loads(header["training"])
-    assert recipe["iterations"] == 1
-    assert recipe["hr"] == [folder.name for folder in settings.hr]
-    assert str(settings.output) not in header["training"]
+    assert recipe["train"]["iterations"] == 1
+    assert recipe["data"]["hr"] == [folder.name for folder in settings.data.hr]
+    assert recipe["validation"]["hr"] == settings.data.hr[0].name
+    assert str(tmp_path.parent) not in header["training"]
+
+
+def test_each_step_is_reported(settings: TrainSettings) -> None:
+    reports: list[Progress] = []
+    train(settings, on_step=reports.append)
+    assert [report.step for report in reports] == list(range(1, 13))
+    assert {report.iterations for report in reports} == {12}
+    assert reports[2].psnr_y is None
+    assert reports[3].psnr_y == float(next(row["psnr_y"] for row in rows(settings) if row["psnr_y"]))
+
+
+def test_the_plan_is_told_before_the_first_step(
+    settings: TrainSettings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Learner, "step", raise_power_cut)
+    with caplog.at_level(logging.INFO, "finescale"), pytest.raises(RuntimeError, match="power cut"):
+        train(changed(settings, train={"accumulate": 2}))
+    assert caplog.messages == [
+        "hit-sir x2, 14,907 parameters",
+        "4 samples a step, in passes of 2 on each of 1 devices (cpu); lr patches of 8 x 8 pixels",
+        "12 steps, in which each of 3 pictures is drawn about 16 times",
+    ]
+
+
+def raise_power_cut(*_: object, **__: object) -> Any:
+    raise RuntimeError("power cut")
 
 
 # ---- resuming
@@ -174,43 +227,62 @@ def test_the_header_says_how_it_was_made_without_telling_where(settings: TrainSe
 def test_a_resumed_training_equals_one_that_never_stopped(
     settings: TrainSettings, uninterrupted: TrainSettings, first: int
 ) -> None:
-    train(changed(settings, iterations=first, log_every=100, validate_every=100))
-    train(settings, resume=True)
-    folders = [each.output / each.name for each in (settings, uninterrupted)]
-    resumed, expected = (state(folder / "weights.safetensors") for folder in folders)
-    assert all(torch.equal(resumed[key], expected[key]) for key in expected)
+    train(changed(settings, train={"iterations": first}, keep={"log_every": 100}, validation={"every": 100}))
+    train(settings)
+    assert_same_tensors(final(settings), final(uninterrupted))
+
+
+@pytest.mark.parametrize("variant", ["dat-s", "drct", "span"])
+def test_a_resumed_training_has_its_statistics_and_random_numbers_again(settings: TrainSettings, variant: str) -> None:
+    family = next(family for family in FAMILIES.values() if variant in family.variants)
+    tiny = family.tiny[variant].model_dump()
+    if "drop_path_rate" in tiny:
+        tiny["drop_path_rate"] = 0.5
+    whole = changed(
+        settings, name="whole", variant=variant, network=tiny, train={"iterations": 4}, validation={"hr": None}
+    )
+    train(whole)
+    parts = changed(whole, name="parts")
+    train(changed(parts, train={"iterations": 2}))
+    torch.rand(5)
+    train(parts)
+    assert_same_training(parts, whole)
 
 
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        pytest.param(loop, "multi_step", id="between two steps"),
+        pytest.param(loop, "learning_rate", id="between two steps"),
         pytest.param(torch.optim.Adam, "step", id="before the update of the weights"),
         pytest.param(WeightAverage, "update", id="after the update of the weights"),
-        pytest.param(loop, "validate", id="while validating"),
+        pytest.param(Validation, "run", id="while validating"),
     ],
 )
-def test_a_training_interrupted_from_the_keyboard_resumes_to_the_same_end(
-    settings: TrainSettings, uninterrupted: TrainSettings, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_asked_to_stop_resumes_to_the_same_end(
+    settings: TrainSettings,
+    uninterrupted: TrainSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+    number: int,
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        interrupt_at(patch, owner, name, call=2)
+        interrupt_at(patch, owner, name, call=2, number=number)
         train(settings)
-    train(settings, resume=True)
+    assert checkpoints(settings)
+    train(settings)
     assert_same_training(settings, uninterrupted)
 
 
 def test_steps_done_again_have_one_row_in_the_metrics(settings: TrainSettings, uninterrupted: TrainSettings) -> None:
+    often = changed(settings, keep={"every": 3})
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):  # noqa: PT012
-        patch.setattr(loop, "validate", raise_power_cut)  # at step 4
-        train(changed(settings, checkpoint_every=3))
-    assert steps(settings, "loss") == [2, 4]
-    train(changed(settings, checkpoint_every=3), resume=True)
+        patch.setattr(Validation, "run", raise_power_cut)  # at step 4
+        train(often)
+    assert [int(row["step"]) for row in rows(settings)] == [2, 4]
+    train(often)
     assert rows(settings) == rows(uninterrupted)
-
-
-def raise_power_cut(*_: object) -> float:
-    raise RuntimeError("power cut")
 
 
 def test_resuming_a_finished_training_gives_its_weights_again(settings: TrainSettings) -> None:
@@ -221,49 +293,144 @@ def test_resuming_a_finished_training_gives_its_weights_again(settings: TrainSet
 
 
 def test_an_existing_training_is_not_overwritten(settings: TrainSettings) -> None:
-    train(changed(settings, iterations=2))
-    folder = settings.output / "tiny"
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    train(changed(settings, train={"iterations": 2}))
+    before = {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()}
     with pytest.raises(CheckpointError, match="tiny holds a training already; resume it, or choose another name"):
-        train(settings)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        train(settings, resume=False)
+    assert {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()} == before
 
 
 def test_there_must_be_something_to_resume(settings: TrainSettings) -> None:
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt: there is no checkpoint to resume from"):
+    with pytest.raises(CheckpointError, match=r"tiny: there is no checkpoint to resume from"):
         train(settings, resume=True)
-    assert not (settings.output / "tiny").exists()
+    assert not folder_of(settings).exists()
 
 
 def test_a_training_is_not_resumed_with_other_settings(settings: TrainSettings) -> None:
-    train(changed(settings, iterations=1))
-    with pytest.raises(CheckpointError, match=r"learning_rate was 0.002, is 0.1"):
-        train(changed(settings, learning_rate=0.1), resume=True)
+    train(changed(settings, train={"iterations": 1}))
+    with pytest.raises(CheckpointError, match=r"train.lr was 0.002, is 0.1"):
+        train(changed(settings, train={"lr": 0.1}))
+
+
+def test_stochastic_depth_is_not_resumed_on_another_number_of_devices(settings: TrainSettings) -> None:
+    tiny = FAMILIES["dat"].tiny["dat-s"].model_copy(update={"drop_path_rate": 0.5}).model_dump()
+    drawing = changed(settings, variant="dat-s", network=tiny, train={"iterations": 1}, validation={"hr": None})
+    train(drawing)
+    with pytest.raises(CheckpointError, match=r"started with 1 devices and accumulate=1, go on with the same"):
+        train(changed(drawing, train={"iterations": 2, "accumulate": 2}))
+
+
+# ---- steps that are not finite
+
+
+class Poison:
+    """Makes samples of some steps NaN, by their number in the sequence of batches."""
+
+    def __init__(self, poisoned: Callable[[int], bool]) -> None:
+        self.poisoned = poisoned
+
+    def __call__(self, *args: Any, first_step: int, **kwargs: Any) -> Poison:
+        self.samples = original_batches(*args, first_step=first_step, **kwargs)
+        self.number = first_step
+        self.waited_s = 0.0
+        return self
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for lr, hr in self.samples:
+            self.number += 1
+            yield (lr * math.nan if self.poisoned(self.number) else lr), hr
+
+    def close(self) -> None:
+        self.samples.close()
+
+
+original_batches = loop.batches
+
+
+def test_single_bad_steps_are_left_out_and_told(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: number in (3, 4)))
+    with caplog.at_level(logging.INFO, "finescale"):
+        train(changed(settings, train={"bad_steps": 2}))
+    assert "step 3: not finite and left out: l1, gradients" in caplog.messages
+    assert torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]["bad"] == 2
+    assert all(tensor.isfinite().all() for tensor in final(settings).values())
+
+
+def test_too_many_bad_steps_go_back_to_a_checkpoint_and_past_their_samples(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: number in (6, 7, 8)))
+    bearing = changed(settings, train={"bad_steps": 2}, validation={"hr": None}, keep={"log_every": 1})
+    with caplog.at_level(logging.INFO, "finescale"):
+        train(bearing)
+    assert any("back to the checkpoint of step 5, and past these samples" in line for line in caplog.messages)
+    standing = torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]
+    assert (standing["step"], standing["passed_over"], standing["bad"]) == (12, 3, 3)
+    assert steps(settings, "loss") == list(range(1, 13))
+    assert all(math.isfinite(float(row["loss"])) for row in rows(settings))
+
+
+def test_a_training_that_goes_back_is_the_same_when_it_is_resumed(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: number in (6, 7, 8)))
+    whole = changed(settings, name="whole", train={"bad_steps": 2}, validation={"hr": None})
+    train(whole)
+    parts = changed(whole, name="parts")
+    for call in (7, 5):  # at a bad step, and after going back
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            interrupt_at(patch, loop, "learning_rate", call=call)
+            train(parts)
+    train(parts)
+    assert_same_tensors(final(parts), final(whole))
+
+
+def test_a_training_that_stays_bad_is_ended_and_its_checkpoint_stays(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: number > 5))
+    hopeless = changed(settings, train={"bad_steps": 1}, validation={"hr": None})
+    with pytest.raises(
+        NumericalError, match="step 7: l1, gradients not finite, 2 times in a row, and again after going"
+    ):
+        train(hopeless)
+    assert [path.name for path in checkpoints(settings)] == ["step_00000005.pt"]
+
+
+def test_a_training_that_is_bad_from_the_start_is_ended(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: True))
+    with pytest.raises(NumericalError, match="there is no checkpoint yet to go back to; train anew with a smaller"):
+        train(changed(settings, train={"bad_steps": 1}))
 
 
 # ---- warm start
 
 
-@pytest.mark.parametrize("scale", [2, 3])
-def test_a_warm_start_takes_the_body_and_not_the_head(settings: TrainSettings, scale: int) -> None:
-    start = train(changed(settings, name="start", scale=4, lr_patch=6))
-    warm = changed(settings, scale=scale, lr_patch=6, warm_start=start)
-    network, cold = loop._first_network(warm), loop._first_network(changed(warm, warm_start=None))
-    given, fresh = state(start), cold.state_dict()
-    for key, tensor in network.state_dict().items():
-        assert torch.equal(tensor, fresh[key] if key.startswith("upsample.") else given[key]), key
+def test_a_training_begins_with_the_weights_it_is_given(settings: TrainSettings) -> None:
+    start = train(changed(settings, name="start", train={"iterations": 3}))
+    warm = changed(settings, warm_start=start, train={"iterations": 1, "lr": 1e-12})
+    given, found = state(start), state(train(warm))
+    assert all(torch.allclose(given[key], found[key], atol=1e-6) for key in given)
 
 
-def test_a_warm_start_from_another_network_is_refused(settings: TrainSettings) -> None:
-    start = train(changed(settings, name="start", iterations=1))
-    other = changed(settings, network={**TINY, "mlp_ratio": 1.0}, warm_start=start)
-    with pytest.raises(WeightsMismatchError, match=r"weights.safetensors: its network has other settings"):
+def test_a_warm_start_of_which_nothing_fits_is_refused(settings: TrainSettings) -> None:
+    start = train(changed(settings, name="start", train={"iterations": 1}))
+    other = changed(settings, variant="drct", network=FAMILIES["drct"].tiny["drct"].model_dump(), warm_start=start)
+    with pytest.raises(WeightsMismatchError, match=r"weights.safetensors: nothing of its hit-sr network fits"):
         train(other)
+    assert not (folder_of(settings) / "metrics.csv").exists()
 
 
-def test_a_warm_start_from_nothing_is_refused(settings: TrainSettings, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none.pth"):
-        train(changed(settings, warm_start=tmp_path / "none.pth"))
+def test_a_resumed_training_does_not_need_the_file_it_began_with(settings: TrainSettings) -> None:
+    start = train(changed(settings, name="start", train={"iterations": 1}))
+    warm = changed(settings, warm_start=start)
+    train(changed(warm, train={"iterations": 1}))
+    start.unlink()
+    train(changed(warm, train={"iterations": 2}))
 
 
 # ---- mistakes
@@ -272,8 +439,21 @@ def test_a_warm_start_from_nothing_is_refused(settings: TrainSettings, tmp_path:
 def test_a_folder_without_pictures_is_told_before_anything_is_written(settings: TrainSettings, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no picture"):
-        train(changed(settings, hr=[tmp_path / "empty"]))
-    assert not (settings.output / "tiny").exists()
+        train(changed(settings, data={"hr": [tmp_path / "empty"]}))
+    assert not folder_of(settings).exists()
+
+
+def test_a_batch_that_is_too_small_for_batch_norm_is_refused(settings: TrainSettings) -> None:
+    tiny = FAMILIES["dat"].tiny["dat-s"].model_dump()
+    with pytest.raises(ValueError, match=r"train.batch must be at least 8 for dat-s, whose BatchNorm.*got 4"):
+        train(changed(settings, variant="dat-s", network=tiny, train={"accumulate": 4}))
+
+
+def test_a_device_that_cannot_be_is_refused(settings: TrainSettings) -> None:
+    with pytest.raises(ValueError, match="device must be 'cpu', 'cuda' or 'cuda:0', got 'gpu'"):
+        train(settings, device="gpu")
+    with pytest.raises(DeviceError, match="there is no device 'cuda:99'"):
+        train(settings, device="cuda:99")
 
 
 @pytest.mark.parametrize(
@@ -281,18 +461,20 @@ def test_a_folder_without_pictures_is_told_before_anything_is_written(settings: 
     [
         ({"variant": "hit-sirr"}, r"variant 'hit-sirr' is unknown \(did you mean 'hit-sir'\?\); known: hit-sir, "),
         ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
-        ({"milestones": [5, 3]}, r"milestones must rise, got \(5, 3\)"),
+        ({"train": {"iterations": 1, "milestones": [5, 3]}}, r"milestones must rise, got \(5, 3\)"),
+        ({"train": {"iterations": 1, "batch": 5, "accumulate": 2}}, "batch must be a multiple of accumulate=2, got 5"),
+        ({"train": {"iterations": 1, "strategy": "fsdp", "precision": "fp16"}}, "'fsdp' is not offered with .* 'fp16'"),
         ({"network": {"embed": 16}}, r"network has no field 'embed' \(did you mean 'embed_dim'\?\)"),
         ({"network": {"embed_dim": 12}}, "network: embed_dim must be at least 16, got 12"),
         ({"network": {"mlp_ratio": "wide"}}, r"network: 'mlp_ratio': input should be a valid number.*got 'wide'"),
         ({"name": "a/b"}, "'name'"),
         ({"name": ""}, "'name'"),
-        ({"hr": []}, "'hr'"),
-        ({"itertions": 3}, r"unknown key 'itertions' \(did you mean 'iterations'\?\)"),
+        ({"data": {"hr": []}}, "'data.hr'"),
+        ({"train": {"itertions": 3}}, r"unknown key 'train.itertions' \(did you mean 'iterations'\?\)"),
     ],
 )
 def test_settings_that_make_no_training_are_refused(
     settings: TrainSettings, wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        parse_settings(TrainSettings, {**settings.model_dump(), **wrong}, source="recipe.yml")
+        parse_settings(TrainSettings, {**settings.model_dump(), "network": TINY, **wrong}, source="recipe.yml")

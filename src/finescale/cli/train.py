@@ -1,37 +1,232 @@
-"""``finescale train``: a training, from a settings file."""
+"""``finescale train``: a training, from a published recipe, a settings file, or a published option file."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from finescale.cli import console
+from finescale.cli.training_bar import training_bar
+
+if TYPE_CHECKING:
+    from finescale.train import TrainSettings
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Settings file (YAML); docs/train.md explains every field.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override one field; may be repeated.")
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE | FILE.yml",
+            help="A published recipe, such as hit-srf; a settings file; or a published option file.",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the training's last checkpoint.")] = False,
+    scale: Annotated[int | None, typer.Option("-s", "--scale", help="2, 3 or 4; of a recipe.")] = None,
+    stage: Annotated[int | None, typer.Option(help="Which part of a recipe that has several, from 1.")] = None,
+    hr: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PLACE", help="Originals to learn from, in place of a file's; may be repeated."),
+    ] = None,
+    lr: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PLACE", help="Their low-resolution pictures, one place for each of --hr; default: made."),
+    ] = None,
+    val: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Originals to validate on.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the training; results go to experiments/NAME.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A weight file or known network to begin with, or none.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set any field, such as train.batch=8; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option("--resume/--no-resume", help="Demand, or refuse, to go on; default: go on if it was begun."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cuda where there is one.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the settings as a file, and train nothing.")] = False,
+    describe: Annotated[bool, typer.Option("--describe", help="Explain every field of a settings file.")] = False,
 ) -> None:
-    """Train a network: settings in, a weight file out."""
-    import logging
+    """Train a network: a recipe and a folder of pictures in, a weight file out."""
+    if describe:
+        _describe()
+        return
+    if what is None:
+        raise typer.BadParameter("name a recipe or a settings file, such as: finescale train hit-srf -s 4 --hr FOLDER")
 
-    from finescale.settings import load_settings
+    from finescale.settings import override, parse_settings, settings_text
     from finescale.train import TrainSettings
     from finescale.train import train as run_training
 
-    settings = load_settings(TrainSettings, recipe, overrides=overrides or ())
+    given = _read(what, scale=scale, stage=stage)
+    if hr:
+        _fill(given.values, "data", hr=hr, lr=lr or [])
+    elif lr:
+        _fill(given.values, "data", lr=lr)
+    if val is not None:
+        _fill(given.values, "validation", hr=val, lr=None)
+    if name is not None:
+        given.values["name"] = name
+    override(given.values, overrides or ())
+    if given.is_recipe and not given.values["data"].get("hr"):
+        raise typer.BadParameter("say which pictures to learn from: --hr FOLDER")
+    _set_start(given, start)
+    settings = parse_settings(TrainSettings, given.values, source=given.source)
+    if plan:
+        _tell(settings, given.notes)
+        sys.stdout.write(settings_text(settings))
+        return
+    if _is_first_process():
+        _tell(settings, given.notes)
+    with training_bar() as on_step, _timed_messages():
+        result = run_training(settings, resume=resume, device=device, on_step=on_step)
+    if _is_first_process():
+        console.say(f"weights: {result}")
+
+
+@dataclass(kw_only=True)
+class _Given:
+    """What the first argument asks for."""
+
+    values: dict[str, Any]
+    """Fields of `TrainSettings`, to be completed by flags."""
+    source: str
+    """What they are from, for messages."""
+    is_recipe: bool = False
+    """Whether it is a published recipe."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know before it starts."""
+    start: tuple[str, int] | None = None
+    """Name of the training whose weights a recipe begins with, and its scale."""
+    start_model: str | None = None
+    """The same as a recipe."""
+
+
+def _read(what: str, *, scale: int | None, stage: int | None) -> _Given:
+    from finescale.networks import recipes
+
+    if what in {name for name, _ in recipes()} or not (Path(what).exists() or Path(what).suffix in (".yml", ".yaml")):
+        return _recipe(what, scale=scale, stage=stage)
+    if (scale, stage) != (None, None):
+        raise typer.BadParameter("-s and --stage go with a recipe; a file says its scale itself")
+    return _file(Path(what))
+
+
+def _recipe(name: str, *, scale: int | None, stage: int | None) -> _Given:
+    from finescale.train.recipes import recipe_of, recipe_values, start_of
+
+    recipe, scale = recipe_of(name, scale=scale, stage=stage)
+    given = _Given(
+        values=recipe_values(name, scale=scale, stage=stage),
+        source=f"recipe {name} x{scale}",
+        is_recipe=True,
+        notes=[f"the authors train it on {recipe.data}"],
+    )
+    training = start_of(name, scale=scale, stage=stage)
+    if recipe.start is not None and training is not None:
+        given.start_model, start_scale = recipe.start
+        given.start = training, start_scale
+    if recipe.remark:
+        given.notes.append(recipe.remark)
+    return given
+
+
+def _file(path: Path) -> _Given:
+    from finescale.settings import read_values
+    from finescale.train.option_files import convert, is_option_file
+
+    values = read_values(path)
+    if not is_option_file(values):
+        return _Given(values=values, source=str(path))
+    conversion = convert(values, source=str(path))
+    notes = [f"{path} is an option file of BasicSR; --plan prints it as a settings file"]
+    if conversion.ignored:
+        notes.append(f"no effect here: {', '.join(conversion.ignored)}")
+    return _Given(values=conversion.values, source=str(path), notes=notes)
+
+
+def _fill(values: dict[str, Any], group: str, **fields: Any) -> None:
+    """Set fields of a group; one that is none, which is refused later, stays as it is."""
+    nested = values.setdefault(group, {})
+    if isinstance(nested, dict):
+        nested.update(fields)
+
+
+def _set_start(given: _Given, start: str | None) -> None:
+    """Where the first weights come from: the flag, a field, or the training that the recipe names."""
+    from finescale import weights
+    from finescale.train.recipes import weights_of
+
+    if start is not None:
+        scale = given.start[1] if given.start else None
+        given.values["warm_start"] = None if start == "none" else weights.find(start, scale=scale)
+    elif given.start and "warm_start" not in given.values:
+        training, scale = given.start
+        path = weights_of(training, output=Path(given.values.get("output", "experiments")))
+        given.values["warm_start"] = path
+        missing = "" if path.exists() else ", which is not there: train that first, or give --start MODEL, or none"
+        given.notes.append(f"it begins with the weights of {given.start_model} x{scale}, {path}{missing}")
+
+
+def _tell(settings: TrainSettings, notes: Iterable[str]) -> None:
+    """The training in a few lines."""
+    for note in notes:
+        console.say(f"note: {note}")
+    steps, data = settings.train, settings.data
+    changed = f" with {', '.join(settings.network)} changed" if settings.network else ""
+    loss = " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in steps.loss.items())
+    console.say(f"training {settings.name}: {settings.variant} x{settings.scale}{changed}")
+    console.say(
+        f"{steps.iterations:,} steps of {steps.batch} samples of {data.patch}x{data.patch}, {loss}, {steps.optimizer} "
+        f"at {steps.lr:g}, {_schedule(settings)}"
+    )
+
+
+def _schedule(settings: TrainSettings) -> str:
+    steps = settings.train
+    if steps.schedule == "cosine":
+        return f"half a cosine down to {steps.final_lr:g}"
+    if not steps.milestones:
+        return "which stays"
+    return f"times {steps.gamma:g} after {', '.join(f'{step:,}' for step in steps.milestones)}"
+
+
+def _is_first_process() -> bool:
+    """Whether this is the one process, or the one of several by torchrun, that speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _timed_messages() -> Iterator[None]:
+    """While the block runs, a person is told what the library logs, with the time of day."""
+    import logging
+
     log = logging.getLogger("finescale")
-    log.setLevel(logging.INFO)
-    handler = logging.StreamHandler()
+    level, handler = log.level, logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:
-        result = run_training(settings, resume=resume)
+        yield
     finally:
         log.removeHandler(handler)
-    console.say(f"weights: {result}")
+        log.setLevel(level)
+
+
+def _describe() -> None:
+    """Every field with its default and meaning, on standard output."""
+    from finescale.train.describe import groups
+
+    for group in groups():
+        sys.stdout.write(f"{group.name or 'fields of their own'}: {group.about}\n\n")
+        for item in group.fields:
+            default = item.default if item.default == "required" else f"default {item.default}"
+            sys.stdout.write(f"  {item.name} ({default})\n      {item.meaning}\n")
+        sys.stdout.write("\n")

@@ -3,16 +3,19 @@
 from finescale.data.benchmarks import benchmark_names, benchmark_pairs, set_name
 from finescale.data.cache import CachedImages, open_cache, write_cache
 from finescale.data.check import PictureSet, Problem, benchmark_sets, check_pictures, plan_check
-from finescale.data.crops import crop_pair, sample
+from finescale.data.crops import Augmentation, crop_pair, sample
 from finescale.data.downsampling import DownsampleSettings, downsample_files
 from finescale.data.lmdb import LmdbImages, write_lmdb
-from finescale.data.loader import TrainingImages, batches, make_batch
+from finescale.data.loader import Batches, batches, make_batch
 from finescale.data.originals import find_originals
 from finescale.data.pairs import Pair, find_images, find_pairs, match_pairs
 from finescale.data.parallel import FileReport
+from finescale.data.sources import Source, open_source
 from finescale.data.subimages import CropSettings, crop_files
 
 __all__ = [
+    "Augmentation",
+    "Batches",
     "CachedImages",
     "CropSettings",
     "DownsampleSettings",
@@ -21,7 +24,7 @@ __all__ = [
     "Pair",
     "PictureSet",
     "Problem",
-    "TrainingImages",
+    "Source",
     "batches",
     "benchmark_names",
     "benchmark_pairs",
@@ -36,6 +39,7 @@ __all__ = [
     "make_batch",
     "match_pairs",
     "open_cache",
+    "open_source",
     "plan_check",
     "sample",
     "set_name",

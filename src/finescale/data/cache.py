@@ -89,6 +89,8 @@ class CachedImages(Sequence[Tensor]):
 
     names: tuple[str, ...]
     """File names of the originals."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of each."""
     too_small: tuple[str, ...]
     """Names of those that are left out."""
 
@@ -100,6 +102,7 @@ class CachedImages(Sequence[Tensor]):
             raise DataError(f"{printable_name(folder)}: {sizes}; take a smaller patch")
         self.names = tuple(picture["name"] for picture in chosen)
         self.too_small = tuple(picture["name"] for picture in pictures if min(picture["size"]) < min_size)
+        self.sizes = tuple((height, width) for height, width in (picture["size"] for picture in chosen))
         self._places = [(picture["offset"], (3, *picture["size"])) for picture in chosen]
         self._reopen = partial(open_cache, folder.absolute(), min_size=min_size)
         try:

@@ -7,29 +7,46 @@ and in any number of processes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from finescale.resize import downsample, tap_margin
 
+Augmentation = Literal["flips-and-transpose", "flip-and-turn", "none"]
+"""How samples are varied: upside down, left to right and transposed, each half of the time; or left to right and a
+quarter turn, each half of the time; or not at all."""
 
-def sample(images: Sequence[Tensor], *, seed: int, index: int, scale: int, patch: int) -> tuple[Tensor, Tensor]:
+
+def sample(
+    images: Sequence[Tensor],
+    lr_images: Sequence[Tensor] | None = None,
+    *,
+    seed: int,
+    index: int,
+    scale: int,
+    patch: int,
+    augmentation: Augmentation = "flips-and-transpose",
+) -> tuple[Tensor, Tensor]:
     """Draw one pair of patches.
 
-    The picture is drawn first, each with the same chance, then a place on the grid of low-resolution pixels, then three
-    coins: upside down, left to right, rows to columns. The pair is turned after the downsampling, as published.
+    The picture is drawn first, each with the same chance, then a place on the grid of low-resolution pixels, then coins
+    for the augmentation. The pair is turned after the downsampling, as published.
 
     Args:
         images: Originals (3, H, W), uint8, each side at least ``scale * patch``.
+        lr_images: Their low-resolution pictures (3, H // scale, W // scale), uint8; None makes what is needed of them
+            by `downsample`.
         seed: Names a sequence of samples; 0 to 2**64 - 1.
         index: The place in the sequence; 0 to 2**64 - 1.
         scale: How many times smaller the low-resolution patch is.
         patch: Height and width of the low-resolution patch.
+        augmentation: How the pair is varied.
 
     Returns:
-        lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8; lr is, byte for byte, that part of the
-        whole picture's `downsample`.
+        lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8; an lr that is made here is, byte for byte,
+        that part of the whole picture's `downsample`.
 
     Raises:
         ValueError: The drawn picture is smaller than the patch.
@@ -37,13 +54,19 @@ def sample(images: Sequence[Tensor], *, seed: int, index: int, scale: int, patch
     # Raw numbers of a counter-based generator are the same in every version of NumPy; its `integers` may change.
     drawn = np.random.Philox(key=np.array([seed, index], dtype=np.uint64)).random_raw(4)
     which, row, column, coins = (int(number) for number in drawn)
-    hr_image = images[which % len(images)]
+    number = which % len(images)
+    hr_image = images[number]
     rows, columns = (side // scale - patch + 1 for side in hr_image.shape[-2:])
     if rows < 1 or columns < 1:
         size = " x ".join(str(side) for side in hr_image.shape[-2:])
         raise ValueError(f"a picture of {size} pixels has no patch of {patch} x {patch} at scale {scale}")
-    lr, hr = crop_pair(hr_image, top=row % rows, left=column % columns, scale=scale, patch=patch)
-    return _turn(lr, coins), _turn(hr, coins)
+    top, left = row % rows, column % columns
+    if lr_images is None:
+        lr, hr = crop_pair(hr_image, top=top, left=left, scale=scale, patch=patch)
+    else:
+        lr = _crop(lr_images[number], top, left, patch)
+        hr = _crop(hr_image, scale * top, scale * left, scale * patch)
+    return _vary(lr, coins, augmentation), _vary(hr, coins, augmentation)
 
 
 def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int) -> tuple[Tensor, Tensor]:
@@ -66,11 +89,20 @@ def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int) -> tup
     below, after = min(top + patch + margin, height), min(left + patch + margin, width)
     surroundings = downsample(hr[:, scale * above : scale * below, scale * before : scale * after], scale=scale)
     lr = surroundings[:, top - above :, left - before :][:, :patch, :patch]
-    return lr, hr[:, scale * top : scale * (top + patch), scale * left : scale * (left + patch)]
+    return lr, _crop(hr, scale * top, scale * left, scale * patch)
 
 
-def _turn(image: Tensor, coins: int) -> Tensor:
-    """One of eight ways to turn and mirror an image (3, H, W), by the lowest three bits."""
+def _crop(image: Tensor, top: int, left: int, side: int) -> Tensor:
+    return image[:, top : top + side, left : left + side]
+
+
+def _vary(image: Tensor, coins: int, augmentation: Augmentation) -> Tensor:
+    """One of the ways to turn and mirror an image (3, H, W), by the lowest bits of ``coins``."""
+    if augmentation == "none":
+        return image
+    if augmentation == "flip-and-turn":
+        image = image.flip(-1) if coins & 1 else image
+        return image.rot90(1, (-2, -1)) if coins & 2 else image
     if coins & 1:
         image = image.flip(-2)
     if coins & 2:

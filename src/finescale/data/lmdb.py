@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from finescale.data.folders import may_be_replaced
-from finescale.data.originals import read_original
+from finescale.data.originals import as_text, read_original
 from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_namesake
 from finescale.errors import DataError, MissingExtraError, printable_name
 from finescale.files import whole_file, whole_folder
@@ -31,7 +31,7 @@ _DATA, _META, _LOCK = "data.mdb", "meta_info.txt", "lock.mdb"
 _COMPRESSION = 1
 _FIRST_MAP = 2**26  # bytes; doubled whenever they are full
 _LONGEST_KEY = 511  # bytes, by LMDB's own limit
-_LINE = re.compile(r"(?P<name>.+) \(\d+,\d+,\d+\) \d+")
+_LINE = re.compile(r"(?P<name>.+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+")
 
 
 def write_lmdb(
@@ -91,10 +91,13 @@ class LmdbImages(Sequence[Tensor]):
 
     names: tuple[str, ...]
     """The pictures' names, as listed in ``meta_info.txt``."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of each, as listed there."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
-        self.names = _read_names(folder)
+        listed = _read_list(folder)
+        self.names, self.sizes = tuple(listed), tuple(listed.values())
         self._environment = _open(self._folder)
 
     def __len__(self) -> int:
@@ -109,6 +112,11 @@ class LmdbImages(Sequence[Tensor]):
             return tuple(self[number] for number in range(*index.indices(len(self))))
         name = self.names[index]
         image = decode_image(self.encoded(index), name=f"{self._folder}: {name}")
+        if image.size != self.sizes[index]:
+            raise DataError(
+                f"{printable_name(self._folder)}: {name} has {as_text(image.size)} pixels, where {_META} says "
+                f"{as_text(self.sizes[index])}; make it anew"
+            )
         return round_half_up(image.pixels * 255).expand(3, -1, -1).contiguous()
 
     def encoded(self, index: int) -> bytes:
@@ -179,7 +187,7 @@ def _verify(folder: Path, checksums: Sequence[int]) -> None:
 
 def _kept(paths: Sequence[Path], folder: Path, drop_ending: str) -> Generator[FileReport, None, None]:
     """Reports on an LMDB that exists already."""
-    held = {_key_of_name(name) for name in _read_names(folder)}
+    held = {_key_of_name(name) for name in _read_list(folder)}
     keys = {path: path.stem.removesuffix(drop_ending) for path in paths}
     others = sorted(held.difference(keys.values()))
     if others:
@@ -216,8 +224,8 @@ def _key_of_name(name: str) -> str:
     return name.partition(".")[0]  # as BasicSR reads the list
 
 
-def _read_names(folder: Path) -> tuple[str, ...]:
-    """The pictures that an LMDB lists."""
+def _read_list(folder: Path) -> dict[str, tuple[int, int]]:
+    """The pictures that an LMDB lists, with height and width."""
     meta = folder / _META
     try:
         lines = meta.read_text(encoding="utf-8").splitlines()
@@ -229,15 +237,15 @@ def _read_names(folder: Path) -> tuple[str, ...]:
         raise DataError(f"{printable_name(meta)}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{printable_name(meta)}: not a text file; make the LMDB anew") from None
-    names = []
+    listed = {}
     for number, line in enumerate(lines, start=1):
         found = _LINE.fullmatch(line)
         if not found:
             raise DataError(f"{printable_name(meta)}: line {number} is not 'name.png (height,width,channels) 1'")
-        names.append(found["name"])
-    if not names:
+        listed[found["name"]] = int(found["height"]), int(found["width"])
+    if not listed:
         raise DataError(f"{printable_name(meta)} lists no picture; make the LMDB anew")
-    return tuple(names)
+    return listed
 
 
 def _open(folder: Path) -> Any:

@@ -1,136 +1,122 @@
-"""Training pictures kept decoded, and the batches drawn from them."""
+"""The batches of a training, made ahead of their time."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from concurrent.futures import Future
 from itertools import count
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from finescale.data.cache import open_cache
-from finescale.data.crops import sample
-from finescale.data.originals import read_original
-from finescale.data.pairs import find_images
-from finescale.errors import DataError, ImageReadError
-
-
-@dataclass(frozen=True)
-class TrainingImages:
-    """Originals, decoded: decoding, not cropping, is what costs time."""
-
-    names: tuple[str, ...]
-    """File names, for messages."""
-    pixels: Sequence[Tensor]
-    """(3, H, W) each, uint8, in memory or mapped from a cache; grey pictures have three equal channels."""
-    too_small: tuple[str, ...] = ()
-    """File names of the pictures that were left out because no patch fits into them."""
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    @classmethod
-    def from_folders(cls, folders: Iterable[Path], *, min_size: int = 1) -> TrainingImages:
-        """Read all pictures of some folders, folder by folder, each in natural order.
-
-        Args:
-            folders: Folders of originals; pictures in folders below them are not looked for.
-            min_size: The least height and width, in pixels: the scale times the patch.
-
-        Raises:
-            DataError: A folder holds no picture, pictures are unreadable (all of them are named), or all are too small.
-        """
-        names: list[str] = []
-        pixels: list[Tensor] = []
-        too_small: list[str] = []
-        mistakes: list[str] = []
-        for path in (path for folder in folders for path in find_images(folder)):
-            try:
-                image = read_original(path)
-            except ImageReadError as error:
-                mistakes.append(str(error))
-                continue
-            if min(image.size) < min_size:
-                too_small.append(path.name)
-                continue
-            names.append(path.name)
-            pixels.append(image.levels.expand(3, -1, -1).contiguous())
-        if mistakes:
-            raise DataError(f"{len(mistakes)} pictures cannot be used for training: " + "; ".join(mistakes))
-        if not pixels:
-            raise DataError(
-                f"all {len(too_small)} pictures have a side of fewer than {min_size} pixels; take a smaller patch"
-            )
-        return cls(tuple(names), tuple(pixels), tuple(too_small))
-
-    @classmethod
-    def from_cache(cls, folder: Path, *, min_size: int = 1) -> TrainingImages:
-        """Take the pictures of a cache, of which only what is cropped is read.
-
-        Args:
-            folder: What `finescale.data.write_cache` made.
-            min_size: The least height and width, in pixels: the scale times the patch.
-
-        Raises:
-            DataError: The folder is no whole cache, or all its pictures are too small.
-        """
-        cached = open_cache(folder, min_size=min_size)
-        return cls(cached.names, cached, cached.too_small)
+from finescale.data.crops import Augmentation
+from finescale.data.parallel import single_core_threads
+from finescale.data.sources import Source
 
 
 def make_batch(
-    images: TrainingImages, *, seed: int, step: int, batch: int, scale: int, patch: int
+    source: Source, indices: range, *, seed: int, augmentation: Augmentation = "flips-and-transpose"
 ) -> tuple[Tensor, Tensor]:
-    """The batch of one training step, the same whenever and wherever it is made.
+    """Some samples of a sequence, the same whenever and wherever they are drawn.
 
     Args:
-        images: What to draw from.
-        seed: Names a sequence of samples.
-        step: Which step; its samples are those at ``step * batch`` and following.
-        batch: How many samples.
-        scale: How many times smaller the low-resolution patches are.
-        patch: Height and width of the low-resolution patches.
+        source: What to draw from.
+        indices: Which samples.
+        seed: Names the sequence.
+        augmentation: How samples are varied.
 
     Returns:
-        lr (batch, 3, patch, patch) and hr (batch, 3, scale * patch, scale * patch), float32 in [0, 1].
+        lr (N, 3, patch, patch) and hr (N, 3, scale * patch, scale * patch), float32 in [0, 1].
 
     Raises:
-        ValueError: A drawn picture is smaller than the patch.
+        DataError: A picture is decoded when it is drawn, and damaged.
+        ImageReadError: The same, where it is a file.
     """
-    indices = range(step * batch, (step + 1) * batch)
-    drawn = [sample(images.pixels, seed=seed, index=index, scale=scale, patch=patch) for index in indices]
+    drawn = [source.sample(seed, index, augmentation=augmentation) for index in indices]
     lr, hr = (torch.stack(patches).float().div_(255) for patches in zip(*drawn, strict=True))
     return lr, hr
 
 
 def batches(
-    images: TrainingImages, *, seed: int, first_step: int, batch: int, scale: int, patch: int, ahead: int = 2
-) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """The batches of a training from some step on, without end; a thread makes the next ones meanwhile.
+    source: Source,
+    *,
+    seed: int,
+    first_step: int,
+    batch: int,
+    rank: int = 0,
+    world: int = 1,
+    augmentation: Augmentation = "flips-and-transpose",
+    workers: int = 4,
+) -> Batches:
+    """The batches of a training from some step on, without end; threads make the next ones meanwhile.
+
+    The samples of a step are those at ``step * batch`` and following, whatever the number of devices; each device makes
+    an equal share of them.
 
     Args:
-        images: What to draw from.
+        source: What to draw from.
         seed: Names a sequence of samples.
         first_step: 0, or the step at which a training resumes.
-        batch: Samples per step.
-        scale: How many times smaller the low-resolution patches are.
-        patch: Height and width of the low-resolution patches.
-        ahead: How many batches are made before they are asked for.
+        batch: Samples of a step, over all devices.
+        rank: Which device's share to make, from 0.
+        world: How many devices there are.
+        augmentation: How samples are varied.
+        workers: How many threads make batches, each another one; as many are ready ahead.
 
-    Yields:
-        What `make_batch` returns for each step; what it raises is raised here, at its step.
+    Raises:
+        ValueError: ``batch`` cannot be dealt out equally, or ``rank`` is not one of ``world``.
     """
-    make = partial(make_batch, images, seed=seed, batch=batch, scale=scale, patch=patch)
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-    try:
-        waiting = deque(thread.submit(make, step=first_step + step) for step in range(ahead))
-        for step in count(first_step + ahead):
-            waiting.append(thread.submit(make, step=step))
-            yield waiting.popleft().result()
-    finally:
-        thread.shutdown(cancel_futures=True)
+    if batch < 1 or batch % world:
+        raise ValueError(f"batch must be a multiple of the {world} devices, got {batch}")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be from 0 to {world - 1}, got {rank}")
+    share = batch // world
+    indices = (range(first, first + share) for first in count(first_step * batch + rank * share, batch))
+    return Batches(source, indices, seed=seed, augmentation=augmentation, workers=workers)
+
+
+class Batches(Iterator[tuple[Tensor, Tensor]]):
+    """What `make_batch` returns for some indices after the other; what it raises is raised at its turn.
+
+    Made by `batches`. `close` ends its threads, and the iteration.
+
+    Attributes:
+        waited_s: Seconds for which batches were asked for that were not ready yet.
+    """
+
+    def __init__(
+        self, source: Source, indices: Iterator[range], *, seed: int, augmentation: Augmentation, workers: int
+    ) -> None:
+        self.waited_s = 0.0
+        self._source = source
+        self._indices = indices
+        self._seed = seed
+        self._augmentation = augmentation
+        self._threads = single_core_threads(workers, "batches")
+        self._waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        for _ in range(workers):
+            self._begin_next()
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        if not self._waiting:
+            raise StopIteration
+        self._begin_next()
+        asked = time.perf_counter()
+        try:
+            return self._waiting.popleft().result()
+        finally:
+            self.waited_s += time.perf_counter() - asked
+
+    def close(self) -> None:
+        """End the threads; batches that have begun are waited for, and no more are made."""
+        self._threads.shutdown(cancel_futures=True)
+        self._waiting.clear()
+
+    def _begin_next(self) -> None:
+        indices = next(self._indices)
+        future = self._threads.submit(
+            make_batch, self._source, indices, seed=self._seed, augmentation=self._augmentation
+        )
+        self._waiting.append(future)

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Barrier
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -76,10 +77,7 @@ def _map_files(work: Callable[[Path], T], paths: Iterable[Path], workers: int) -
             return FileReport(path, "failed", reason=f"{printable_name(path)}: too little memory; take fewer workers")
 
     remaining = iter(paths)
-    num_threads = torch.get_num_threads()
-    # Several workers with several threads each would wait for one another; the setting is each worker thread's own, but
-    # also the default of threads to come, and so is put back.
-    pool = ThreadPoolExecutor(workers, "files", initializer=torch.set_num_threads, initargs=(1,))
+    pool = single_core_threads(workers, "files")
     waiting: deque[Future[T | FileReport]] = deque()
     try:
         while True:
@@ -89,7 +87,30 @@ def _map_files(work: Callable[[Path], T], paths: Iterable[Path], workers: int) -
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(num_threads)
+
+
+def single_core_threads(num_threads: int, name: str) -> ThreadPoolExecutor:
+    """Threads in each of which torch works on one core: several with several cores each would wait for one another.
+
+    Args:
+        num_threads: How many; all have begun when they are returned.
+        name: What the names of the threads begin with.
+    """
+    # The setting is also the default of threads to come, and so is put back; a thread keeps what it found at first use.
+    default = torch.get_num_threads()
+    have_begun = Barrier(num_threads + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()
+        have_begun.wait()
+
+    pool = ThreadPoolExecutor(num_threads, name, initializer=begin)
+    for _ in range(num_threads):
+        pool.submit(int)  # a pool starts its threads as work comes
+    have_begun.wait()
+    torch.set_num_threads(default)
+    return pool
 
 
 def find_namesakes(paths: Iterable[Path]) -> dict[Path, Path]:

@@ -203,15 +203,19 @@ def load_option_file(path: Path) -> OptionPlan:
         tiling=tiling,
         keep_pictures=options.val.save_img,
         suffix=options.val.suffix or f"x{options.scale}",
-        ignored=_ignored({"": options, "path.": options.path, "val.": options.val})
-        + _ignored({f"datasets.{key}.": block for key, block in datasets.items()})
-        + _ignored({f"val.metrics.{key}.": block for key, block in metrics.items()})
+        ignored=ignored_keys({"": options, "path.": options.path, "val.": options.val})
+        + ignored_keys({f"datasets.{key}.": block for key, block in datasets.items()})
+        + ignored_keys({f"val.metrics.{key}.": block for key, block in metrics.items()})
         + tuple(str(warning.message) for warning in caught),
     )
 
 
-def _ignored(blocks: Mapping[str, Settings]) -> tuple[str, ...]:
-    """The keys of a file that change nothing here."""
+def ignored_keys(blocks: Mapping[str, Settings]) -> tuple[str, ...]:
+    """The keys of an option file that change nothing here: fields of type `Ignored` that the file sets.
+
+    Args:
+        blocks: What precedes a block's keys, such as "path.", and the block.
+    """
     return tuple(
         prefix + name
         for prefix, block in blocks.items()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from finescale.networks import cit, craft, dat, drct, hit_sr, span
-from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published
+from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings
 from finescale.networks.warm_start import warm_start
 from finescale.settings import mistakes_of, suggest
@@ -24,10 +24,12 @@ __all__ = [
     "FrameSettings",
     "Paper",
     "Published",
+    "Recipe",
     "build",
     "family_of",
     "from_options",
     "published",
+    "recipes",
     "variants",
     "warm_start",
 ]
@@ -46,6 +48,11 @@ def variants() -> dict[str, Family]:
 def published() -> dict[tuple[str, int], Published]:
     """Every network that authors trained and published, by its name, such as "hit-srf-df2k", and its scale."""
     return {(facts.name, facts.scale): facts for family in FAMILIES.values() for facts in family.published}
+
+
+def recipes() -> dict[tuple[str, int], Sequence[Recipe]]:
+    """How networks were trained, stage by stage, by the recipe's name, such as "hit-srf-df2k", and the scale."""
+    return {key: stages for family in FAMILIES.values() for key, stages in family.recipes.items()}
 
 
 def family_of(network: Frame) -> Family:

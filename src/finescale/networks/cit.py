@@ -27,6 +27,8 @@ from finescale.layers.position import OffsetMLP
 from finescale.networks.dat import (
     ARGUMENTS,
     DAT,
+    LONG,
+    SHORT,
     UNSEEN_HELP,
     AdaptiveAttention,
     ChannelAttention,
@@ -36,7 +38,7 @@ from finescale.networks.dat import (
     fields_from_state,
     unseen_fields,
 )
-from finescale.networks.family import Cost, Count, Family, Paper, State, take_options
+from finescale.networks.family import Cost, Count, Family, Paper, Recipe, State, take_options
 
 
 class CITSettings(DATSettings):
@@ -215,6 +217,24 @@ _COSTS = {
     )
 }
 
+_OURS = "ours, after DAT-light's; nothing of the authors' training is known"
+
+_RECIPES = {
+    ("cit", 2): [Recipe(variant="cit", remark=_OURS, **LONG)],
+    **{("cit", scale): [Recipe(variant="cit", start=("cit", 2), remark=_OURS, **LONG)] for scale in (3, 4)},
+    ("cit-from-dat-light", 2): [
+        Recipe(
+            variant="cit", start=("dat-light", 2), average=0.999, remark="ours, shorter and with an average", **SHORT
+        )
+    ],
+    **{
+        ("cit-from-dat-light", scale): [
+            Recipe(variant="cit", start=("cit-from-dat-light", 2), average=0.999, remark=_OURS, **LONG)
+        ]
+        for scale in (3, 4)
+    },
+}
+
 FAMILY = Family(
     name="cit",
     title="CIT",
@@ -247,4 +267,5 @@ FAMILY = Family(
     unseen_help=UNSEEN_HELP,
     classes=("CIT",),
     from_options=settings_from_options,
+    recipes=_RECIPES,
 )

@@ -34,12 +34,14 @@ from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, rel
 from finescale.layers.precision import no_float16, widened, without_autocast
 from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
 from finescale.networks.family import (
+    HALVED,
     UNSEEN,
     Cost,
     Count,
     Family,
     Paper,
     Published,
+    Recipe,
     State,
     depths_of,
     ratio_of,
@@ -470,6 +472,28 @@ _PUBLISHED = [
     )
 ]
 
+_COMMON: Mapping[str, Any] = {
+    "variant": "craft",
+    "batch": 64,
+    "lr": 2e-4,
+    "milestones": HALVED,
+    "iterations": 500_000,
+    "seed": 33,
+}
+
+_RECIPES = {
+    **{("craft", scale): [Recipe(data="DIV2K", **_COMMON)] for scale in (2, 3, 4)},
+    ("craft-sequel", 4): [
+        Recipe(
+            data="DIV2K in sub-images of 480x480, step 240",
+            loss={"l1": 1.0, "edge": 1.0},
+            start=("craft", 4),
+            remark="from the sequel's repository; which x4 weights it begins with is not stated",
+            **_COMMON,
+        )
+    ],
+}
+
 FAMILY = Family(
     name="craft",
     title="CRAFT",
@@ -516,5 +540,6 @@ FAMILY = Family(
     buffers=published_buffers,
     from_options=settings_from_options,
     published=_PUBLISHED,
+    recipes=_RECIPES,
     test_padding=lambda settings: settings.window_size,
 )

@@ -33,12 +33,14 @@ from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, partition, shift_mask, whole_windows
 from finescale.networks.family import (
+    HALVED,
     UNSEEN,
     Cost,
     Count,
     Family,
     Paper,
     Published,
+    Recipe,
     State,
     depths_of,
     ratio_of,
@@ -636,6 +638,41 @@ _PUBLISHED = [
     )
 ]
 
+LONG: Mapping[str, Any] = {
+    "data": "DF2K",
+    "batch": 32,
+    "lr": 2e-4,
+    "iterations": 500_000,
+    "milestones": HALVED,
+    "seed": 10,
+}
+"""How DAT-light, and every network at x2, is trained."""
+
+SHORT: Mapping[str, Any] = {
+    **LONG, "lr": 1e-4, "iterations": 250_000, "milestones": (125_000, 200_000, 225_000, 237_500)
+}  # fmt: skip
+"""How the larger networks go on from their x2."""
+
+_RECIPES = {
+    **{(variant, 2): [Recipe(variant=variant, **LONG)] for variant in ("dat-s", "dat", "dat-2", "dat-light")},
+    **{
+        (variant, scale): [Recipe(variant=variant, start=(variant, 2), **SHORT)]
+        for variant in ("dat-s", "dat", "dat-2")
+        for scale in (3, 4)
+    },
+    **{
+        ("dat-light", scale): [
+            Recipe(
+                variant="dat-light",
+                start=("dat-light", 2),
+                remark="begun with x2 by the option files; the author was not sure that the paper's networks were",
+                **LONG,
+            )
+        ]
+        for scale in (3, 4)
+    },
+}
+
 FAMILY = Family(
     name="dat",
     title="DAT",
@@ -675,4 +712,5 @@ FAMILY = Family(
     buffers=published_buffers,
     from_options=settings_from_options,
     published=_PUBLISHED,
+    recipes=_RECIPES,
 )

@@ -6,8 +6,8 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -106,6 +106,48 @@ class Published:
         return f"{self.variant}-{self.tag}" if self.tag else self.variant
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How its authors trained a network, or one stage of that; what is the same in all recipes are the defaults."""
+
+    variant: str
+    """Name of the variant that is trained."""
+    data: str
+    """Names of the training sets."""
+    patch: int = 64
+    """Side of a sample, in lr pixels."""
+    augmentation: Literal["flips-and-transpose", "flip-and-turn"] = "flips-and-transpose"
+    """Upside down, left to right and transposed; or left to right and a quarter turn; each half of the time."""
+    batch: int
+    """Samples of a step, over all devices."""
+    optimizer: str = "Adam"
+    """Name of a class of `torch.optim`; without weight decay."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Its decay of the means of gradients and of their squares."""
+    lr: float
+    """Learning rate at first; nothing warms up."""
+    milestones: tuple[int, ...]
+    """Steps after which it is multiplied by ``gamma``."""
+    gamma: float = 0.5
+    """Factor at each milestone."""
+    iterations: int
+    """Steps in all."""
+    loss: Mapping[str, float] = field(default_factory=lambda: {"l1": 1.0})
+    """Names of losses and their weights."""
+    average: float = 0.0
+    """Share of the old in the running average of the weights (EMA); 0: there is none."""
+    seed: int
+    """Of the random numbers."""
+    start: tuple[str, int] | None = None
+    """Name and scale of the recipe whose weights it begins with, its own for the stage before; None: random weights."""
+    remark: str = ""
+    """One clause that a user of the recipe should know; may be empty."""
+
+
+HALVED = (250_000, 400_000, 450_000, 475_000)
+"""Where most trainings of 500,000 steps halve their learning rate."""
+
+
 UNSEEN = {
     "image_range": "1",
     "mean": "the mean colour of DIV2K: 0.4488, 0.4371, 0.4040",
@@ -163,6 +205,8 @@ class Family:
     """From a network to the derivable buffers that the published code keeps in its files; None: not offered."""
     published: Sequence[Published] = ()
     """Every network of the family that its authors trained."""
+    recipes: Mapping[tuple[str, int], Sequence[Recipe]] = field(default_factory=dict)
+    """How they trained, stage by stage, by name (as `Published.name`, or another training's) and scale."""
     test_padding: Callable[[Any], int] | None = None
     """Where the published test code extends its images before they reach the network: from settings to a number of lr
     pixels, to whose next multiple each side grows by its mirror, a whole one more where it is a multiple already."""

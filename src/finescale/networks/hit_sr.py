@@ -34,12 +34,14 @@ from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, witho
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
 from finescale.networks.family import (
+    HALVED,
     UNSEEN,
     Cost,
     Count,
     Family,
     Paper,
     Published,
+    Recipe,
     State,
     depths_of,
     ratio_of,
@@ -499,6 +501,28 @@ _DF2K = [
     )
 ]
 
+_RECIPES = {
+    (name, scale): [
+        Recipe(
+            variant=variant,
+            data=data,
+            batch=64,
+            lr=5e-4,
+            milestones=HALVED,
+            iterations=500_000,
+            seed=1226,
+            start=None if scale == 2 else (name, 2),
+        )
+    ]
+    for name, variant, data in (
+        ("hit-sir", "hit-sir", "DIV2K"),
+        ("hit-sng", "hit-sng", "DIV2K"),
+        ("hit-srf", "hit-srf", "DIV2K"),
+        ("hit-srf-df2k", "hit-srf", "DF2K"),
+    )
+    for scale in (2, 3, 4)
+}
+
 FAMILY = Family(
     name="hit-sr",
     title="HiT-SR",
@@ -533,4 +557,5 @@ FAMILY = Family(
     classes=tuple(_SWITCHES),
     from_options=settings_from_options,
     published=(*_DIV2K, *_DF2K),
+    recipes=_RECIPES,
 )

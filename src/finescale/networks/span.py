@@ -34,12 +34,14 @@ from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import pad_reflect
 from finescale.networks.family import (
+    HALVED,
     UNSEEN,
     Cost,
     Count,
     Family,
     Paper,
     Published,
+    Recipe,
     State,
     depths_of,
     ratio_of,
@@ -495,6 +497,24 @@ _PUBLISHED = [
     for scale in (2, 3, 4)
 ]
 
+_RECIPES = {
+    ("span", scale): [
+        Recipe(
+            variant="span",
+            data="DIV2K",
+            patch=66,
+            batch=batch,
+            lr=5e-4,
+            milestones=HALVED,
+            iterations=500_000,
+            average=0.999,
+            seed=0,
+            remark="by the present option files; the published weights are older than their change from 600,000 steps",
+        )
+    ]
+    for scale, batch in ((2, 32), (3, 64), (4, 64))
+}
+
 FAMILY = Family(
     name="span",
     title="The sliding proxy network",
@@ -539,4 +559,5 @@ FAMILY = Family(
     classes=("SPAN",),
     from_options=settings_from_options,
     published=_PUBLISHED,
+    recipes=_RECIPES,
 )

@@ -3,69 +3,138 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from finescale.errors import CheckpointError
 from finescale.files import whole_file
+from finescale.settings import Settings
 from finescale.train.settings import TrainSettings
 
 MAY_CHANGE = {
     "output",
     "licence",
-    "iterations",
-    "milestones",
-    "validation",
-    "validate_every",
-    "checkpoint_every",
-    "log_every",
+    "train.iterations",
+    "train.milestones",
+    "train.accumulate",
+    "train.checkpointing",
+    "train.compile",
+    "train.strategy",
+    "train.bad_steps",
+    *(f"validation.{field}" for field in ("hr", "lr", "every", "seconds", "pictures")),
+    *(f"keep.{field}" for field in ("every", "last", "log_every", "tensorboard", "tracker")),
 }
-"""Settings that a resumed training may change: they do not touch the steps already done."""
+"""Settings that a resumed training may change: they do not touch the steps already done, or only in their rounding."""
+
+
+@dataclass
+class Standing:
+    """How far a training is, besides what it has learned."""
+
+    step: int = 0
+    """Steps done, those that were left out counted in."""
+    passed_over: int = 0
+    """Steps' worth of samples that were passed over when the training went back to a checkpoint."""
+    bad: int = 0
+    """Steps that were left out, since their loss or gradients were not finite."""
+    bad_in_a_row: int = 0
+    """... of these, the last ones without a good one between them."""
+    went_back_to: int | None = None
+    """The step of the checkpoint that the training last went back to."""
+    best: float | None = None
+    """The highest PSNR on luma of a validation, in decibels."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that the next step depends on; samples and learning rate follow from settings and step."""
+    """All that the next step depends on; samples, random numbers and learning rate follow from settings and step."""
 
     settings: dict[str, Any]
     """The settings of the training, as plain values."""
-    step: int
-    """Steps done."""
-    weights: dict[str, Tensor]
-    average: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    devices: int
+    """How many processes trained together."""
+    standing: Standing
+    learner: dict[str, Any]
+    """What `Learner.state` gives: all tensors whole, so that any number of devices goes on from it."""
 
     def save(self, path: Path) -> None:
-        """Write to disk; at any moment there is one whole checkpoint under the name."""
+        """Write to disk; at any moment there is a whole checkpoint under the name, or none."""
         with whole_file(path) as file:
-            torch.save(self.__dict__, file)
+            torch.save({**self.__dict__, "standing": asdict(self.standing)}, file)
 
     @staticmethod
     def load(path: Path, settings: TrainSettings) -> Checkpoint:
         """Read the checkpoint of a training with these settings.
 
         Raises:
-            CheckpointError: There is none, it is damaged, or it is of a training with other settings.
+            CheckpointError: It is damaged, or of a training with other settings.
         """
-        if not path.exists():
-            raise CheckpointError(f"{path}: there is no checkpoint to resume from")
         try:
             if not zipfile.is_zipfile(path):
-                raise CheckpointError(f"{path}: not a readable checkpoint (truncated, or of another kind)")
-            checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, TypeError, IndexError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
-        now = settings.model_dump(mode="json")
+                raise _unreadable(path, "truncated, or of another kind")
+            values = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = Checkpoint(**{**values, "standing": Standing(**values["standing"])})
+        except (OSError, RuntimeError, TypeError, IndexError, KeyError, pickle.UnpicklingError) as error:
+            raise _unreadable(path, type(error).__name__) from None
+        now, then = _flat(settings.model_dump(mode="json")), _flat(checkpoint.settings)
         changed = [
-            f"{field} was {checkpoint.settings.get(field)!r}, is {value!r}"
+            f"{field} was {then.get(field)!r}, is {value!r}"
             for field, value in now.items()
-            if field not in MAY_CHANGE and checkpoint.settings.get(field) != value
+            if field not in MAY_CHANGE and then.get(field) != value
         ]
         if changed:
-            raise CheckpointError(f"{path}: the training was started with other settings: {'; '.join(changed)}")
+            raise CheckpointError(
+                f"{path}: the training was started with other settings, take them again or choose another name: "
+                f"{'; '.join(changed)}"
+            )
         return checkpoint
+
+
+class Checkpoints:
+    """A folder with the last checkpoints of a training.
+
+    Args:
+        folder: Where they are; made when the first is saved.
+        last: How many to keep.
+    """
+
+    def __init__(self, folder: Path, *, last: int) -> None:
+        self._folder = folder
+        self._last = last
+
+    def latest(self) -> Path | None:
+        """The newest one; None where there is none."""
+        return next(iter(self._newest_first()), None)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Add one, and delete those that are now too many and what an earlier process left half written."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(self._folder / f"step_{checkpoint.standing.step:08d}.pt")
+        for path in (*self._newest_first()[self._last :], *self._folder.glob(".finescale-*")):
+            path.unlink()
+
+    def _newest_first(self) -> list[Path]:
+        names = ((re.fullmatch(r"step_(\d+)\.pt", path.name), path) for path in self._folder.glob("step_*.pt"))
+        steps = {path: int(name[1]) for name, path in names if name}
+        return sorted(steps, key=lambda path: steps[path], reverse=True)
+
+
+def _unreadable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: not a readable checkpoint ({reason}); delete it to go on from the one before")
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings as plain values, with a dot before the fields of a group."""
+    flat: dict[str, Any] = {}
+    for field, value in values.items():
+        kind = TrainSettings.model_fields[field].annotation if field in TrainSettings.model_fields else None
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            flat.update({f"{field}.{key}": inner for key, inner in value.items()})
+        else:
+            flat[field] = value
+    return flat

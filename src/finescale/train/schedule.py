@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+
+from finescale.train.settings import StepSettings
 
 
-def multi_step(step: int, *, learning_rate: float, milestones: Sequence[int], gamma: float) -> float:
+def learning_rate(step: int, settings: StepSettings) -> float:
     """The learning rate of a step.
+
+    While it warms up, the rate rises in a straight line to ``lr``, which step number ``warm_up``, counted from 1, has.
+    Otherwise "multi-step" is ``lr * gamma ** (milestones passed)``, and "cosine" is
+    ``final_lr + (lr - final_lr) * (1 + cos(pi * step / iterations)) / 2``.
 
     Args:
         step: Steps done before, from 0.
-        learning_rate: At the start.
-        milestones: Numbers of steps after which the rate is multiplied by ``gamma``.
-        gamma: Factor at each milestone.
+        settings: ``lr``, ``schedule`` and its numbers.
     """
-    return learning_rate * float(gamma ** sum(step >= milestone for milestone in milestones))
+    if step + 1 < settings.warm_up:
+        return settings.lr * (step + 1) / settings.warm_up
+    if settings.schedule == "cosine":
+        done = min(step / settings.iterations, 1.0)
+        return settings.final_lr + (settings.lr - settings.final_lr) * (1 + math.cos(math.pi * done)) / 2
+    return settings.lr * float(settings.gamma ** sum(step >= milestone for milestone in settings.milestones))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from finescale.errors import DeviceError
+from finescale.hostmemory import free_host_memory
 
 MIN_TILE = 32  # below this, a tile is mostly overlap
 MAX_TILE = 256  # HiT-SRF on one CPU core takes 48 us per lr pixel at 256 a side, 87 at 384, 94 at 448, 117 at 640
@@ -23,11 +22,6 @@ TILE_STEP = 64  # the largest window of the known networks, which pad to its mul
 PROBE_SIDES = (128, 64, 32)
 HEADROOM = 1.5  # for what the count does not see: workspaces inside operators, gaps between allocations
 UNKNOWN_MEMORY = 2 * 2**30
-
-_GROUPS = (  # limit, use, statistics and the cache that can be dropped: of control groups version 2, then version 1
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-)
 
 
 def largest_tile(size: tuple[int, int], *, budget: int, bytes_per_pixel: float) -> int:
@@ -125,41 +119,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that could be allocated now; None where the system does not tell.
-
-    For the host, the least of what the system and the control group (a container's limit) leave.
-    """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    known = [free for free in (_free_in_system(), _free_in_group(Path("/sys/fs/cgroup"))) if free is not None]
-    return min(known, default=None)
-
-
-def _free_in_system() -> int | None:
-    """What Linux can give without swapping; elsewhere a quarter of the machine's memory, where that is known."""
-    table = Path("/proc/meminfo")
-    if table.is_file():
-        return _statistic(table, "MemAvailable:") * 1024
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-    return None
-
-
-def _free_in_group(root: Path) -> int | None:
-    """What the limit of the control group leaves; None without a limit."""
-    for limit_file, use_file, statistics, cache in _GROUPS:
-        if (root / limit_file).is_file() and (root / use_file).is_file():
-            limit = (root / limit_file).read_text().strip()
-            if limit == "max":
-                return None
-            use = int((root / use_file).read_text())
-            return max(0, int(limit) - use + _statistic(root / statistics, cache))
-    return None
-
-
-def _statistic(table: Path, name: str) -> int:
-    """The number behind a name in a table of lines ``name number``."""
-    return next(int(line.split()[1]) for line in table.read_text().splitlines() if line.split()[0] == name)
+    """Bytes that could be allocated now on a device, or on the host; None where the system does not tell."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_host_memory()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

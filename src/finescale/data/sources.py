@@ -1,0 +1,280 @@
+"""Where samples are drawn from: folders of pictures, caches and LMDBs, told apart by what they hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from threading import Lock
+from typing import Protocol, overload
+
+from torch import Tensor
+
+from finescale.data.cache import CachedImages, open_cache
+from finescale.data.crops import Augmentation, sample
+from finescale.data.lmdb import LmdbImages
+from finescale.data.originals import read_original
+from finescale.data.pairs import find_images, match_pairs, mismatch
+from finescale.data.parallel import single_core_threads
+from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
+from finescale.hostmemory import free_host_memory
+from finescale.images import read_size
+
+logger = logging.getLogger("finescale")
+
+_MAX_THREADS = 16
+_UNKNOWN_MEMORY = 2 * 2**30  # bytes, where the system does not tell how much is free
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Pictures that samples are drawn from, each with the same chance."""
+
+    names: tuple[str, ...]
+    """File names of the originals, for messages."""
+    hr: Sequence[Tensor]
+    """Originals (3, H, W), uint8."""
+    lr: Sequence[Tensor] | None
+    """Their low-resolution pictures (3, H // scale, W // scale), uint8; None where samples make their part of them."""
+    scale: int
+    """How many times smaller the low-resolution pictures are."""
+    patch: int
+    """Height and width of a sample, in lr pixels."""
+    too_small: tuple[str, ...] = ()
+    """File names of the originals that were left out because no patch fits into them."""
+
+    def __len__(self) -> int:
+        return len(self.hr)
+
+    def sample(
+        self, seed: int, index: int, *, augmentation: Augmentation = "flips-and-transpose"
+    ) -> tuple[Tensor, Tensor]:
+        """The pair of patches at a place in the sequence that a seed names, see `finescale.data.sample`.
+
+        Args:
+            seed: Names a sequence of samples; 0 to 2**64 - 1.
+            index: The place in it; 0 to 2**64 - 1.
+            augmentation: How the pair is varied.
+
+        Returns:
+            lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8.
+
+        Raises:
+            DataError: The drawn picture is decoded now, and damaged.
+            ImageReadError: The same, where it is a file.
+        """
+        return sample(
+            self.hr,
+            self.lr,
+            seed=seed,
+            index=index,
+            scale=self.scale,
+            patch=self.patch,
+            augmentation=augmentation,
+        )
+
+
+def open_source(hr: Sequence[Path], lr: Sequence[Path] = (), *, scale: int, patch: int, processes: int = 1) -> Source:
+    """Look at all pictures of some places, and decode them where memory suffices.
+
+    Folders of pictures and LMDBs are decoded here, as long as they take at most half of the free memory; otherwise each
+    picture is decoded when it is drawn, which is told, and the latest ones are kept. Of a cache only what is cropped is
+    ever read.
+
+    Args:
+        hr: Folders of originals, caches of `finescale.data.write_cache`, or LMDBs.
+        lr: The places of their low-resolution pictures, one for each of ``hr`` and of any kind, paired by the names of
+            the pictures; none makes them by `finescale.resize.downsample`.
+        scale: How many times smaller the low-resolution pictures are.
+        patch: Height and width of a sample, in lr pixels.
+        processes: How many processes of this machine open the same source, and share its memory.
+
+    Raises:
+        ValueError: ``lr`` does not name one place for each of ``hr``.
+        DataError: A place holds no picture; pictures are unreadable, or pairs lack one of the two or are of sizes that
+            do not belong together, of which all are told; or all pictures are too small for a patch.
+        MissingExtraError: One is an LMDB, and the package lmdb is not installed.
+    """
+    if lr and len(lr) != len(hr):
+        raise ValueError(f"lr must name one place for each of the {len(hr)} of hr, got {len(lr)}")
+    mistakes: list[str] = []
+    pairs: list[tuple[_Picture, _Picture | None]] = []
+    for number, place in enumerate(hr):
+        originals = _open_place(place, mistakes)
+        smaller = _open_place(lr[number], mistakes) if lr else None
+        pairs += _match(originals, smaller, scale, mistakes) if smaller else [(picture, None) for picture in originals]
+    _refuse(mistakes)
+    fitting = [pair for pair in pairs if min(pair[0].size) >= scale * patch]
+    if not fitting:
+        raise DataError(
+            f"all {len(pairs)} pictures have a side of fewer than {scale * patch} pixels; take a smaller patch"
+        )
+    high, low = [pair[0] for pair in fitting], [pair[1] for pair in fitting if pair[1]]
+    decoded = _decode([*high, *low], processes)
+    return Source(
+        names=tuple(picture.name for picture in high),
+        hr=_Pictures(high, decoded),
+        lr=_Pictures(low, decoded) if lr else None,
+        scale=scale,
+        patch=patch,
+        too_small=tuple(pair[0].name for pair in pairs if min(pair[0].size) < scale * patch),
+    )
+
+
+class _Images(Protocol):
+    """The pictures of one place, each (3, H, W) and uint8."""
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
+class _FolderImages:
+    """The pictures of a folder, each decoded when it is asked for; gray becomes RGB."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, index: int) -> Tensor:
+        return read_original(self._paths[index]).levels.expand(3, -1, -1).contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A picture where it lies."""
+
+    images: _Images
+    number: int
+    path: Path  # in a cache or an LMDB, one that only names it
+    size: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether it needs no more than to be read."""
+        return isinstance(self.images, CachedImages)
+
+
+class _Decoded:
+    """Pictures that were decoded; the latest ones, as far as memory allows. For several threads."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._free = num_bytes
+        self._kept: OrderedDict[_Picture, Tensor] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, picture: _Picture) -> Tensor:
+        with self._lock:
+            if picture in self._kept:
+                self._kept.move_to_end(picture)
+                return self._kept[picture]
+        pixels = picture.images[picture.number]
+        with self._lock:
+            if picture not in self._kept:  # by another thread, meanwhile
+                self._kept[picture] = pixels
+                self._free -= pixels.numel()
+            while self._free < 0:
+                _, oldest = self._kept.popitem(last=False)
+                self._free += oldest.numel()
+        return pixels
+
+
+class _Pictures(Sequence[Tensor]):
+    """Pictures of several places in a row."""
+
+    def __init__(self, pictures: Sequence[_Picture], decoded: _Decoded) -> None:
+        self._pictures = pictures
+        self._decoded = decoded
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Tensor, ...]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | tuple[Tensor, ...]:
+        if isinstance(index, slice):
+            return tuple(self[number] for number in range(*index.indices(len(self))))
+        picture = self._pictures[index]
+        return picture.images[picture.number] if picture.is_decoded else self._decoded.get(picture)
+
+
+def _open_place(place: Path, mistakes: list[str]) -> list[_Picture]:
+    """The pictures of a place; those that cannot be opened are added to the mistakes."""
+    images: CachedImages | LmdbImages
+    if (place / "pixels.bin").is_file():
+        images = open_cache(place)
+    elif (place / "data.mdb").is_file():
+        images = LmdbImages(place)
+    else:
+        return list(_open_folder(place, mistakes))
+    facts = enumerate(zip(images.names, images.sizes, strict=True))
+    return [_Picture(images, number, place / name, size) for number, (name, size) in facts]
+
+
+def _open_folder(folder: Path, mistakes: list[str]) -> Iterator[_Picture]:
+    paths = find_images(folder)
+    images = _FolderImages(paths)
+    for number, path in enumerate(paths):
+        try:
+            yield _Picture(images, number, path, read_size(path))
+        except ImageReadError as error:
+            mistakes.append(str(error))
+
+
+def _match(
+    originals: Sequence[_Picture], smaller: Sequence[_Picture], scale: int, mistakes: list[str]
+) -> Iterator[tuple[_Picture, _Picture]]:
+    """The pairs of two places, by the names of their pictures; what has no partner is added to the mistakes."""
+    high, low = ({picture.path: picture for picture in place} for place in (originals, smaller))
+    for place, by_path in ((originals, high), (smaller, low)):
+        doubles = [picture.path for picture in place if by_path[picture.path] is not picture]
+        mistakes += [f"{printable_name(path)}: several pictures have this name" for path in doubles]
+    matching = match_pairs([*high], [*low], scale=scale)
+    mistakes += [f"{printable_name(path)}: its low-resolution picture is missing" for path in matching.without_lr]
+    mistakes += [f"{printable_name(path)}: its original is missing" for path in matching.without_hr]
+    for hr_path, lr_path in matching.pairs.items():
+        wrong = mismatch(low[lr_path].size, high[hr_path].size, scale=scale)
+        if wrong:
+            mistakes.append(f"{printable_name(lr_path)}: {wrong}")
+        yield high[hr_path], low[lr_path]
+
+
+def _decode(pictures: Sequence[_Picture], processes: int) -> _Decoded:
+    """Decode what is not yet, where all of it fits into memory."""
+    encoded = [picture for picture in pictures if not picture.is_decoded]
+    needed = sum(3 * prod(picture.size) for picture in encoded)
+    free = free_host_memory()
+    memory = (_UNKNOWN_MEMORY if free is None else free // 2) // processes
+    decoded = _Decoded(memory)
+    if needed > memory:
+        logger.warning(
+            "the %d pictures take %.1f GiB when decoded, more than half of the free memory, and so are decoded each "
+            "time they are drawn; 'finescale prepare cache' makes this about 50 times faster",
+            len(encoded), needed / 2**30,
+        )  # fmt: skip
+        return decoded
+    if encoded:
+        mistakes = []
+        threads = single_core_threads(max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // processes)), "decode")
+        try:
+            for future in [threads.submit(decoded.get, picture) for picture in encoded]:
+                try:
+                    future.result()
+                except FinescaleError as error:
+                    mistakes.append(str(error))
+        finally:
+            threads.shutdown(cancel_futures=True)
+        _refuse(mistakes)
+    return decoded
+
+
+def _refuse(mistakes: Sequence[str]) -> None:
+    if mistakes:
+        raise DataError(f"{len(mistakes)} pictures cannot be used for training: {'; '.join(mistakes)}")

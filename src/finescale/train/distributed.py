@@ -1,0 +1,186 @@
+"""The processes that train one network together, and how its weights are spread over them.
+
+`torchrun` starts one process for each device, on one machine or several, and tells each its place in the environment
+(RANK, WORLD_SIZE, LOCAL_RANK). Without it there is one process, and all that is here changes nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from finescale.errors import DeviceError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long the processes wait for one that validates or saves; one that ends is noticed by torchrun at once."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train together, seen from one of them; most often it is alone."""
+
+    rank: int
+    """Place among the processes, from 0."""
+    world: int
+    """Number of processes, each with a device of its own."""
+    device: torch.device
+    """Where this process computes."""
+    local_world: int = 1
+    """Number of processes on this machine, which share its memory."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that validates, writes and speaks."""
+        return self.rank == 0
+
+    def tell(self, value: T) -> T:
+        """What the first process calls ``value``, to all."""
+        if self.world == 1:
+            return value
+        told = [value]
+        dist.broadcast_object_list(told, src=0)
+        return told[0]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes; NaN anywhere is NaN everywhere."""
+        if self.world > 1:
+            dist.all_reduce(values)
+            values /= self.world
+        return values
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        self.tell(None)
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the first one's values, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Team]:
+    """Join the processes that torchrun has started, or be alone.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps"; None is CUDA where there is one. Of several processes on "cuda" each
+            takes the device of its place on its machine.
+
+    Raises:
+        ValueError: No device can have this name.
+        DeviceError: There is no such device here.
+    """
+    rank, world, place, local_world = (int(os.environ.get(name, alone)) for name, alone in _PLACE.items())
+    chosen = _device(device, place if world > 1 else None)
+    if world == 1:
+        yield Team(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Team(rank, world, chosen, local_world)
+    finally:
+        # Spread networks are full of cycles. They must go first: left to the end of the interpreter, they now and then
+        # abort the process.
+        gc.collect()
+        dist.destroy_process_group()
+
+
+_PLACE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+
+
+def _device(name: str | None, place: int | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:0', got {name!r}") from None
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", place or 0)
+        if device.index >= torch.cuda.device_count():
+            raise DeviceError(f"there is no device '{device}': {torch.cuda.device_count()} CUDA devices; take 'cpu'")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("there is no device 'mps'; take 'cpu'")
+    return device
+
+
+def spread(
+    network: nn.Module, groups: Iterable[nn.Module], team: Team, *, strategy: Literal["ddp", "fsdp"]
+) -> nn.Module:
+    """Spread a network over the processes; call what is returned in its place.
+
+    Args:
+        network: On its device. With "fsdp" its parameters become DTensors, of which each process holds its part.
+        groups: Parts of the network that "fsdp" gathers one at a time.
+        team: The processes.
+        strategy: "ddp": each process holds all weights; "fsdp": each holds its part of weights and optimizer.
+    """
+    if team.world == 1:
+        return network
+    if strategy == "ddp":
+        parallel = nn.parallel.DistributedDataParallel
+        # The learner shares buffers with `Team.share`, with either strategy. Torch renamed the argument in 2.13.
+        renamed = "forward_sync_buffers" in inspect.signature(parallel).parameters
+        without_buffers: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+        return parallel(network, **without_buffers)
+    mesh = init_device_mesh(team.device.type, (team.world,))
+    for group in groups:
+        fully_shard(group, mesh=mesh)
+    shell = _Shell(network)
+    fully_shard(shell, mesh=mesh)
+    return shell
+
+
+class _Shell(nn.Module):
+    """A network whose result is no view of a larger tensor, which `fully_shard` asks for."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image).clone()  # type: ignore[no-any-return]
+
+
+def gradients_kept_apart(network: nn.Module) -> AbstractContextManager[None]:
+    """Within the block gradients are added up in each process, to be exchanged once, after the last pass of a step.
+
+    With "fsdp" they are exchanged after each pass: that is what saves memory.
+    """
+    if isinstance(network, nn.parallel.DistributedDataParallel):
+        return network.no_sync()
+    return nullcontext()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which each process may hold a part; all processes must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """What of a tensor this process holds; a change of it is one of the tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, spread over the processes as another one is."""
+    if not isinstance(other, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)

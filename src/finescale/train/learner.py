@@ -1,0 +1,180 @@
+"""The network that learns, with all that one step changes: weights, their average, optimizer, loss scale."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finescale.layers.stochastic_depth import StochasticDepth
+from finescale.networks import Frame
+from finescale.train.average import WeightAverage
+from finescale.train.distributed import Team, gradients_kept_apart, spread, spread_like, whole
+from finescale.train.losses import total_loss
+from finescale.train.optimizers import make_optimizer
+from finescale.train.recompute import recompute, statistics, statistics_kept
+from finescale.train.settings import StepSettings
+
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to; the same in all processes."""
+
+    loss: float
+    """Weighted sum of the terms, mean over all samples of the step."""
+    terms: dict[str, float]
+    """Each loss, unweighted."""
+    bad: tuple[str, ...]
+    """What was not finite, for a message; where there is something, the step changed nothing."""
+    stop: bool
+    """Whether a process was asked to stop."""
+
+
+class Learner:
+    """A network in training, alone or spread over processes.
+
+    Args:
+        network: Fresh, on the CPU; it is moved to the team's device and changed step by step.
+        settings: How it learns.
+        team: The processes that train together.
+
+    Attributes:
+        unreached: Names of the parameters that no gradient reaches; they stay as they are.
+    """
+
+    def __init__(self, network: Frame, settings: StepSettings, team: Team) -> None:
+        self.network = network.to(team.device).train()
+        self._settings = settings
+        self._team = team
+        self.unreached = _freeze_unreached(network, team.device)
+        groups = list(network.get_submodule("layers").children())
+        if settings.checkpointing:
+            recompute(groups)
+        self._spread = spread(network, groups, team, strategy=settings.strategy)
+        self._call = torch.compile(self._spread) if settings.compile else self._spread
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._statistics = statistics(network)
+        self.average = WeightAverage(network, decay=settings.average, warm_up=settings.average_warm_up)
+        self._optimizer = make_optimizer(self._parameters, settings.optimizer, settings.optimizer_arguments())
+        self._scaler = torch.amp.GradScaler(team.device.type, enabled=settings.precision == "fp16")
+
+    def draws(self) -> bool:
+        """Whether its training draws random numbers, as stochastic depth does."""
+        return any(isinstance(module, StochasticDepth) and module.rate > 0 for module in self.network.modules())
+
+    def step(self, lr: Tensor, hr: Tensor, *, number: int, rate: float, draw: str, stop: bool = False) -> Outcome:
+        """Learn from one batch.
+
+        Args:
+            lr: This process's samples (n, C, h, w).
+            hr: Their originals (n, C, s * h, s * w).
+            number: Steps done after this one.
+            rate: Learning rate.
+            draw: Names the random numbers of this step, which follow from nothing else.
+            stop: Whether this process was asked to stop; told to all in the outcome.
+        """
+        torch.manual_seed(_seed(f"{draw} {self._team.rank}"))
+        self._team.share(self._statistics)
+        before = [buffer.clone() for buffer in self._statistics]
+        self._optimizer.zero_grad()
+        names, measured = self._gradients(lr.to(self._team.device), hr.to(self._team.device))
+        self._scaler.unscale_(self._optimizer)
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        asked = measured.new_tensor([float(stop)])
+        # The device is waited for here, and nowhere else.
+        *means, is_asked = self._team.mean(torch.cat([measured, whole(norm).reshape(1), asked])).tolist()
+        values = dict(zip((*names, "gradients"), means, strict=True))
+        bad = tuple(name for name, value in values.items() if not abs(value) < float("inf"))
+        if bad:
+            for buffer, value in zip(self._statistics, before, strict=True):
+                buffer.copy_(value)
+        else:
+            if self._settings.clip is not None:
+                nn.utils.clip_grads_with_norm_(self._parameters, self._settings.clip, norm)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            self._scaler.step(self._optimizer)
+            self.average.update(step=number)
+        self._scaler.update()
+        loss = sum(self._settings.loss[name] * values[name] for name in names)
+        return Outcome(loss, {name: values[name] for name in names}, bad, is_asked > 0)
+
+    def _gradients(self, lr: Tensor, hr: Tensor) -> tuple[tuple[str, ...], Tensor]:
+        """Leave the gradients of one batch in the parameters; answers the names and the means of the losses' terms."""
+        passes = self._settings.accumulate
+        precision = _DTYPES[self._settings.precision]
+        sums: dict[str, Tensor] = {}
+        for number, (some_lr, some_hr) in enumerate(zip(lr.chunk(passes), hr.chunk(passes), strict=True), start=1):
+            with nullcontext() if number == passes else gradients_kept_apart(self._spread):
+                with torch.autocast(lr.device.type, dtype=precision, enabled=precision is not torch.float32):
+                    sr = self._call(some_lr)
+                loss, terms = total_loss(sr.float(), some_hr, self._settings.loss)
+                self._scaler.scale(loss / passes).backward()  # type: ignore[no-untyped-call]
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term.float() / passes
+        return tuple(sums), torch.stack(list(sums.values()))
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, whole, on the CPU; where processes train together, all must ask."""
+        return {
+            "weights": _everywhere(self.network.state_dict()),
+            "average": _everywhere(self.average.weights()),
+            "optimizer": _everywhere(self._optimizer.state_dict()),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave, in this training or another process's."""
+        for key, tensor in self.network.state_dict().items():
+            tensor.copy_(spread_like(state["weights"][key], tensor))
+        self.average.restore(state["average"])
+        optimizer = state["optimizer"]
+        moments = {
+            number: {name: _spread_moment(value, self._parameters[number]) for name, value in values.items()}
+            for number, values in optimizer["state"].items()
+        }
+        self._optimizer.load_state_dict({**optimizer, "state": moments})
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+
+
+def _freeze_unreached(network: Frame, device: torch.device) -> tuple[str, ...]:
+    """Take what no gradient reaches, such as what feeds a constant alone, out of the training; answers the names.
+
+    Where processes train together, each waits for the gradient of every parameter that is not taken out.
+    """
+    with statistics_kept(network), torch.random.fork_rng(devices=[]):
+        network(torch.zeros(2, network.in_channels, 8, 8, device=device)).sum().backward()
+    unreached = tuple(name for name, parameter in network.named_parameters() if parameter.grad is None)
+    for name in unreached:
+        network.get_parameter(name).requires_grad_(False)
+    network.zero_grad()
+    return unreached
+
+
+def _everywhere(values: Any) -> Any:
+    """Nested values with each tensor whole and on the CPU, apart from the one that goes on changing."""
+    if isinstance(values, Tensor):
+        return whole(values.detach()).cpu().clone()
+    if isinstance(values, dict):
+        return {key: _everywhere(value) for key, value in values.items()}
+    return values
+
+
+def _spread_moment(value: Any, parameter: Tensor) -> Any:
+    """A value that an optimizer keeps of a parameter, spread as the parameter is if it has one for each element."""
+    if isinstance(value, Tensor) and value.ndim > 0 and value.shape == parameter.shape:
+        return spread_like(value, parameter)
+    return value
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

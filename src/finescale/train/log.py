@@ -1,0 +1,174 @@
+"""What a training reports: rows of ``metrics.csv``, TensorBoard and a tracking service if asked for, a curve."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from finescale.errors import CheckpointError, DataError, MissingExtraError, printable_name
+from finescale.files import whole_file
+from finescale.train.curve import Series, draw_curves
+from finescale.train.settings import TrainSettings
+
+_METRICS, _TENSORBOARD, _CURVE = "metrics.csv", "tensorboard", "curve.png"
+
+_CURVES = {"loss": "loss", "psnr_y": "validation PSNR, dB"}
+"""Columns that are drawn, and what the picture calls them."""
+
+
+class Log:
+    """Takes the numbers of a training, and passes them on to wherever they are wanted.
+
+    Rows of ``metrics.csv`` beyond the last checkpoint, whose steps are done again, are dropped when a training resumes.
+
+    Args:
+        folder: The training's folder, which exists.
+        settings: The training.
+        done_step: Steps that the training begins after: 0, or those of the checkpoint that it resumes from.
+
+    Raises:
+        MissingExtraError: TensorBoard or the tracking service is asked for, and is not installed.
+        CheckpointError: ``metrics.csv`` is damaged.
+    """
+
+    def __init__(self, folder: Path, settings: TrainSettings, *, done_step: int) -> None:
+        followers: list[_Follower] = []
+        if settings.keep.tensorboard:
+            followers.append(_TensorBoard(folder / _TENSORBOARD, done_step))
+        if settings.keep.tracker != "none":
+            followers.append(_Tracker(settings))
+        self._followers = followers
+        self._path = folder / _METRICS
+        rows = _read_rows(self._path) if self._path.exists() else []
+        kept = [row for row in rows if int(row["step"]) <= done_step]
+        self._columns = list(dict.fromkeys(["step", *(name for row in kept for name, value in row.items() if value)]))
+        self._write(kept)
+
+    def add(self, *, step: int, **values: float) -> None:
+        """One row.
+
+        Args:
+            step: Steps that are done.
+            values: Numbers by the names of their columns; a name may be new.
+        """
+        new = [name for name in values if name not in self._columns]
+        if new:
+            rows = _read_rows(self._path)
+            self._columns += new
+            self._write(rows)
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow({"step": step, **values})
+        for follower in self._followers:
+            follower.add(step, values)
+
+    def close(self) -> None:
+        """End the reports to TensorBoard and to the tracking service."""
+        for follower in self._followers:
+            follower.close()
+
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        with whole_file(self._path) as file:
+            file.write(text.getvalue().encode())
+
+
+def plot_curve(folder: Path) -> Path:
+    """Draw the loss and the validation PSNR of a training over its steps, as ``curve.png`` beside its ``metrics.csv``.
+
+    Args:
+        folder: The training's folder.
+
+    Returns:
+        The picture.
+
+    Raises:
+        DataError: There is nothing to draw yet.
+        CheckpointError: ``metrics.csv`` is damaged.
+    """
+    path = folder / _METRICS
+    rows = _read_rows(path) if path.exists() else []
+    curves = []
+    for column, name in _CURVES.items():
+        points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+        if points:
+            curves.append(Series(name, points))
+    if not curves:
+        raise DataError(f"{printable_name(path)} has no values to draw yet; let the training run to its first report")
+    with whole_file(folder / _CURVE) as file:
+        file.write(draw_curves(curves, title=folder.resolve().name))
+    return folder / _CURVE
+
+
+class _Follower(Protocol):
+    """Something else that takes the numbers."""
+
+    def add(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path, done_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingExtraError(
+                "keep.tensorboard needs the package tensorboard; install it by: pip install 'finescale[train]'"
+            ) from None
+        self._writer = SummaryWriter(folder, purge_step=done_step + 1 if done_step else None)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Tracker:
+    """Weights & Biases, or trackio, which has the same functions."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._service = _import_service(settings.keep.tracker)
+        # Where files lie on this machine is nobody else's business.
+        places = {"hr", "lr"}
+        hidden: dict[str, Any] = {"output": True, "warm_start": True, "data": places, "validation": places}
+        self._service.init(
+            project="finescale",
+            name=settings.name,
+            config=settings.model_dump(mode="json", exclude=hidden),
+            resume="allow",
+        )
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        self._service.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._service.finish()
+
+
+def _import_service(name: str) -> ModuleType:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise MissingExtraError(f"keep.tracker needs the package {name}; install it by: pip install {name}") from None
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of ``metrics.csv``, without one that was cut off when the program was killed."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    rows = list(csv.DictReader(whole))
+    if any(None in row or not row.get("step", "").isdecimal() for row in rows):
+        raise CheckpointError(f"{printable_name(path)}: damaged; delete it, or name another training")
+    return rows

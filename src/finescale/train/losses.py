@@ -1,0 +1,94 @@
+"""What a training makes small: how far an upscaled picture is from its original, by several measures.
+
+Each takes sr and hr, (N, C, H, W) float32 in [0, 1], sr unclamped, and gives a mean over all elements, a scalar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHARBONNIER_EPSILON = 1e-3
+"""Differences well below this are squared by `charbonnier`, those well above are taken as they are."""
+
+
+def l1(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean of |sr - hr|; the loss of all published trainings."""
+    return F.l1_loss(sr, hr)
+
+
+def mse(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean of (sr - hr)^2, which PSNR is the logarithm of."""
+    return F.mse_loss(sr, hr)
+
+
+def charbonnier(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean of sqrt((sr - hr)^2 + epsilon^2), an L1 that is smooth at 0; epsilon is `CHARBONNIER_EPSILON`."""
+    return ((sr - hr).square() + CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+def frequency(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean of |FFT(sr - hr)| over all frequencies, by the orthonormal two-dimensional transform of each channel."""
+    spectrum: Tensor = torch.fft.fft2(sr - hr, norm="ortho")
+    return spectrum.abs().mean()
+
+
+def edge(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean of sqrt((lap(sr) - lap(hr))^2 + 1e-12), the edge loss of CRAFT's sequel, for any number of channels.
+
+    lap(x) = x - G(U(G(x))) is what a step of a Laplacian pyramid leaves: G filters each channel by a smooth 5x5
+    kernel, the border repeated; U keeps four times the value at even rows and columns, and 0 elsewhere.
+    """
+    # lap is linear
+    return (_laplacian(sr - hr).square() + 1e-12).sqrt().mean()
+
+
+def _laplacian(x: Tensor) -> Tensor:
+    blurred = _blur(x)
+    sparse = torch.zeros_like(blurred)
+    sparse[..., ::2, ::2] = 4 * blurred[..., ::2, ::2]
+    return x - _blur(sparse)
+
+
+def _blur(x: Tensor) -> Tensor:
+    line = x.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
+    kernel = torch.outer(line, line)[None, None]
+    planes = F.pad(x, (2, 2, 2, 2), mode="replicate").flatten(0, 1).unsqueeze(1)  # (N * C, 1, H + 4, W + 4)
+    return F.conv2d(planes, kernel).view(x.shape)
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": l1,
+    "charbonnier": charbonnier,
+    "mse": mse,
+    "edge": edge,
+    "frequency": frequency,
+}
+"""Every loss by its name in the settings."""
+
+
+def total_loss(sr: Tensor, hr: Tensor, weights: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of some losses.
+
+    Computed in float32, within `torch.autocast` too: a loss adds up many small numbers.
+
+    Args:
+        sr: What the network makes (N, C, H, W), in [0, 1] or a little beyond; of any floating type.
+        hr: Originals, same shape.
+        weights: Names of `LOSSES` and what each is multiplied by.
+
+    Returns:
+        The sum, a scalar to go backward from, and each loss without its weight, detached.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if sr.shape != hr.shape:
+        raise ValueError(f"sr and hr must have one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}")
+    with torch.autocast(sr.device.type, enabled=False):
+        terms = {name: LOSSES[name](sr.float(), hr.float()) for name in weights}
+        total = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+    return total, {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,80 @@
+"""Optimizers of `torch.optim` by name, their arguments checked before a training starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from finescale.settings import suggest
+
+_UNFIT = {
+    "LBFGS": "computes the loss several times a step",
+    "SparseAdam": "takes sparse gradients alone",
+    "Muon": "takes matrices alone",
+}
+"""Optimizers that no training here can use, and why."""
+
+
+def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """Every optimizer of `torch.optim` that a training can use, by its name."""
+    return {
+        name: kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type)
+        and issubclass(kind, torch.optim.Optimizer)
+        and kind is not torch.optim.Optimizer
+        and name not in _UNFIT
+    }
+
+
+def default_of(name: str, argument: str) -> Any:
+    """What an argument of an optimizer is by itself; None where there is no such optimizer or argument."""
+    kind = optimizers().get(name)
+    known = inspect.signature(kind).parameters if kind else {}
+    return known[argument].default if argument in known else None
+
+
+def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse what the optimizer would refuse, without a network.
+
+    Args:
+        name: Of a class of `torch.optim`.
+        arguments: Of its constructor, besides the parameters.
+
+    Raises:
+        ValueError: There is no such optimizer, or an argument is unknown or has a wrong value.
+    """
+    make_optimizer([nn.Parameter(torch.zeros(1))], name, arguments)
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], name: str, arguments: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    """The optimizer of a training.
+
+    Args:
+        parameters: What it changes.
+        name: Of a class of `torch.optim`.
+        arguments: Of its constructor, besides the parameters.
+
+    Raises:
+        ValueError: As for `check_optimizer`.
+    """
+    known = optimizers()
+    if name in _UNFIT:
+        raise ValueError(f"optimizer {name} {_UNFIT[name]}, which does not fit here; take another, such as Adam")
+    if name not in known:
+        raise ValueError(f"no optimizer is called {name!r}{suggest(name, known)}; known: {', '.join(known)}")
+    taken = [argument for argument in inspect.signature(known[name]).parameters if argument != "params"]
+    for argument in arguments:
+        if argument not in taken:
+            remedy = "; leave it out by betas: null" if argument == "betas" else suggest(argument, taken)
+            raise ValueError(f"optimizer {name} has no argument {argument!r}{remedy}; known: {', '.join(taken)}")
+    try:
+        return known[name](parameters, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"optimizer {name} refuses {dict(arguments)}: {error}") from None

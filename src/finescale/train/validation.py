@@ -1,0 +1,171 @@
+"""How good a network is while it learns: the papers' protocol, on a folder of pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+
+from torch import Tensor
+
+from finescale.data import Pair, find_images, match_pairs
+from finescale.data.pairs import mismatch
+from finescale.errors import CheckpointError, DataError, ImageReadError, printable_name
+from finescale.evaluate import PAPERS, Case, cases_of, network_model
+from finescale.files import whole_file
+from finescale.images import read_size, write_image
+from finescale.networks import Frame
+from finescale.train.settings import ValidationSettings
+from finescale.upscale import Upscaler
+
+log = logging.getLogger("finescale.train")
+
+_MIN_SIDE = 11  # pixels that SSIM needs inside the border
+_FOLDER, _CHOICE = "validation", "measured.json"
+
+
+class Validation:
+    """Measures a network in training as `finescale evaluate` measures a finished one.
+
+    Pictures are upscaled whole, or in tiles where they are too large for the device. They are read each time; none is
+    in memory meanwhile.
+
+    Args:
+        settings: What to measure on, and for how long.
+        scale: How many times the network enlarges.
+        folder: The training's folder. Upscaled pictures go to ``validation/<picture>/step_000500.png`` in it; which
+            pictures fit into the time is remembered there, so that a resumed training measures on the same ones.
+
+    Raises:
+        ValueError: The settings name no originals.
+        DataError: There are none; or pictures are unreadable or too small, or pairs incomplete or of sizes that do not
+            belong together, of which all are told.
+    """
+
+    def __init__(self, settings: ValidationSettings, *, scale: int, folder: Path | None = None) -> None:
+        if settings.hr is None:
+            raise ValueError("validation.hr names no folder of originals to validate on")
+        self._cases = _cases(settings.hr, settings.lr, scale)
+        self._settings = settings
+        self._scale = scale
+        self._folder = None if folder is None else folder / _FOLDER
+        self._num_measured = self._recall()
+
+    def run(self, network: Frame, *, step: int | None = None) -> dict[str, float]:
+        """Measure a network where it is; afterwards it is in training or evaluation as before.
+
+        Args:
+            network: With the weights that are to be measured.
+            step: How many steps it has learned for; names the pictures that are kept. None keeps none.
+
+        Returns:
+            ``psnr_y`` in dB and ``ssim_y``, the means over the pictures, and ``images``, their number.
+
+        Raises:
+            ImageReadError: A picture is gone, or damaged.
+            NumericalError: The network's answer is not finite.
+            DeviceError: The device has too little memory.
+        """
+        began = time.monotonic()
+        scores = []
+        with _evaluating(network) as upscaler:
+            model = network_model(upscaler, "network")
+            for number, case in enumerate(self._cases[: self._num_measured]):
+                lr, hr = case.read(scale=self._scale)
+                assert hr is not None
+                sr = model.upscale(lr, None)
+                scores.append(PAPERS.scores(sr, hr, scale=self._scale))
+                if number < self._settings.pictures:
+                    self._keep(case, sr, step)
+                seconds = time.monotonic() - began
+                if (
+                    self._num_measured is None
+                    and self._settings.seconds is not None
+                    and seconds > self._settings.seconds
+                ):
+                    break
+        if self._num_measured is None:
+            self._remember(len(scores))
+        psnr, ssim = (fmean(values) for values in zip(*scores, strict=True))
+        return {"psnr_y": psnr, "ssim_y": ssim, "images": len(scores)}
+
+    def _keep(self, case: Case, sr: Tensor, step: int | None) -> None:
+        if self._folder is None or step is None:
+            return
+        path = self._folder / case.name / f"step_{step:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, sr)
+
+    def _remember(self, num_measured: int) -> None:
+        """Measure on the first so many pictures from now on."""
+        self._num_measured = num_measured
+        if self._settings.seconds is None:
+            return
+        if num_measured < len(self._cases):
+            log.warning(
+                "%d of %d pictures to validate on fit into %g s; the others are left out of every validation",
+                num_measured, len(self._cases), self._settings.seconds,
+            )  # fmt: skip
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._folder / _CHOICE) as file:
+                file.write(json.dumps({"seconds": self._settings.seconds, "pictures": num_measured}).encode())
+
+    def _recall(self) -> int | None:
+        """On how many pictures the training measured before, in the same time; None where that is not known."""
+        if self._settings.seconds is None:
+            return len(self._cases)
+        if self._folder is None or not (self._folder / _CHOICE).exists():
+            return None
+        path = self._folder / _CHOICE
+        try:
+            choice = json.loads(path.read_bytes())
+            seconds, num_measured = float(choice["seconds"]), int(choice["pictures"])
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(
+                f"{printable_name(path)}: damaged; delete it, and the pictures are chosen anew"
+            ) from None
+        return num_measured if seconds == self._settings.seconds else None
+
+
+@contextmanager
+def _evaluating(network: Frame) -> Iterator[Upscaler]:
+    """An upscaler with a network in training, which goes on in training."""
+    was_training = network.training
+    try:
+        yield Upscaler(network, device=next(network.parameters()).device)
+    finally:
+        network.train(was_training)
+
+
+def _cases(hr: Path, lr: Path | None, scale: int) -> list[Case]:
+    """What to measure on, once all of it proves to be usable."""
+    originals = find_images(hr)
+    if lr is None:
+        pairs, mistakes = [Pair(path.stem, hr=path) for path in originals], []
+    else:
+        matching = match_pairs(originals, find_images(lr), scale=scale)
+        pairs = [Pair(path.stem, hr=path, lr=low) for path, low in matching.pairs.items()]
+        mistakes = [f"{printable_name(path)}: its low-resolution picture is missing" for path in matching.without_lr]
+    mistakes += [mistake for pair in pairs if (mistake := _mistake(pair, scale))]
+    if mistakes:
+        raise DataError(f"{len(mistakes)} pictures cannot be used for validation: {'; '.join(mistakes)}")
+    return cases_of(pairs, set="validation")
+
+
+def _mistake(pair: Pair, scale: int) -> str | None:
+    """What is wrong with a pair, from the starts of its files."""
+    try:
+        size = read_size(pair.hr)
+        wrong = pair.lr and mismatch(read_size(pair.lr), size, scale=scale)
+    except ImageReadError as error:
+        return str(error)
+    if wrong:
+        return f"{printable_name(str(pair.lr))}: {wrong}"
+    if min(side // scale * scale for side in size) < _MIN_SIDE + 2 * scale:
+        return f"{printable_name(pair.hr)}: smaller than the {_MIN_SIDE + 2 * scale} pixels a side that SSIM needs"
+    return None
