@@ -7,7 +7,6 @@ found by its published name, and goes first. What a file holds is not known here
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from finescale.errors import DownloadError, MissingExtraError
-from finescale.files import whole_file
+from finescale.files import sha256, whole_file
 from finescale.networks import Published
 
 HUB_FILE = "model.safetensors"
@@ -99,7 +98,7 @@ def _is_told_to_stay_offline() -> bool:
 def _check(file: Path, record: Path) -> None:
     """Refuse a file that is not the one that was fetched."""
     try:
-        noted, found = record.read_text(encoding="ascii", errors="replace").partition(" ")[0], _sha256(file)
+        noted, found = record.read_text(encoding="ascii", errors="replace").partition(" ")[0], sha256(file)
     except OSError as error:
         raise DownloadError(f"{error.filename}: cannot be read ({error.strerror}); make it readable") from None
     if found != noted:
@@ -120,7 +119,7 @@ def _download(repository: str, file: Path, record: Path) -> None:
         size = "of unknown size" if stated.size is None else _mib(stated.size)
         logger.info("fetching %s of %s (%s) into %s", HUB_FILE, address, size, file.parent)
         hub.hf_hub_download(repository, HUB_FILE, local_dir=file.parent)
-        found = _sha256(file)
+        found = sha256(file)
         # Small files are stated by git's own hash; a weight file is large and stated by its SHA-256.
         if re.fullmatch(r"[0-9a-f]{64}", stated.etag or "") and found != stated.etag:
             file.unlink()
@@ -186,14 +185,6 @@ def _placed_by_hand(name: str) -> Path | None:
             if found:
                 return found[0]
     return None
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _mib(size: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -66,3 +67,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for folder in (temporary, previous):
             if folder.exists():
                 shutil.rmtree(folder)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits; no more than a part of it is in memory.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while block := content.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -30,14 +30,15 @@ def say(text: str) -> None:
 
 class _Say(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        say(self.format(record))
 
 
 @contextmanager
-def messages_of_the_library() -> Iterator[None]:
-    """While the block runs, a person is told what the library logs."""
+def messages_of_the_library(*, timed: bool = False) -> Iterator[None]:
+    """While the block runs, a person is told what the library logs, with the time of day if that is asked for."""
     log = logging.getLogger("finescale")
     level, handler = log.level, _Say(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s" if timed else None, "%H:%M:%S"))
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,7 +84,7 @@ def train(
         return
     if _is_first_process():
         _tell(settings, given.notes)
-    with training_bar() as on_step, _timed_messages():
+    with training_bar() as on_step, console.messages_of_the_library(timed=True):
         result = run_training(settings, resume=resume, device=device, on_step=on_step)
     if _is_first_process():
         console.say(f"weights: {result}")
@@ -201,23 +200,6 @@ def _schedule(settings: TrainSettings) -> str:
 def _is_first_process() -> bool:
     """Whether this is the one process, or the one of several by torchrun, that speaks."""
     return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def _timed_messages() -> Iterator[None]:
-    """While the block runs, a person is told what the library logs, with the time of day."""
-    import logging
-
-    log = logging.getLogger("finescale")
-    level, handler = log.level, logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
 
 
 def _describe() -> None:

@@ -15,7 +15,7 @@ from contextlib import closing
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from torch import Tensor
 from finescale.data.folders import may_be_replaced
 from finescale.data.originals import Original, read_original
 from finescale.data.parallel import FileReport, map_files
+from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, printable_name
 from finescale.files import whole_file, whole_folder
 
@@ -77,7 +78,7 @@ def open_cache(folder: Path, *, min_size: int = 1) -> CachedImages:
     return CachedImages(folder, min_size=min_size)
 
 
-class CachedImages(Sequence[Tensor]):
+class CachedImages(PictureSequence):
     """Pictures (3, H, W), uint8, mapped from a cache: neither decoded nor copied, and read where they are looked at.
 
     What is written to a picture is gone with it, and never reaches the file. Copies for other processes open the cache
@@ -114,13 +115,8 @@ class CachedImages(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Tensor, ...]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | tuple[Tensor, ...]:
-        if isinstance(index, slice):
-            return tuple(self[number] for number in range(*index.indices(len(self))))
+    def read(self, index: int) -> Tensor:
+        """The picture at a place, mapped."""
         offset, shape = self._places[index]
         # Each picture is mapped on its own: systems may refuse to map more than they have memory for.
         ahead = offset % mmap.ALLOCATIONGRANULARITY

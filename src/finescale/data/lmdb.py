@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, overload
+from typing import Any
 from weakref import WeakValueDictionary
 
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from finescale.data.folders import may_be_replaced
 from finescale.data.originals import as_text, read_original
 from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_namesake
+from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, MissingExtraError, printable_name
 from finescale.files import whole_file, whole_folder
 from finescale.images import decode_image, encode_png
@@ -78,7 +79,7 @@ def write_lmdb(
     return _write(folder, map_files(encode, paths, workers=workers))
 
 
-class LmdbImages(Sequence[Tensor]):
+class LmdbImages(PictureSequence):
     """The pictures of an LMDB, (3, H, W) and uint8, each decoded when it is asked for; gray becomes RGB.
 
     Args:
@@ -103,13 +104,8 @@ class LmdbImages(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Tensor, ...]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | tuple[Tensor, ...]:
-        if isinstance(index, slice):
-            return tuple(self[number] for number in range(*index.indices(len(self))))
+    def read(self, index: int) -> Tensor:
+        """The picture at a place, decoded."""
         name = self.names[index]
         image = decode_image(self.encoded(index), name=f"{self._folder}: {name}")
         if image.size != self.sizes[index]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, overload
+from typing import Protocol
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from finescale.data.lmdb import LmdbImages
 from finescale.data.originals import read_original
 from finescale.data.pairs import find_images, match_pairs, mismatch
 from finescale.data.parallel import single_core_threads
+from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
 from finescale.hostmemory import free_host_memory
 from finescale.images import read_size
@@ -184,7 +185,7 @@ class _Decoded:
         return pixels
 
 
-class _Pictures(Sequence[Tensor]):
+class _Pictures(PictureSequence):
     """Pictures of several places in a row."""
 
     def __init__(self, pictures: Sequence[_Picture], decoded: _Decoded) -> None:
@@ -194,13 +195,8 @@ class _Pictures(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self._pictures)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Tensor, ...]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | tuple[Tensor, ...]:
-        if isinstance(index, slice):
-            return tuple(self[number] for number in range(*index.indices(len(self))))
+    def read(self, index: int) -> Tensor:
+        """The picture at a place, decoded where it is not yet."""
         picture = self._pictures[index]
         return picture.images[picture.number] if picture.is_decoded else self._decoded.get(picture)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from finescale import resize
+from finescale.files import sha256
 from finescale.layers.windows import pad_reflect
 from finescale.networks import Family, Frame, Published, family_of, published
 from finescale.upscale import Tiling, Upscaler
@@ -81,7 +81,7 @@ def network_model(
         name=name,
         upscale=upscale,
         conditions={
-            "weights_sha256": None if weights is None else _sha256(weights),
+            "weights_sha256": None if weights is None else sha256(weights),
             "tiles": describe_tiles(upscaler.tiling),
             "ensemble": upscaler.ensemble,
             "precision": upscaler.precision,
@@ -144,7 +144,3 @@ def _published_scores(
         same_file = (one for one in family.published if (one.file, one.scale) == (weights.name, scale))
         facts = next(same_file, None)
     return {} if facts is None else facts.scores
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
