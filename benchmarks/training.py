@@ -98,8 +98,8 @@ def measure(settings: TrainSettings, device: str) -> dict[str, float]:
         return optimizer
 
     class TimedLearner(learner.Learner):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
             self._call = watch.timed(self._call)
 
     loop.Learner = TimedLearner  # type: ignore[misc]

@@ -13,7 +13,7 @@ from finescale.networks import recipes
 from finescale.settings import load_settings
 from finescale.train import TrainSettings
 from finescale.train.describe import tables
-from finescale.train.losses import LOSSES
+from finescale.train.losses import LOSS_NAMES
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -42,7 +42,7 @@ def test_the_settings_file_of_the_manual_is_valid(tmp_path: Path) -> None:
 def test_every_recipe_is_named_on_the_page_of_its_verb() -> None:
     page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
     assert [name for name, _ in recipes() if f"`{name}`" not in page] == []
-    assert [name for name in LOSSES if f"`{name}`" not in page] == []
+    assert [name for name in LOSS_NAMES if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(

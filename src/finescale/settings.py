@@ -143,7 +143,10 @@ def _describe(kind: type[BaseModel], mistake: Any) -> str:
         return f"unknown key {path!r}{suggest(str(mistake['loc'][-1]), _fields_at(kind, mistake['loc'][:-1]))}"
     if mistake["type"] == "missing":
         return f"{path!r} is missing"
-    return f"{path!r}: {message[0].lower() + message[1:]}, got {mistake['input']!r}"
+    # A group's own check names the values that it is about.
+    is_groups_own = mistake["type"] == "value_error" and isinstance(mistake["input"], dict)
+    got = "" if is_groups_own else f", got {mistake['input']!r}"
+    return f"{path!r}: {message[0].lower() + message[1:]}{got}"
 
 
 def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

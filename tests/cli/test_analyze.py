@@ -166,6 +166,15 @@ def test_what_is_no_report_is_refused(
 # ---- attribution
 
 
+def test_the_curve_of_a_training_is_drawn_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss,psnr_y\n1,0.2,\n2,0.1,30.5\n")
+    assert run(["analyze", "curve", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"output": str(tmp_path / "curve.png"), "status": "done"}
+    assert images.read_image(tmp_path / "curve.png").pixels.std() > 0.01
+    assert run(["analyze", "curve", str(tmp_path / "none")]) != 0
+    assert "has no values to draw yet; let the training run to its first report" in capsys.readouterr().err
+
+
 def test_an_attribution_is_drawn_and_reported(
     tmp_path: Path, picture: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,7 +64,7 @@ def test_settings_that_do_not_touch_the_steps_done_may_change(file: Path) -> Non
         licence="mine",
         train={
             "iterations": 20, "milestones": [8], "accumulate": 2, "checkpointing": True, "compile": True,
-            "strategy": "fsdp", "bad_steps": 3,
+            "strategy": "fsdp", "bad_steps": 3, "explosion": 9.0,
         },
         validation={"hr": "others", "lr": "small", "every": 3, "seconds": 5, "pictures": 4},
         keep={"every": 4, "last": 5, "log_every": 5, "tensorboard": True, "tracker": "trackio"},

@@ -1,4 +1,4 @@
-"""One step: what it does to the weights, how it is divided, what happens when it is not finite."""
+"""One step: what it does to the weights, how it is divided, what happens when it explodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def learner(family: str, **settings: Any) -> Learner:
     torch.manual_seed(0)
     tiny = next(iter(FAMILIES[family].tiny.values()))
     network: Frame = FAMILIES[family].network(settings=tiny, scale=2)
-    return Learner(network, StepSettings.model_validate({"iterations": 10, "lr": 1e-3, **settings}), ALONE)
+    return Learner(network, StepSettings.model_validate({"iterations": 10, "lr": 1e-3, **settings}), ALONE, patch=8)
 
 
 def samples(number: int = 4) -> tuple[Tensor, Tensor]:
@@ -96,12 +96,12 @@ def test_random_numbers_follow_from_the_name_of_the_step_alone() -> None:
 def test_what_no_gradient_reaches_is_named_and_left_alone() -> None:
     small = FAMILIES["dat"].variants["dat-light"].model_copy(update={"depths": (1,), "num_heads": (6,)})
     network = FAMILIES["dat"].network(settings=small, scale=2)
-    training = Learner(network, StepSettings(iterations=1, weight_decay=0.1), ALONE)
-    assert any(".pos." in name for name in training.unreached)
+    training = Learner(network, StepSettings(iterations=1, weight_decay=0.1), ALONE, patch=8)
+    assert any(".pos." in name for name in training.rehearsal.unreached)
     before = state(training)
     take(training)
     after = state(training)
-    assert all(torch.equal(before[name], after[name]) for name in training.unreached)
+    assert all(torch.equal(before[name], after[name]) for name in training.rehearsal.unreached)
     assert set(training.state()["average"]) == {name for name, _ in training.network.named_parameters()}
 
 
@@ -112,7 +112,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_the_term(family: st
     before = training.state()
     lr, hr = samples()
     lr[1, 0, 2, 3] = float("nan")
-    assert take(training, lr, hr).bad == ("l1", "mse", "gradients")
+    assert take(training, lr, hr).bad == ("l1 nan", "mse nan", "gradients nan")
     after = training.state()
     for part in ("weights", "average"):
         assert_same(before[part], after[part])

@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,7 +214,9 @@ def test_the_plan_is_told_before_the_first_step(
         "hit-sir x2, 14,907 parameters",
         "4 samples a step, in passes of 2 on each of 1 devices (cpu); lr patches of 8 x 8 pixels",
         "12 steps, in which each of 3 pictures is drawn about 16 times",
+        caplog.messages[3],
     ]
+    assert re.fullmatch(r"by a rehearsal: about 0:00:\d\d to go, and \d MiB for .* on each device", caplog.messages[3])
 
 
 def raise_power_cut(*_: object, **__: object) -> Any:
@@ -320,14 +323,15 @@ def test_stochastic_depth_is_not_resumed_on_another_number_of_devices(settings: 
         train(changed(drawing, train={"iterations": 2, "accumulate": 2}))
 
 
-# ---- steps that are not finite
+# ---- steps that explode
 
 
 class Poison:
-    """Makes samples of some steps NaN, by their number in the sequence of batches."""
+    """Multiplies samples of some steps, told by their number in the sequence of batches."""
 
-    def __init__(self, poisoned: Callable[[int], bool]) -> None:
+    def __init__(self, poisoned: Callable[[int], bool], *, by: float = math.nan) -> None:
         self.poisoned = poisoned
+        self.by = by
 
     def __call__(self, *args: Any, first_step: int, **kwargs: Any) -> Poison:
         self.samples = original_batches(*args, first_step=first_step, **kwargs)
@@ -338,7 +342,7 @@ class Poison:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for lr, hr in self.samples:
             self.number += 1
-            yield (lr * math.nan if self.poisoned(self.number) else lr), hr
+            yield (lr * self.by if self.poisoned(self.number) else lr), hr
 
     def close(self) -> None:
         self.samples.close()
@@ -353,9 +357,33 @@ def test_single_bad_steps_are_left_out_and_told(
     monkeypatch.setattr(loop, "batches", Poison(lambda number: number in (3, 4)))
     with caplog.at_level(logging.INFO, "finescale"):
         train(changed(settings, train={"bad_steps": 2}))
-    assert "step 3: not finite and left out: l1, gradients" in caplog.messages
+    assert "step 3: exploded and left out: l1 nan, gradients nan" in caplog.messages
     assert torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]["bad"] == 2
     assert all(tensor.isfinite().all() for tensor in final(settings).values())
+
+
+def test_a_loss_far_above_the_usual_is_left_out_and_told(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: number == 4, by=1e4))
+    with caplog.at_level(logging.INFO, "finescale"):
+        train(settings)
+    (told,) = (line for line in caplog.messages if "left out:" in line)
+    assert re.fullmatch(r"step 4: exploded and left out: l1 \S+e\+03 \(usually 0\.\d+\)", told)
+    standing = torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]
+    assert (standing["good"], standing["bad"]) == (11, 1)
+    assert 0 < standing["usual"]["l1"] < 1
+    with caplog.at_level(logging.INFO, "finescale"):
+        train(changed(settings, name="patient", train={"explosion": 1e9}))
+    assert caplog.text.count("left out:") == 1
+
+
+def test_a_training_whose_loss_stays_large_goes_back_and_ends(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: number > 6, by=1e4))
+    with pytest.raises(NumericalError, match=r"exploded: l1 \S+ \(usually \S+\), 2 times in a row, and again"):
+        train(changed(settings, train={"bad_steps": 1}, validation={"hr": None}))
 
 
 def test_too_many_bad_steps_go_back_to_a_checkpoint_and_past_their_samples(
@@ -393,7 +421,7 @@ def test_a_training_that_stays_bad_is_ended_and_its_checkpoint_stays(
     monkeypatch.setattr(loop, "batches", Poison(lambda number: number > 5))
     hopeless = changed(settings, train={"bad_steps": 1}, validation={"hr": None})
     with pytest.raises(
-        NumericalError, match="step 7: l1, gradients not finite, 2 times in a row, and again after going"
+        NumericalError, match="step 7: exploded: l1 nan, gradients nan, 2 times in a row, and again after going"
     ):
         train(hopeless)
     assert [path.name for path in checkpoints(settings)] == ["step_00000005.pt"]

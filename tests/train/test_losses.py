@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from finescale.train.losses import LOSSES, charbonnier, edge, frequency, l1, mse, total_loss
+from finescale.train.losses import LOSSES, charbonnier, edge, frequency, l1, make_losses, mse, total_loss
 from helpers import GOLDEN
 
 losses = pytest.mark.parametrize("name", LOSSES)
@@ -88,3 +90,10 @@ def test_the_total_is_computed_in_float32_whatever_the_network_computes_in() -> 
 def test_pictures_of_other_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"one shape, got \(1, 3, 4, 4\) and \(1, 3, 4, 5\)"):
         total_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5), {"l1": 1.0})
+
+
+def test_the_perceptual_loss_is_made_with_its_weights(vgg19: Path) -> None:
+    made = make_losses(["l1", "perceptual"], perceptual=vgg19, device=torch.device("cpu"))
+    sr, hr = pair(1, 3, 16, 16)
+    total, terms = total_loss(sr, hr, {"l1": 1.0, "perceptual": 0.5}, made)
+    assert total.item() == pytest.approx(l1(sr, hr).item() + 0.5 * terms["perceptual"].item())

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 
+import finescale
 from finescale.errors import SettingsError
+from finescale.images import write_image
 from finescale.settings import parse_settings, read_values
-from finescale.train import TrainSettings
+from finescale.train import TrainSettings, train
 from finescale.train.option_files import Conversion, convert, is_option_file
 
 FILES = Path(__file__).parent / "option_files"
@@ -32,6 +37,43 @@ def test_published_files_become_settings(path: Path) -> None:
     made = settings(convert(values, source=path.name))
     assert made.name == values["name"]
     assert made.network == {}
+
+
+FOLDERS = (
+    "DIV2K/HR", "DIV2K/HR_sub", "DF2K/HR_sub", "benchmark/Set5/HR", "Set5/GTmod4",
+    "DIV2K/LR_bicubic/X2", "DIV2K/LR_sub_x4", "DF2K/LR_sub_x4", "benchmark/Set5/LR_bicubic/X2", "Set5/LRbicx4",
+)  # fmt: skip
+"""Where the three files say that their pictures are; the originals first."""
+
+
+def write_datasets(root: Path) -> None:
+    """Two pictures in each of `FOLDERS`, low-resolution ones named by the rule of the files that name them."""
+    generator = torch.Generator().manual_seed(0)
+    originals = torch.rand(2, 3, 80, 80, generator=generator)
+    for folder in FOLDERS:
+        scale = 2 if folder.endswith("X2") else 4 if folder.lower().endswith("x4") else 1
+        suffix = "x2" if scale == 2 else ""
+        for number, original in enumerate(originals):
+            image = original if scale == 1 else F.avg_pool2d(original, scale)
+            path = root / folder / f"{number}{suffix}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, image)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(FILES.glob("*.yml")), ids=lambda path: path.stem)
+def test_published_files_train_unchanged(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_datasets(tmp_path / "datasets")
+    monkeypatch.chdir(tmp_path)
+    values = read_values(path)
+    made = settings(convert(values, source=path.name))
+    result = train(made.model_copy(update={"warm_start": None}), device="cpu")
+    assert result == Path("experiments") / made.name / "weights.safetensors"
+    assert finescale.load(result).variant == made.variant
+    with (result.parent / "metrics.csv").open(newline="") as file:
+        losses = {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file) if row["loss"]}
+    assert list(losses) == list(range(1, values["train"]["total_iter"] + 1))
+    assert all(0 < loss < 2 for loss in losses.values())
 
 
 def test_hit_srf_is_trained_as_its_file_says(tmp_path: Path) -> None:

@@ -238,6 +238,23 @@ def _report_kept(output: Path, *, as_json: bool) -> None:
         console.print_json({"output": str(output), "status": "kept"})
 
 
+# ---- curve
+
+
+@analyze.command()
+def curve(
+    training: Annotated[Path, typer.Argument(metavar="FOLDER", help="A training's folder, such as experiments/mine.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+) -> None:
+    """Draw the loss and the validation PSNR of a training, also while it runs, as its curve.png."""
+    from finescale.train.log import plot_curve
+
+    picture = plot_curve(training)
+    console.say(f"done: {picture}")
+    if as_json:
+        console.print_json({"output": str(picture), "status": "done"})
+
+
 # ---- attribution
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,15 @@ MAY_CHANGE = {
     "train.compile",
     "train.strategy",
     "train.bad_steps",
+    "train.explosion",
     *(f"validation.{field}" for field in ("hr", "lr", "every", "seconds", "pictures")),
     *(f"keep.{field}" for field in ("every", "last", "log_every", "tensorboard", "tracker")),
 }
 """Settings that a resumed training may change: they do not touch the steps already done, or only in their rounding."""
+
+
+USUAL_OVER = 100
+"""Good steps over which a loss is averaged to tell what is usual."""
 
 
 @dataclass
@@ -40,14 +47,31 @@ class Standing:
     """Steps done, those that were left out counted in."""
     passed_over: int = 0
     """Steps' worth of samples that were passed over when the training went back to a checkpoint."""
+    good: int = 0
+    """Steps that changed the weights, up to here."""
     bad: int = 0
-    """Steps that were left out, since their loss or gradients were not finite."""
+    """Steps that were left out, since their loss or gradients exploded."""
     bad_in_a_row: int = 0
     """... of these, the last ones without a good one between them."""
     went_back_to: int | None = None
     """The step of the checkpoint that the training last went back to."""
     best: float | None = None
     """The highest PSNR on luma of a validation, in decibels."""
+    usual: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Each loss, unweighted, on average over about the last `USUAL_OVER` good steps."""
+
+    def count(self, losses: Mapping[str, float], *, is_bad: bool) -> None:
+        """Take note of how a step went; what a bad one lost is not usual."""
+        if is_bad:
+            self.bad += 1
+            self.bad_in_a_row += 1
+            return
+        self.bad_in_a_row = 0
+        self.good += 1
+        share = 1 / min(self.good, USUAL_OVER)
+        for name, loss in losses.items():
+            before = self.usual.get(name, loss)
+            self.usual[name] = before + share * (loss - before)
 
 
 @dataclass(frozen=True)

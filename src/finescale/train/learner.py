@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ from finescale.layers.stochastic_depth import StochasticDepth
 from finescale.networks import Frame
 from finescale.train.average import WeightAverage
 from finescale.train.distributed import Team, gradients_kept_apart, spread, spread_like, whole
-from finescale.train.losses import total_loss
+from finescale.train.losses import make_losses, total_loss
 from finescale.train.optimizers import make_optimizer
-from finescale.train.recompute import recompute, statistics, statistics_kept
+from finescale.train.recompute import recompute, statistics
+from finescale.train.rehearsal import rehearse
 from finescale.train.settings import StepSettings
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,7 +33,7 @@ class Outcome:
     terms: dict[str, float]
     """Each loss, unweighted."""
     bad: tuple[str, ...]
-    """What was not finite, for a message; where there is something, the step changed nothing."""
+    """What exploded, with its value, for a message; where there is something, the step changed nothing."""
     stop: bool
     """Whether a process was asked to stop."""
 
@@ -43,19 +45,24 @@ class Learner:
         network: Fresh, on the CPU; it is moved to the team's device and changed step by step.
         settings: How it learns.
         team: The processes that train together.
+        patch: Side of a sample, in lr pixels.
 
     Attributes:
-        unreached: Names of the parameters that no gradient reaches; they stay as they are.
+        rehearsal: What a pass before the first step showed; parameters that no gradient reaches stay as they are.
     """
 
-    def __init__(self, network: Frame, settings: StepSettings, team: Team) -> None:
+    def __init__(self, network: Frame, settings: StepSettings, team: Team, *, patch: int) -> None:
         self.network = network.to(team.device).train()
         self._settings = settings
         self._team = team
-        self.unreached = _freeze_unreached(network, team.device)
+        self._losses = make_losses(settings.loss, perceptual=settings.perceptual, device=team.device)
         groups = list(network.get_submodule("layers").children())
         if settings.checkpointing:
             recompute(groups)
+        precision = _DTYPES[settings.precision]
+        self.rehearsal = rehearse(self.network, patch=patch, device=team.device, dtype=precision)
+        for name in self.rehearsal.unreached:  # where processes train together, each would wait for its gradient
+            network.get_parameter(name).requires_grad_(False)
         self._spread = spread(network, groups, team, strategy=settings.strategy)
         self._call = torch.compile(self._spread) if settings.compile else self._spread
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -68,7 +75,10 @@ class Learner:
         """Whether its training draws random numbers, as stochastic depth does."""
         return any(isinstance(module, StochasticDepth) and module.rate > 0 for module in self.network.modules())
 
-    def step(self, lr: Tensor, hr: Tensor, *, number: int, rate: float, draw: str, stop: bool = False) -> Outcome:
+    def step(
+        self, lr: Tensor, hr: Tensor, *, number: int, rate: float, draw: str,
+        usual: Mapping[str, float] | None = None, stop: bool = False,
+    ) -> Outcome:  # fmt: skip
         """Learn from one batch.
 
         Args:
@@ -77,6 +87,7 @@ class Learner:
             number: Steps done after this one.
             rate: Learning rate.
             draw: Names the random numbers of this step, which follow from nothing else.
+            usual: What each loss came to lately, by its name; one far above has exploded.
             stop: Whether this process was asked to stop; told to all in the outcome.
         """
         torch.manual_seed(_seed(f"{draw} {self._team.rank}"))
@@ -91,7 +102,7 @@ class Learner:
         # The device is waited for here, and nowhere else.
         *means, is_asked = self._team.mean(torch.cat([measured, whole(norm).reshape(1), asked])).tolist()
         values = dict(zip((*names, "gradients"), means, strict=True))
-        bad = tuple(name for name, value in values.items() if not abs(value) < float("inf"))
+        bad = self._exploded(values, usual or {})
         if bad:
             for buffer, value in zip(self._statistics, before, strict=True):
                 buffer.copy_(value)
@@ -106,6 +117,16 @@ class Learner:
         loss = sum(self._settings.loss[name] * values[name] for name in names)
         return Outcome(loss, {name: values[name] for name in names}, bad, is_asked > 0)
 
+    def _exploded(self, values: Mapping[str, float], usual: Mapping[str, float]) -> tuple[str, ...]:
+        """The values that are not finite or, of those that have a usual value, far above it; each in words."""
+        found = []
+        for name, value in values.items():
+            if not abs(value) < float("inf"):
+                found.append(f"{name} {value}")
+            elif name in usual and value > self._settings.explosion * usual[name]:
+                found.append(f"{name} {value:.3g} (usually {usual[name]:.3g})")
+        return tuple(found)
+
     def _gradients(self, lr: Tensor, hr: Tensor) -> tuple[tuple[str, ...], Tensor]:
         """Leave the gradients of one batch in the parameters; answers the names and the means of the losses' terms."""
         passes = self._settings.accumulate
@@ -115,7 +136,7 @@ class Learner:
             with nullcontext() if number == passes else gradients_kept_apart(self._spread):
                 with torch.autocast(lr.device.type, dtype=precision, enabled=precision is not torch.float32):
                     sr = self._call(some_lr)
-                loss, terms = total_loss(sr.float(), some_hr, self._settings.loss)
+                loss, terms = total_loss(sr.float(), some_hr, self._settings.loss, self._losses)
                 self._scaler.scale(loss / passes).backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.float() / passes
@@ -144,20 +165,6 @@ class Learner:
         self._optimizer.load_state_dict({**optimizer, "state": moments})
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
-
-
-def _freeze_unreached(network: Frame, device: torch.device) -> tuple[str, ...]:
-    """Take what no gradient reaches, such as what feeds a constant alone, out of the training; answers the names.
-
-    Where processes train together, each waits for the gradient of every parameter that is not taken out.
-    """
-    with statistics_kept(network), torch.random.fork_rng(devices=[]):
-        network(torch.zeros(2, network.in_channels, 8, 8, device=device)).sum().backward()
-    unreached = tuple(name for name, parameter in network.named_parameters() if parameter.grad is None)
-    for name in unreached:
-        network.get_parameter(name).requires_grad_(False)
-    network.zero_grad()
-    return unreached
 
 
 def _everywhere(values: Any) -> Any:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 from finescale.errors import CheckpointError, DataError, MissingExtraError, printable_name
 from finescale.files import whole_file
@@ -138,13 +138,10 @@ class _Tracker:
 
     def __init__(self, settings: TrainSettings) -> None:
         self._service = _import_service(settings.keep.tracker)
-        # Where files lie on this machine is nobody else's business.
-        places = {"hr", "lr"}
-        hidden: dict[str, Any] = {"output": True, "warm_start": True, "data": places, "validation": places}
         self._service.init(
             project="finescale",
             name=settings.name,
-            config=settings.model_dump(mode="json", exclude=hidden),
+            config=settings.shareable(),
             resume="allow",
         )
 

@@ -64,7 +64,7 @@ def train(
         DataError: A folder has no usable images.
         DeviceError: There is no such device here.
         WeightsError: The file of ``warm_start`` does not fit.
-        NumericalError: Too many steps in a row were not finite, twice from the same checkpoint, which stays.
+        NumericalError: Too many steps in a row exploded, twice from the same checkpoint, which stays.
         CheckpointError: There is nothing to resume from, or something that would be overwritten, or it is of a training
             with other settings.
         KeyboardInterrupt: Ctrl+C or SIGTERM, once the checkpoint is saved.
@@ -95,7 +95,7 @@ class _Training:
         network = first_network(settings, is_resumed=found is not None)
         _check_shares(settings, team, network)
         self.judged = copy.deepcopy(network).to(team.device).eval().requires_grad_(False)
-        self.learner = Learner(network, settings.train, team)
+        self.learner = Learner(network, settings.train, team, patch=settings.data.patch)
         self.standing = Standing()
         self.psnr_y: float | None = None
         if found:
@@ -131,13 +131,14 @@ class _Training:
         for lr, hr in samples:
             rate = learning_rate(standing.step, settings.train)
             draw = f"{settings.train.seed} {standing.step + standing.passed_over}"
-            outcome = self.learner.step(lr, hr, number=standing.step + 1, rate=rate, draw=draw, stop=is_interrupted())
+            outcome = self.learner.step(
+                lr, hr, number=standing.step + 1, rate=rate, draw=draw, usual=standing.usual, stop=is_interrupted()
+            )
             standing.step += 1
             is_last = standing.step == settings.train.iterations
-            standing.bad_in_a_row = standing.bad_in_a_row + 1 if outcome.bad else 0
+            standing.count(outcome.terms, is_bad=bool(outcome.bad))
             if outcome.bad:
-                standing.bad += 1
-                self._tell("step %d: not finite and left out: %s", standing.step, ", ".join(outcome.bad))
+                self._tell("step %d: exploded and left out: %s", standing.step, ", ".join(outcome.bad))
                 if standing.bad_in_a_row > settings.train.bad_steps:
                     self._go_back(outcome)
                     return
@@ -210,7 +211,7 @@ class _Training:
             NumericalError: There is none, or the training has been there before.
         """
         standing, remedy = self.standing, "train anew with a smaller train.lr, or with train.clip"
-        bad = f"step {standing.step}: {', '.join(outcome.bad)} not finite, {standing.bad_in_a_row} times in a row"
+        bad = f"step {standing.step}: exploded: {', '.join(outcome.bad)}, {standing.bad_in_a_row} times in a row"
         path = self.checkpoints.latest() if self.team.is_first else None
         found = self.team.tell(Checkpoint.load(path, self.settings) if path else None)
         if not found:
@@ -270,8 +271,9 @@ class _Training:
         if source.too_small:
             left_out = len(source.too_small), ", ".join(source.too_small)
             logger.warning("%d pictures are smaller than a patch and left out: %s", *left_out)
-        if learner.unreached:
-            self._tell("no gradient reaches, and the training leaves as they are: %s", ", ".join(learner.unreached))
+        rehearsal = learner.rehearsal
+        if rehearsal.unreached:
+            self._tell("no gradient reaches, and the training leaves as they are: %s", ", ".join(rehearsal.unreached))
         batch, iterations = settings.train.batch, settings.train.iterations
         part = batch // (self.team.world * settings.train.accumulate)
         parameters = sum(parameter.numel() for parameter in self.judged.parameters())
@@ -283,6 +285,11 @@ class _Training:
         self._tell(
             "%d steps, in which each of %d pictures is drawn about %.0f times",
             iterations, len(source), iterations * batch / len(source),
+        )  # fmt: skip
+        left = (iterations - self.standing.step) * batch / self.team.world
+        self._tell(
+            "by a rehearsal: about %s to go, and %.0f MiB for the activations of a pass on each device",
+            _hours(left * rehearsal.seconds), part * rehearsal.kept_bytes / 2**20,
         )  # fmt: skip
         if self.standing.step:
             self._tell("resumed after step %d", self.standing.step)
@@ -329,8 +336,13 @@ class _Clock:
 
     def describe(self, step: int, waited_s: float) -> str:
         passed = time.monotonic() - self._started
-        left = round(self.seconds_left(step))
         return (
             f"{passed / (step - self._first):.2f} s a step, {waited_s / passed:.0%} of it waiting for samples, "
-            f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
+            f"{_hours(self.seconds_left(step))} left"
         )
+
+
+def _hours(seconds: float) -> str:
+    """ "1:02:03"."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

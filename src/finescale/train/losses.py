@@ -5,11 +5,17 @@ Each takes sr and hr, (N, C, H, W) float32 in [0, 1], sr unclamped, and gives a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from finescale.train.perceptual import PerceptualLoss
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""sr and hr to a scalar."""
 
 CHARBONNIER_EPSILON = 1e-3
 """Differences well below this are squared by `charbonnier`, those well above are taken as they are."""
@@ -60,17 +66,43 @@ def _blur(x: Tensor) -> Tensor:
     return F.conv2d(planes, kernel).view(x.shape)
 
 
-LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: Mapping[str, Loss] = {
     "l1": l1,
     "charbonnier": charbonnier,
     "mse": mse,
     "edge": edge,
     "frequency": frequency,
 }
-"""Every loss by its name in the settings."""
+"""Losses that are formulas, by their names in the settings."""
+
+LOSS_NAMES = (*LOSSES, "perceptual")
+"""Every loss; the perceptual one needs weights."""
 
 
-def total_loss(sr: Tensor, hr: Tensor, weights: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+def make_losses(names: Iterable[str], *, perceptual: Path | None = None, device: torch.device) -> dict[str, Loss]:
+    """Losses by their names.
+
+    Args:
+        names: Some of `LOSS_NAMES`.
+        perceptual: Weights of VGG19, where "perceptual" is among them; see `PerceptualLoss`.
+        device: Where pictures will be compared.
+
+    Raises:
+        WeightsError: The weights are missing, cannot be read, or are of another network.
+    """
+    made: dict[str, Loss] = {}
+    for name in names:
+        if name == "perceptual":
+            assert perceptual is not None
+            made[name] = PerceptualLoss(perceptual).to(device)
+        else:
+            made[name] = LOSSES[name]
+    return made
+
+
+def total_loss(
+    sr: Tensor, hr: Tensor, weights: Mapping[str, float], losses: Mapping[str, Loss] = LOSSES
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of some losses.
 
     Computed in float32, within `torch.autocast` too: a loss adds up many small numbers.
@@ -78,7 +110,8 @@ def total_loss(sr: Tensor, hr: Tensor, weights: Mapping[str, float]) -> tuple[Te
     Args:
         sr: What the network makes (N, C, H, W), in [0, 1] or a little beyond; of any floating type.
         hr: Originals, same shape.
-        weights: Names of `LOSSES` and what each is multiplied by.
+        weights: Names of losses and what each is multiplied by.
+        losses: The losses by these names.
 
     Returns:
         The sum, a scalar to go backward from, and each loss without its weight, detached.
@@ -89,6 +122,6 @@ def total_loss(sr: Tensor, hr: Tensor, weights: Mapping[str, float]) -> tuple[Te
     if sr.shape != hr.shape:
         raise ValueError(f"sr and hr must have one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}")
     with torch.autocast(sr.device.type, enabled=False):
-        terms = {name: LOSSES[name](sr.float(), hr.float()) for name in weights}
+        terms = {name: losses[name](sr.float(), hr.float()) for name in weights}
         total = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}

@@ -10,8 +10,9 @@ from typing_extensions import Self
 
 from finescale.networks import SCALES, FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
-from finescale.train.losses import LOSSES
+from finescale.train.losses import LOSS_NAMES
 from finescale.train.optimizers import check_optimizer, default_of
+from finescale.train.perceptual import SMALLEST_SIDE
 
 
 class DataSettings(Settings):
@@ -58,7 +59,9 @@ class StepSettings(Settings):
     warm_up: int = Field(0, ge=0)
     """Steps over which the learning rate rises from 0; 0 is neutral."""
     loss: dict[str, float] = Field(default_factory=lambda: {"l1": 1.0})
-    """Names of losses and their weights: l1, charbonnier, mse, edge (CRAFT's), frequency."""
+    """Names of losses and their weights: l1, charbonnier, mse, edge (CRAFT's), frequency, perceptual."""
+    perceptual: Path | None = None
+    """Weights of VGG19 for the loss "perceptual", as torchvision publishes them; null without it."""
     average: float = Field(0.999, ge=0, lt=1)
     """Share of the old in the running average of the weights (EMA), which is validated and saved; 0 is neutral."""
     average_warm_up: bool = True
@@ -76,19 +79,22 @@ class StepSettings(Settings):
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """What each of several devices holds: all weights, or its part of them to save memory; neutral on one device."""
     bad_steps: int = Field(10, ge=0)
-    """Steps in a row whose loss or gradients are not finite, which are left out; one more goes back to the last
-    checkpoint, and on past the samples of these steps; from there a second time ends the training."""
+    """Steps in a row that are left out because a loss exploded or gradients are not finite; one more goes back to the
+    last checkpoint, and on past the samples of these steps; from there a second time ends the training."""
+    explosion: float = Field(20.0, gt=1)
+    """A loss has exploded where it is not finite, or this many times its mean over about the last 100 good steps."""
 
     @field_validator("loss")
     @classmethod
     def _check_loss(cls, value: dict[str, float]) -> dict[str, float]:
         for name, weight in value.items():
-            if name not in LOSSES:
-                raise ValueError(f"no loss is called {name!r}{suggest(name, LOSSES)}; known: {', '.join(LOSSES)}")
+            if name not in LOSS_NAMES:
+                known = f"{suggest(name, LOSS_NAMES)}; known: {', '.join(LOSS_NAMES)}"
+                raise ValueError(f"no loss is called {name!r}{known}")
             if weight <= 0:
                 raise ValueError(f"the weight of loss {name} must be above 0, got {weight}")
         if not value:
-            raise ValueError(f"at least one loss is needed, such as {next(iter(LOSSES))}")
+            raise ValueError(f"at least one loss is needed, such as {LOSS_NAMES[0]}")
         return value
 
     @model_validator(mode="after")
@@ -99,6 +105,11 @@ class StepSettings(Settings):
             raise ValueError(f"batch must be a multiple of accumulate={self.accumulate}, got {self.batch}")
         if (self.strategy, self.precision) == ("fsdp", "fp16"):
             raise ValueError("strategy 'fsdp' is not offered with precision 'fp16'; take 'bf16', or strategy 'ddp'")
+        if ("perceptual" in self.loss) != (self.perceptual is not None):
+            raise ValueError(
+                "the loss perceptual and the weights for it, in perceptual, go together: give both or neither, "
+                f"got loss {', '.join(self.loss)} and perceptual {self.perceptual}"
+            )
         check_optimizer(self.optimizer, self.optimizer_arguments())
         return self
 
@@ -182,6 +193,9 @@ class TrainSettings(Settings):
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}")
         if self.data.lr and len(self.data.lr) != len(self.data.hr):
             raise ValueError(f"data.lr must name one place for each of data.hr, got {len(self.data.lr)}")
+        side = self.scale * self.data.patch
+        if self.train.perceptual and side < SMALLEST_SIDE:
+            raise ValueError(f"the loss perceptual needs samples of {SMALLEST_SIDE} hr pixels or more, got {side}")
         self.network_settings()
         return self
 
@@ -189,7 +203,9 @@ class TrainSettings(Settings):
         """The settings as plain values for the header of a weight file: folders and files by their names alone."""
         values = self.model_dump(mode="json", exclude={"output", "licence"})
         values["data"].update(hr=[path.name for path in self.data.hr], lr=[path.name for path in self.data.lr])
-        for group, field in ((values, "warm_start"), (values["validation"], "hr"), (values["validation"], "lr")):
+        validation = values["validation"]
+        files = (values, "warm_start"), (values["train"], "perceptual"), (validation, "hr"), (validation, "lr")
+        for group, field in files:
             group[field] = group[field] and Path(group[field]).name
         return values
 
