@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,7 @@ def test_no_room_is_called_utils() -> None:
 
 
 def test_every_public_name_leads_somewhere_and_is_listed() -> None:
+    assert finescale.__version__ == version("finescale")
     for name in finescale.__all__:
         assert getattr(finescale, name) is not None
         assert name in dir(finescale)

@@ -47,6 +47,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("finescale")
     if name not in __all__ and name not in _HOMES:
         raise AttributeError(f"module 'finescale' has no attribute {name!r}")
     home = import_module(f"finescale.{_HOMES.get(name, name)}")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+import finescale
 from finescale.cli import console, prepare
 from finescale.cli.analyze import analyze
 from finescale.cli.evaluate import evaluate
@@ -40,9 +41,7 @@ app.add_typer(analyze, name="analyze")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(version("finescale"))
+        typer.echo(finescale.__version__)
         raise typer.Exit
 
 
