@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-import finescale
 from finescale.cli import console, prepare
 from finescale.cli.analyze import analyze
 from finescale.cli.evaluate import evaluate
@@ -41,7 +40,9 @@ app.add_typer(analyze, name="analyze")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(finescale.__version__)
+        from importlib.metadata import version
+
+        typer.echo(version("finescale"))
         raise typer.Exit
 
 
