@@ -16,6 +16,7 @@ bench:
 
 docs:
 	$(PYTHON) -m finescale.zoo > docs/networks.md
+	$(PYTHON) benchmarks/tables.py
 
 format:
 	$(PYTHON) -m ruff check --fix .

@@ -1,107 +1,189 @@
-"""Forward time of every variant, in yards (see README.md); prints a table and writes a result file.
+"""Time and memory of every variant, in yards (see README.md); prints tables and writes a result file per theme.
 
-Usage: python benchmarks/speed.py [VARIANT...] [--size 128] [--rounds 5] [--threads 2]
+Usage: python benchmarks/speed.py [VARIANT...] [--themes forward,backward,memory,start,picture] [--rounds 5]
+       [--threads 2] [--compare RESULT.json]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from record import write_results
-from torch import Tensor
+from record import write_row
+from tables import THEMES, compared, table
+from yardstick import measure
 
 import finescale
 from finescale.networks import variants
 
-# The published code on this yardstick at x4, 1x3x128x128, two threads.
-PUBLISHED_YARDS = {"hit-srf": 37}
+# The published code at x4, 1x3x128x128, two threads: yards, and the peak of its process in GB.
+PUBLISHED_YARDS = {"hit-srf": 37, "span": 21, "dat-light": 17, "craft": 9, "drct": 61}
+PUBLISHED_GB = {"hit-srf": 1.6, "span": 0.75, "dat-light": 0.6, "craft": 0.45, "drct": 1.4}
 
-WIDTH, SIDE, WINDOW, HEADS = 60, 128, 8, 6
+HERE = Path(__file__).parent
+SIZE = 128
+BATCH, PATCH = 4, 64
+PICTURE = (750, 1000)  # 12 megapixels at x4
 
-
-def yardstick() -> Callable[[], Tensor]:
-    """Four window-attention blocks and a convolution with fixed random weights."""
-    generator = torch.Generator().manual_seed(0)
-
-    def weight(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator) * 0.05
-
-    features = weight(1, WIDTH, SIDE, SIDE)
-    qkv, proj, up, down = weight(3 * WIDTH, WIDTH), weight(WIDTH, WIDTH), weight(120, WIDTH), weight(WIDTH, 120)
-    kernel = weight(WIDTH, WIDTH, 3, 3)
-    per_axis = SIDE // WINDOW
-
-    def block(x: Tensor) -> Tensor:
-        y = F.layer_norm(x, (WIDTH,)).view(per_axis, WINDOW, per_axis, WINDOW, WIDTH).transpose(1, 2)
-        y = F.linear(y.reshape(-1, WINDOW**2, WIDTH), qkv).view(-1, WINDOW**2, 3, HEADS, WIDTH // HEADS)
-        query, key, value = y.permute(2, 0, 3, 1, 4)
-        y = ((query * (WIDTH // HEADS) ** -0.5) @ key.transpose(-2, -1)).softmax(-1) @ value
-        y = F.linear(y.transpose(1, 2).reshape(-1, WINDOW**2, WIDTH), proj)
-        y = y.view(per_axis, per_axis, WINDOW, WINDOW, WIDTH).transpose(1, 2).reshape(1, -1, WIDTH)
-        x = x + y
-        return x + F.linear(F.gelu(F.linear(F.layer_norm(x, (WIDTH,)), up)), down)
-
-    def run() -> Tensor:
-        x = features.flatten(2).transpose(1, 2)
-        for _ in range(4):
-            x = block(x)
-        return F.conv2d(x.transpose(1, 2).reshape(features.shape), kernel, padding=1) + features
-
-    return run
+CONDITIONS = {
+    "forward": {"scale": 4, "input": [1, 3, SIZE, SIZE], "dtype": "float32"},
+    "backward": {"scale": 4, "input": [BATCH, 3, PATCH, PATCH], "dtype": "float32"},
+    "memory": {"scale": 4, "input": [1, 3, SIZE, SIZE], "dtype": "float32"},
+    "start": {},
+    "picture": {"scale": 4, "input": [1, 3, *PICTURE]},
+}
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """One timed call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def measure(variant: str, *, size: int, rounds: int) -> dict[str, object]:
-    """Time a fresh network at x4 beside the yardstick."""
+def forward_row(variant: str, *, rounds: int) -> dict[str, Any]:
+    """A fresh network's answer to one image."""
     network = finescale.build(variant, scale=4).eval()
-    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
-    yard = yardstick()
-    for run in (yard, lambda: network(image)):
-        run()
-    pairs = [(seconds(yard), seconds(lambda: network(image))) for _ in range(rounds)]
-    yards, networks = zip(*pairs, strict=True)
+    image = torch.rand(CONDITIONS["forward"]["input"], generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        row = measure(lambda: network(image), rounds=rounds).as_row()
+    published = PUBLISHED_YARDS.get(variant)
+    times_fewer = None if published is None else round(published / row["yards"], 1)
+    return {"subject": variant, **row, "published_yards": published, "times_fewer": times_fewer}
+
+
+def backward_row(variant: str, *, rounds: int) -> dict[str, Any]:
+    """A training's forward and backward, without its data and its optimizer."""
+    network = finescale.build(variant, scale=4).train()
+    batch = torch.rand(CONDITIONS["backward"]["input"], generator=torch.Generator().manual_seed(1))
+
+    def step() -> None:
+        network.zero_grad()
+        network(batch).square().mean().backward()
+
+    return {"subject": variant, **measure(step, rounds=rounds).as_row()}
+
+
+def memory_row(variant: str, *, threads: int) -> dict[str, Any]:
+    """The high-water mark of a fresh process with one forward, and what the imports have of it."""
+    told = json.loads(_run([str(HERE / "peak_memory.py"), variant, str(SIZE)], threads=threads))
+    peak, published = told["peak"] / 1e9, PUBLISHED_GB.get(variant)
     return {
-        "variant": variant,
-        "yards": round(min(networks) / min(yards), 2),
-        "published_yards": PUBLISHED_YARDS.get(variant),
-        "seconds": round(min(networks), 4),
-        "yard_seconds": round(min(yards), 4),
-        "spread": round(statistics.median(networks) / min(networks), 2),
+        "subject": variant,
+        "peak_gb": round(peak, 2),
+        "imports_gb": round(told["imports"] / 1e9, 2),
+        "published_gb": published,
+        "share": None if published is None else round(peak / published, 2),
     }
+
+
+def start_rows(*, rounds: int, threads: int) -> Iterator[dict[str, Any]]:
+    """What is waited for before anything is done, in fresh processes."""
+    for subject, arguments in {
+        "python, nothing else": ["-c", "pass"],
+        "import finescale": ["-c", "import finescale"],
+        "import torch": ["-c", "import torch"],
+        "finescale --help": ["-m", "finescale", "--help"],
+    }.items():
+        times = measure(lambda arguments=arguments: _run(arguments, threads=threads), rounds=rounds)
+        yield {"subject": subject, **times.as_row()}
+
+
+def picture_row(network: str, *, rounds: int, threads: int) -> dict[str, Any]:
+    """``finescale upscale`` of one picture of 12 megapixels as a whole, from the start of Python to its end."""
+    outside: list[float] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = network
+        if network != "default":
+            torch.manual_seed(0)
+            weights = str(folder / f"{network}.safetensors")
+            finescale.save(finescale.build(network, scale=4), weights, source="a benchmark")
+        noise = torch.rand(1, 3, *(side // 8 for side in PICTURE), generator=torch.Generator().manual_seed(1))
+        smooth = torch.nn.functional.interpolate(noise, size=PICTURE, mode="bicubic").clamp(0, 1)
+        finescale.write_image(folder / "small.png", smooth[0])
+        command = [str(HERE / "one_picture.py"), str(folder / "small.png"), str(folder / "large.png"), weights]
+
+        def upscale() -> None:
+            start = time.perf_counter()
+            told = json.loads(_run(command, threads=threads))
+            outside.append(time.perf_counter() - start - told["network_seconds"])
+
+        row = measure(upscale, rounds=rounds).as_row()
+    outside = outside[1:]  # the first was to warm up
+    return {
+        "subject": network,
+        **row,
+        "outside_seconds": round(min(outside), 2),
+        "outside_median_seconds": round(statistics.median(outside), 2),
+    }
+
+
+def _run(arguments: Sequence[str], *, threads: int) -> str:
+    """What a fresh Python prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def measure_theme(theme: str, networks: Sequence[str], *, rounds: int, threads: int) -> Iterator[dict[str, Any]]:
+    """The rows of a theme, one after the other."""
+    if theme == "start":
+        yield from start_rows(rounds=rounds, threads=threads)
+    elif theme == "picture":
+        yield from (picture_row(network, rounds=rounds, threads=threads) for network in ("default", *networks))
+    else:
+        for network in networks or variants():
+            if theme == "forward":
+                yield forward_row(network, rounds=rounds)
+            elif theme == "backward":
+                yield backward_row(network, rounds=rounds)
+            else:
+                yield memory_row(network, threads=threads)
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("variants", nargs="*", default=list(variants()))
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("variants", nargs="*", help="default: all; for the theme picture, the bundled network alone")
+    parser.add_argument("--themes", help=f"what is measured, with commas; default: {','.join(THEMES)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compare", type=Path, metavar="RESULT.json", help="an earlier result; its theme is measured")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    with torch.inference_mode(False), torch.no_grad():
-        rows = [measure(variant, size=arguments.size, rounds=arguments.rounds) for variant in arguments.variants]
-
-    print("| network | yards | published | times fewer | seconds | spread |\n|---|---|---|---|---|---|")
-    for row in rows:
-        published = row["published_yards"]
-        times = f"{published / row['yards']:.1f}" if published else ""
-        print(
-            f"| {row['variant']} | {row['yards']} | {published or ''} | {times} | {row['seconds']} | {row['spread']} |"
+    earlier = json.loads(arguments.compare.read_text()) if arguments.compare else None
+    if earlier and "theme" not in earlier:
+        parser.error(
+            f"{arguments.compare} is no result of speed.py; known: {', '.join(f'{theme}_*' for theme in THEMES)}"
         )
-
-    write_results("speed", {"size": arguments.size, "rows": rows}, threads=arguments.threads)
+    themes = arguments.themes.split(",") if arguments.themes else [earlier["theme"]] if earlier else list(THEMES)
+    if unknown := [theme for theme in themes if theme not in THEMES]:
+        parser.error(f"no theme is called {unknown[0]!r}; known: {', '.join(THEMES)}")
+    if unknown := [variant for variant in arguments.variants if variant not in variants()]:
+        parser.error(f"no variant is called {unknown[0]!r}; known: {', '.join(variants())}")
+    results: dict[str, dict[str, Any]] = {
+        theme: {"theme": theme, "threads": arguments.threads, "conditions": CONDITIONS[theme], "rows": []}
+        for theme in themes
+    }
+    if earlier:
+        try:
+            for result in results.values():
+                compared(result, earlier)  # before anything is measured
+        except ValueError as error:
+            parser.error(str(error))
+    torch.set_num_threads(arguments.threads)
+    for theme, result in results.items():
+        for row in measure_theme(theme, arguments.variants, rounds=arguments.rounds, threads=arguments.threads):
+            result["rows"].append(row)
+            path = write_row(theme, row, conditions=CONDITIONS[theme], threads=arguments.threads)
+        print(f"\n{theme}\n\n{table(theme, compared(result, earlier) if earlier else result['rows'])}")
+        print(f"\nwritten to {path}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -132,14 +132,19 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 
 # ---- what is loaded when
 
-HEAVY = ("torch", "numpy", "pyvips", "safetensors", "huggingface_hub")
+HEAVY = ("torch", "numpy", "pyvips", "safetensors", "huggingface_hub", "yaml", "rich")
+NOT_FOR_PICTURES = (
+    *("torch._dynamo", "torch._inductor", "torch.onnx", "sympy"),  # a compiler takes longer to load than to do without
+    *("finescale.train", "finescale.evaluate", "finescale.analyze", "finescale.metrics"),
+    *("huggingface_hub", "spandrel", "openvino", "onnx", "onnxruntime", "nncf", "tensorboard", "PIL", "rich.progress"),
+)
 
 
-def loaded_by(statement: str) -> set[str]:
-    """Which heavy packages a fresh interpreter has loaded after a statement."""
+def loaded_by(statement: str, among: Collection[str] = HEAVY) -> set[str]:
+    """Which of these modules a fresh interpreter has loaded after a statement."""
     program = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    return set(HEAVY) & set(json.loads(run.stderr.splitlines()[-1]))
+    return set(among) & set(json.loads(run.stderr.splitlines()[-1]))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +165,13 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_neither_importing_nor_help_loads_anything_heavy(statement: str) -> None:
     assert not loaded_by(statement)
+
+
+def test_upscaling_a_picture_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    picture = Path(__file__).parents[1] / "examples" / "still_life.png"  # large enough for memory to be measured
+    arguments = ["upscale", str(picture), "-o", str(tmp_path)]
+    statement = f"from finescale.cli.main import run; assert run({arguments}) == 0"
+    assert not loaded_by(statement, NOT_FOR_PICTURES)
 
 
 def test_importing_has_no_effect_on_random_numbers_or_threads() -> None:

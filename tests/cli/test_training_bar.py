@@ -13,7 +13,8 @@ from finescale.train.progress import Progress
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool) -> io.StringIO:
     shown = io.StringIO()
-    monkeypatch.setattr(console, "errors", Console(file=shown, force_terminal=is_terminal, width=120))
+    shown_console = Console(file=shown, force_terminal=is_terminal, width=120)
+    monkeypatch.setattr(console, "errors", lambda: shown_console)
     return shown
 
 

@@ -321,11 +321,11 @@ def attribution(
 @contextmanager
 def _steps() -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, nothing elsewhere: what to call after each step."""
-    if not console.errors.is_terminal:
+    if not console.errors().is_terminal:
         yield lambda _done, _total: None
         return
     from rich.progress import Progress
 
-    with Progress(console=console.errors, transient=True) as progress:
+    with Progress(console=console.errors(), transient=True) as progress:
         task = progress.add_task("steps", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -7,25 +7,30 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
 
 from finescale.errors import printable_name
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 PIPE_WIDTH = 160
 """Columns of output that goes to a file or another program; every row of our tables fits."""
 
-errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-"""Messages and progress; told as they are, names in brackets included."""
+
+@cache
+def errors() -> Console:
+    """Where messages and progress go; they are told as they are, names in brackets included."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """One message, on one line: what a name has of control characters is escaped."""
-    errors.print(printable_name(text))
+    errors().print(printable_name(text))
 
 
 class _Say(logging.Handler):
@@ -64,6 +69,8 @@ def table_of_facts(rows: Mapping[str, str]) -> Table:
 
 def print_tables(*tables: Table) -> None:
     """Tables on standard output with a blank line between them; as wide as the terminal, or as they need in a pipe."""
+    from rich.console import Console
+
     output = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for number, table in enumerate(tables):
         if number:

@@ -365,7 +365,7 @@ def _progress(
 ) -> Iterator[tuple[Callable[[Model, Case, int, int], None], Callable[[Score | Failure], None]]]:
     """A bar with the time left on a terminal, else a line per result: what to call for each tile and each result."""
     total = len(plan.models) * len(plan.cases)
-    if not console.errors.is_terminal:
+    if not console.errors().is_terminal:
         yield lambda _model, _case, _done, _total: None, _say
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -374,7 +374,7 @@ def _progress(
     from finescale.evaluate import Failure
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.errors, transient=True) as progress:
+    with Progress(*columns, console=console.errors(), transient=True) as progress:
         pictures = progress.add_task("pictures", total=total)
         tiles = progress.add_task("tiles", total=None)
 

@@ -253,13 +253,13 @@ def _run(
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], Any]]:
     """A bar with the time left, on a terminal: what to call for each picture."""
-    if not console.errors.is_terminal:
+    if not console.errors().is_terminal:
         yield lambda: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.errors, transient=True) as progress:
+    with Progress(*columns, console=console.errors(), transient=True) as progress:
         pictures = progress.add_task("pictures", total=total)
         yield lambda: progress.advance(pictures)
 

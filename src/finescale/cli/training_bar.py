@@ -18,7 +18,7 @@ def training_bar() -> Iterator[OnStep | None]:
 
     What is said meanwhile through `finescale.cli.console` stands above the bar.
     """
-    if not console.errors.is_terminal:
+    if not console.errors().is_terminal:
         yield None
         return
     from rich import progress
@@ -32,7 +32,7 @@ def training_bar() -> Iterator[OnStep | None]:
     )
     # A step may take many seconds; the speed is that of the last quarter of an hour.
     with progress.Progress(
-        *columns, console=console.errors, transient=True, refresh_per_second=2, speed_estimate_period=900
+        *columns, console=console.errors(), transient=True, refresh_per_second=2, speed_estimate_period=900
     ) as bar:
         task = bar.add_task("steps", total=None, told="")
 

@@ -155,11 +155,12 @@ def upscale(
                     raise KeyboardInterrupt
                 show_tile(job, done, total)
 
-            for report in run_jobs(jobs, upscaler, output_as, max_pixels=max_pixels or MAX_PIXELS, on_tile=on_tile):
+            limit = max_pixels or MAX_PIXELS
+            for report in run_jobs(jobs, upscaler, output_as, max_pixels=limit, on_tile=on_tile, stop=is_interrupted):
                 reports.append(report)
                 show_file(report)
-                if is_interrupted():
-                    raise KeyboardInterrupt
+            if is_interrupted():
+                raise KeyboardInterrupt
     finally:
         console.say(_summary(reports, planned=len(jobs) + len(unknown)))
         if as_json:
@@ -181,7 +182,7 @@ def _progress(
     num_jobs: int,
 ) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[FileReport], None]]]:
     """A bar with the time left on a terminal, else a line per picture: what to call for each tile and each file."""
-    if not console.errors.is_terminal:
+    if not console.errors().is_terminal:
         yield lambda _job, _done, _total: None, _say_report
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -189,7 +190,7 @@ def _progress(
     from finescale.errors import printable_name
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.errors, transient=True) as progress:
+    with Progress(*columns, console=console.errors(), transient=True) as progress:
         files = progress.add_task("pictures", total=num_jobs)
         tiles = progress.add_task("tiles", total=None)
 

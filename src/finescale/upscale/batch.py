@@ -1,4 +1,4 @@
-"""Many pictures: which files are meant, where each result goes, and one file at a time from input to output.
+"""Many pictures: which files are meant, where each result goes, and the line that takes them from input to output.
 
 Nothing here ends a batch: what goes wrong with one file becomes its `FileReport`.
 """
@@ -10,15 +10,20 @@ import os
 import string
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
+from finescale.data.parallel import single_core_threads
 from finescale.errors import FinescaleError, ImageWriteError, printable_name
+from finescale.hostmemory import free_host_memory
 from finescale.images import (
     MAX_PIXELS,
     READABLE_SUFFIXES,
@@ -29,7 +34,13 @@ from finescale.images import (
 )
 from finescale.resize import resize
 from finescale.settings import Settings, suggest
-from finescale.upscale.upscaler import Progress, Upscaler
+from finescale.upscale.memory import UNKNOWN_MEMORY
+from finescale.upscale.upscaler import Upscaler
+
+T = TypeVar("T")
+
+_GPU_WRITERS = 4  # a GPU makes results faster than one core encodes them
+_BYTES_PER_PIXEL = 24  # a picture while it is decoded: float32 RGB and alpha beside 16-bit levels
 
 
 class OutputSettings(Settings):
@@ -285,6 +296,18 @@ def _place(path: Path) -> str:
     return unicodedata.normalize("NFC", os.path.abspath(path)).casefold()  # noqa: PTH100 - links stay as they are
 
 
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A picture on its way from input to output."""
+
+    job: Job
+    image: Image
+    """As it was read, then as it will be written."""
+    input_size: tuple[int, int]
+    seconds: float
+    """Spent on it so far."""
+
+
 def run_jobs(
     jobs: Iterable[Job],
     upscaler: Upscaler,
@@ -292,49 +315,134 @@ def run_jobs(
     *,
     max_pixels: int = MAX_PIXELS,
     on_tile: Callable[[Job, int, int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[FileReport]:
-    """Do jobs one after the other; what a job's failure is, its report says, and the next one begins."""
-    for job in jobs:
-        on_my_tile = None if on_tile is None else _bind(on_tile, job)
-        try:
-            yield _run(job, upscaler, settings, max_pixels=max_pixels, on_tile=on_my_tile)
-        except FinescaleError as error:
-            yield FileReport(job.input, None, "failed", str(error))
-        except MemoryError:
-            reason = f"{printable_name(job.input)}: too little memory to read it or to write its result"
-            yield FileReport(job.input, None, "failed", reason)
+    """Do jobs in their order; what a job's failure is, its report says, and the next one begins.
+
+    While the network works on a picture, threads read the next one and write those before it, where the host's memory
+    has room for all of them. Reports come in the order of the jobs, each after its result is written.
+
+    Args:
+        jobs: What to do.
+        upscaler: Called in this thread, for one picture at a time.
+        settings: How results are written.
+        max_pixels: Pictures with more pixels fail, see `read_image`.
+        on_tile: Called in this thread after each tile with the job, the tiles done and the tiles in all. What it raises
+            is raised here once the pictures before are written and reported.
+        stop: Asked before each picture; when it answers true, no more are begun. Whoever closes the iterator instead
+            does not hear of the results that are still being written.
+    """
+    num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
+    pool = single_core_threads(1 + num_writers, "pictures")
+    reports: deque[Future[FileReport]] = deque()
+    remaining = iter(jobs)
+    job = next(remaining, None)
+    early: Future[_Picture | FileReport | None] | None = None
+    try:
+        while job is not None and not stop():
+            picture = None if early is None else early.result()
+            if picture is None:
+                picture = _guarded(job, partial(_read, job, settings, max_pixels))
+            result_bytes = upscaler.scale**2 * _bytes(picture)
+            while reports and (reports[0].done() or len(reports) > num_writers or not _is_room_for(result_bytes)):
+                yield reports.popleft().result()
+            following, early = next(remaining, None), None
+            if following is not None and _is_room_for(result_bytes):
+                early = pool.submit(_read_early, following, settings, max_pixels)
+            try:
+                if isinstance(picture, _Picture):
+                    picture = _guarded(job, partial(_upscale, picture, upscaler, settings, on_tile))
+            except BaseException:
+                yield from (report.result() for report in reports)
+                raise
+            reports.append(pool.submit(_guarded, job, partial(_write, picture, settings)))
+            job = following
+        yield from (report.result() for report in reports)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _bind(on_tile: Callable[[Job, int, int], None], job: Job) -> Progress:
-    return lambda done, total: on_tile(job, done, total)
+def _guarded(job: Job, step: Callable[[], T]) -> T | FileReport:
+    """What a step of a job answers; where it fails, a report that says why."""
+    try:
+        return step()
+    except FinescaleError as error:
+        return FileReport(job.input, None, "failed", str(error))
+    except MemoryError:
+        reason = f"{printable_name(job.input)}: too little memory to read it or to write its result"
+        return FileReport(job.input, None, "failed", reason)
 
 
-def _run(
-    job: Job, upscaler: Upscaler, settings: OutputSettings, *, max_pixels: int, on_tile: Progress | None
-) -> FileReport:
+def _spare_memory() -> int:
+    """Bytes that one picture may take while others are in memory."""
+    free = free_host_memory()
+    return (UNKNOWN_MEMORY if free is None else free) // 4
+
+
+def _is_room_for(num_bytes: int) -> bool:
+    return num_bytes <= _spare_memory()
+
+
+def _bytes(picture: _Picture | FileReport) -> int:
+    if isinstance(picture, FileReport):
+        return 0
+    image = picture.image
+    return image.pixels.nbytes + (0 if image.alpha is None else image.alpha.nbytes)
+
+
+def _read_early(job: Job, settings: OutputSettings, max_pixels: int) -> _Picture | FileReport | None:
+    """A picture before its turn; None where it has to wait: it is large, or it fails, which its turn will tell."""
+    try:
+        return _read(job, settings, min(max_pixels, _spare_memory() // _BYTES_PER_PIXEL))
+    except (FinescaleError, MemoryError):
+        return None
+
+
+def _read(job: Job, settings: OutputSettings, max_pixels: int) -> _Picture | FileReport:
+    """A job's picture; or its report, where there is nothing to do."""
     if job.output is None:
         return FileReport(job.input, None, "failed", job.reason)
     if os.path.lexists(job.output) and not settings.overwrite:
         return FileReport(job.input, job.output, "kept", "the result exists already; --overwrite makes it anew")
     started = time.monotonic()
     image = read_image(job.input, max_pixels=max_pixels)
-    result = upscaler(image, on_tile=on_tile)
-    size = settings.final_size(image.size, result.size)
+    return _Picture(job, image, image.size, time.monotonic() - started)
+
+
+def _upscale(
+    picture: _Picture,
+    upscaler: Upscaler,
+    settings: OutputSettings,
+    on_tile: Callable[[Job, int, int], None] | None,
+) -> _Picture:
+    started = time.monotonic()
+    result = upscaler(picture.image, on_tile=None if on_tile is None else partial(on_tile, picture.job))
+    size = settings.final_size(picture.input_size, result.size)
     if size != result.size:
         result = _resized(result, size)
+    return replace(picture, image=result, seconds=picture.seconds + time.monotonic() - started)
+
+
+def _write(picture: _Picture | FileReport, settings: OutputSettings) -> FileReport:
+    """The report of a picture, once it is written; a report stays as it is."""
+    if isinstance(picture, FileReport):
+        return picture
+    started = time.monotonic()
+    path = picture.job.output
+    assert path is not None
     try:
-        job.output.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImageWriteError(f"{printable_name(job.output.parent)}: cannot be made ({error.strerror})") from None
-    lost = write_image(job.output, result, quality=settings.quality)
+        raise ImageWriteError(f"{printable_name(path.parent)}: cannot be made ({error.strerror})") from None
+    lost = write_image(path, picture.image, quality=settings.quality)
     return FileReport(
-        job.input,
-        job.output,
+        picture.job.input,
+        path,
         "done",
-        notes=(*result.notes, *lost),
-        input_size=image.size,
-        output_size=size,
-        seconds=round(time.monotonic() - started, 3),
+        notes=(*picture.image.notes, *lost),
+        input_size=picture.input_size,
+        output_size=picture.image.size,
+        seconds=round(picture.seconds + time.monotonic() - started, 3),
     )
 
 
