@@ -10,9 +10,11 @@ import pytest
 
 from finescale import weights
 from finescale.data import benchmark_pairs
-from finescale.images import read_image
+from finescale.images import decode_image, encode_jpeg, read_image
 from finescale.metrics import psnr
-from finescale.resize import round_half_up, upsample
+from finescale.resize import downsample, round_half_up, upsample
+from finescale.settings import load_settings
+from finescale.train import TrainSettings
 from finescale.upscale import Tiling, Upscaler
 
 LEAST_GAIN = {
@@ -47,5 +49,26 @@ def test_the_bundled_network_beats_the_bicubic_as_its_card_says(data_root: Path,
 
 
 def test_each_scale_is_there_and_small() -> None:
-    assert weights.bundled() == [("default", 2), ("default", 3), ("default", 4)]
-    assert all(weights.find("default", scale=scale).stat().st_size < 3e6 for scale in (2, 3, 4))
+    assert weights.bundled() == [("default", 2), ("default", 3), ("default", 4), ("default-photo", 4)]
+    assert all(weights.find(name, scale=scale).stat().st_size < 3e6 for name, scale in weights.bundled())
+
+
+def test_the_network_for_photos_is_better_on_compressed_pictures_and_nearly_as_good_on_clean_ones() -> None:
+    still_life = read_image(Path(__file__).parents[1] / "examples" / "still_life.png").pixels
+    hr = round_half_up(255 * still_life[:, : still_life.shape[1] // 4 * 4, : still_life.shape[2] // 4 * 4])
+    plain = downsample(hr, scale=4)
+    jpeg = decode_image(encode_jpeg(plain, quality=40, subsample=True), name="a JPEG").pixels
+    default, photo = (Upscaler.from_pretrained(name, scale=4) for name in ("default", "default-photo"))
+    gain = {
+        name: psnr(photo(lr), hr / 255, border=4) - psnr(default(lr), hr / 255, border=4)
+        for name, lr in {"clean": plain / 255, "JPEG": jpeg}.items()
+    }
+    assert gain["JPEG"] > 0.1
+    assert gain["clean"] > -1
+
+
+def test_the_settings_file_of_the_network_for_photos_is_valid_and_fits_its_weights() -> None:
+    settings = load_settings(TrainSettings, Path(__file__).parents[1] / "experiments" / "default-photo_x4.yml")
+    loaded = weights.load(weights.find("default-photo"))
+    assert (loaded.scale, loaded.settings) == (settings.scale, settings.network_settings())
+    assert settings.data.degradation is not None

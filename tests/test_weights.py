@@ -599,6 +599,28 @@ def test_bundled_models_are_found_by_name_and_scale(shelf: Path) -> None:
     assert weights.find("default", scale=4) == shelf / "default_x4.safetensors"
 
 
+def test_bundled_models_are_listed_by_name_then_scale(shelf: Path) -> None:
+    for name in ("default-photo_x4", "default_x3", "notes"):
+        (shelf / f"{name}.safetensors").touch()
+    assert weights.bundled() == [("default", 2), ("default", 3), ("default", 4), ("default-photo", 4)]
+
+
+def test_the_network_for_photos_is_offered_beside_the_bundled_one_at_its_scale_alone(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert weights.for_photos("default", scale=4) is None
+    (shelf / "default-photo_x4.safetensors").touch()
+    assert weights.for_photos("default", scale=4) == "default-photo"
+    assert weights.for_photos("default", scale=2) is None
+    assert weights.for_photos("default-photo", scale=4) is None
+    assert weights.for_photos("hit-srf", scale=4) is None
+    with pytest.raises(ValueError, match="scale must be 4 for default-photo, got 2"):
+        weights.find("default-photo", scale=2)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").touch()  # a weight file of one's own
+    assert weights.for_photos("default", scale=4) is None
+
+
 def test_a_path_goes_before_a_name(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "default").touch()

@@ -1,4 +1,5 @@
-"""What the bytes of a picture file say and libvips does not: PNG's chunks, ICC's header, orientation in EXIF and XMP.
+"""What the bytes of a picture file say and libvips does not: PNG's chunks, ICC's header, orientation in EXIF and XMP,
+JPEG's tables.
 
 Everything here is bytes in, bytes and facts out; nothing is inflated, and nothing that a file claims is allocated.
 """
@@ -10,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8]")
@@ -125,3 +127,66 @@ def upright_exif(exif: bytes) -> bytes | None:
 def upright_xmp(xmp: bytes) -> bytes:
     """XMP that says "not turned", for pixels that are upright."""
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+
+
+# Steps of luma by which JPEG divides at quality 50 (ITU-T T.81, annex K.1), row by row.
+_STEPS = (
+    16, 11, 10, 16, 24, 40, 51, 61,
+    12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77,
+    24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+
+
+def jpeg_quality(data: bytes) -> int | None:
+    """About what quality, 1 to 100, a JPEG file was stored with; None where its tables do not say.
+
+    Files say only by which steps they divide. Told is the quality at which the usual encoder has the same sum of steps
+    for luma; programs with tables of their own call it otherwise.
+    """
+    sums: dict[int, int] = {}
+    for kind, content in _jpeg_segments(data):
+        if kind == 0xDB:
+            sums |= _sums_of_steps(content)
+    if 0 not in sums:
+        return None
+    return min(range(1, 101), key=lambda quality: abs(_usual_sum(quality) - sums[0]))
+
+
+@lru_cache
+def _usual_sum(quality: int) -> int:
+    """Of the steps that the Independent JPEG Group's encoder takes for luma."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return sum(min(max((step * percent + 50) // 100, 1), 255) for step in _STEPS)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of each whole segment before the first scan: 0xFF, kind, length (2 bytes), content."""
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF:
+        kind, length = data[start + 1], int.from_bytes(data[start + 2 : start + 4], "big")
+        if kind == 0xFF:  # a byte that only fills
+            start += 1
+            continue
+        if kind == 0xDA or length < 2 or start + 2 + length > len(data):
+            return
+        yield kind, data[start + 4 : start + 2 + length]
+        start += 2 + length
+
+
+def _sums_of_steps(content: bytes) -> dict[int, int]:
+    """The sum of each whole table of a segment, by its number: one byte of kind and number, then 64 steps."""
+    sums = {}
+    start = 0
+    while start < len(content):
+        width, number = 1 + (content[start] >> 4 & 1), content[start] & 15
+        steps = content[start + 1 : start + 1 + 64 * width]
+        if len(steps) < 64 * width:
+            break
+        sums[number] = sum(int.from_bytes(steps[at : at + width], "big") for at in range(0, len(steps), width))
+        start += 1 + len(steps)
+    return sums

@@ -25,7 +25,15 @@ from torch import Tensor
 from finescale import bmp
 from finescale.errors import ImageReadError, ImageWriteError, printable_name
 from finescale.files import whole_file
-from finescale.imagebytes import insert_texts, inspect_png, profile_mismatch, upright_exif, upright_xmp, xmp_chunk
+from finescale.imagebytes import (
+    insert_texts,
+    inspect_png,
+    jpeg_quality,
+    profile_mismatch,
+    upright_exif,
+    upright_xmp,
+    xmp_chunk,
+)
 
 MAX_PIXELS = 250_000_000
 """The largest picture that is read unasked: 3 GB as float32 RGB."""
@@ -56,6 +64,9 @@ class Image:
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     """What else the file says, by libvips' field names: ``exif-data`` and ``xmp-data`` (orientation already applied),
     ``iptc-data``, ``xres`` and ``yres`` (pixels per millimetre, as decimal text); and PNG's chunks ``png-text``."""
+
+    jpeg_quality: int | None = None
+    """About what quality the source was stored with, 1 to 100; None where it is no JPEG file, or does not say."""
 
     notes: tuple[str, ...] = ()
     """What reading gave up on purpose, and upscaling did otherwise than asked; one sentence each."""
@@ -228,6 +239,7 @@ def _read(data: bytes, max_pixels: int) -> Image:
         depth=8 if levels.dtype == np.uint8 else 16,
         profile=_read_profile(header, len(pixels), png is not None and png.has_profile, notes),
         metadata=metadata,
+        jpeg_quality=jpeg_quality(data) if name == "JPEG" else None,
         notes=tuple(notes),
     )
 
@@ -460,14 +472,36 @@ def encode_png(levels: Tensor, *, compression: int = 6) -> bytes:
     Raises:
         ValueError: The tensor is not as described.
     """
+    encoded: bytes = _as_vips(levels).write_to_buffer(".png", compression=compression, keep="none")
+    return encoded
+
+
+def encode_jpeg(levels: Tensor, *, quality: int, subsample: bool) -> bytes:
+    """A JPEG file of 8-bit pixels and nothing else.
+
+    Args:
+        levels: (1 or 3, H, W), uint8.
+        quality: 1 to 100.
+        subsample: Hold colour at half the height and width, as most files of the web do.
+
+    Raises:
+        ValueError: The tensor is not as described, or ``quality`` is out of range.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality must be between 1 and 100, got {quality}")
+    mode = "on" if subsample else "off"
+    encoded: bytes = _as_vips(levels).write_to_buffer(".jpg", Q=quality, subsample_mode=mode, keep="none")
+    return encoded
+
+
+def _as_vips(levels: Tensor) -> pyvips.Image:
+    """8-bit pixels (1 or 3, H, W) as a picture of libvips."""
     if levels.dtype != torch.uint8 or levels.ndim != 3 or len(levels) not in (1, 3) or 0 in levels.shape:
         raise ValueError(f"levels must be uint8 (1 or 3, H, W), got {levels.dtype} {tuple(levels.shape)}")
     num_channels, height, width = levels.shape
     array = levels.permute(1, 2, 0).contiguous().numpy()
     picture = pyvips.Image.new_from_memory(array, width, height, num_channels, "uchar")
-    picture = picture.copy(interpretation=_INTERPRETATIONS[num_channels, 8])
-    encoded: bytes = picture.write_to_buffer(".png", compression=compression, keep="none")
-    return encoded
+    return picture.copy(interpretation=_INTERPRETATIONS[num_channels, 8])
 
 
 def _encode(image: Image, target: _Format, quality: int | None, notes: list[str]) -> bytes:

@@ -9,10 +9,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from finescale.errors import SettingsError
 
@@ -31,6 +32,12 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """``" (did you mean 'scale'?)"`` for a near miss among the known words, else an empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def group_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The settings that stand together under a field, also where it may be null; None for a field of another kind."""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def parse_settings(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
@@ -125,7 +132,9 @@ def _override(values: dict[str, Any], text: str) -> None:
         raise SettingsError(f"override {text!r} must have the form name=value, for instance batch=8")
     *parents, last = name.strip().split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        if values.get(parent) is None:  # a group that is left out, or null
+            values[parent] = {}
+        values = values[parent]
         if not isinstance(values, dict):
             raise SettingsError(f"override {text!r}: {parent!r} is a single value and has no fields")
     try:
@@ -153,8 +162,8 @@ def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Names of the fields of the settings nested at ``path``."""
     for part in path:
         field = kind.model_fields.get(str(part))
-        nested = field.annotation if field else None
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+        nested = group_of(field) if field else None
+        if nested is None:
             return []
         kind = nested
     return list(kind.model_fields)

@@ -57,6 +57,9 @@ FORMAT_VERSION = "1"
 BUNDLED = Path(__file__).parent / "bundled"
 """Weight files that come with the package, ``{name}_x{scale}.safetensors``."""
 
+_FOR_PHOTOS = {"default": "default-photo"}
+"""Beside a bundled model that was trained on clean pictures, the one for pictures from the web."""
+
 _VERSION_KEY = "finescale_format"
 
 
@@ -525,8 +528,22 @@ def save(
 
 def bundled() -> list[tuple[str, int]]:
     """Name and scale of every model whose weights come with the package."""
-    names = (re.fullmatch(r"(.+)_x([234])", path.stem) for path in sorted(BUNDLED.glob("*.safetensors")))
-    return [(name[1], int(name[2])) for name in names if name]
+    names = (re.fullmatch(r"(.+)_x([234])", path.stem) for path in BUNDLED.glob("*.safetensors"))
+    return sorted((name[1], int(name[2])) for name in names if name)
+
+
+def for_photos(name: str | Path, *, scale: int) -> str | None:
+    """The bundled model for compressed pictures that may be taken in place of one that was trained on clean pictures.
+
+    Args:
+        name: A model's name, see `find`.
+        scale: 2, 3 or 4.
+
+    Returns:
+        The other's name; None where there is none at this scale, or the name does not stand for a bundled model.
+    """
+    other = None if Path(name).is_file() else _FOR_PHOTOS.get(str(name))
+    return other if other and (other, scale) in bundled() else None
 
 
 def fetch(name: str, *, scale: int | None = None, offline: bool = False) -> Path:

@@ -206,7 +206,10 @@ def test_fetching_takes_scale_and_offline(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["hit-srff"], "no network is called 'hit-srff' (did you mean 'hit-srf'?); known: default, hit-sir, "),
+        (
+            ["hit-srff"],
+            "no network is called 'hit-srff' (did you mean 'hit-srf'?); known: default, default-photo, hit-sir, ",
+        ),
         (["--family", "hitsr"], "no family is called 'hitsr' (did you mean 'hit-sr'?); known: hit-sr, "),
         (["-s", "5"], "scale must be 2, 3 or 4, got 5"),
         (["hit-srf", "hit-sir"], "Invalid value: one NAME at a time, got hit-srf hit-sir"),

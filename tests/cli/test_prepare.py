@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from finescale.cli.main import run
-from finescale.data import open_cache
+from finescale.data import DegradationSettings, degrade, open_cache
 from finescale.data.parallel import FileReport
 from finescale.resize import downsample
 from pictures import draw, files_below, stored
@@ -59,6 +60,26 @@ def test_scale_variant_layout_and_cut_are_as_asked(hr: Path, tmp_path: Path, giv
     cut = stored(hr / "b.png")[:, :24, :24]
     assert torch.equal(stored(out / "GTmod4" / "b.png"), cut)
     assert torch.equal(stored(out / "LRbicx4" / "b.png"), downsample(cut, scale=4, variant=letter))
+
+
+def test_degraded_pictures_are_made_from_the_fields_of_a_file(
+    hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photo.yml").write_text("clean: 0\nnoise: 1\n", encoding="utf-8")
+    asked = ("--degradation", tmp_path / "photo.yml", "-s", 2)
+    for folder, seed in (("one", 0), ("again", 0), ("other", 1)):
+        assert prepare("downsample", hr, "-o", tmp_path / folder, *asked, "--seed", seed) == 0
+    one, again, other = (stored(tmp_path / folder / "X2" / "ax2.png") for folder in ("one", "again", "other"))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    settings = DegradationSettings(clean=0, noise=1)
+    index = zlib.crc32(b"a 2")
+    assert torch.equal(one, degrade(stored(hr / "a.png"), settings, scale=2, seed=0, index=index))
+    capsys.readouterr()
+    assert prepare("downsample", hr, "-o", tmp_path / "one", "-s", 2) == 1
+    assert "was made with" in capsys.readouterr().err
+    assert prepare("downsample", hr, "-o", tmp_path / "new", *asked, "--variant", "double") == 1
+    assert "variant must be 'uint8' where pictures are degraded" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_was_done_is_told_line_by_line_and_in_the_report(

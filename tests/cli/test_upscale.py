@@ -294,6 +294,60 @@ def test_the_bundled_network_makes_a_sharper_picture_than_the_bicubic(tmp_path: 
     assert psnr(sr, original, border=2) > psnr(bicubic, original, border=2) + 0.5
 
 
+# ---- compressed pictures
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Path:
+    """A folder of two JPEGs of low quality, one of high quality, and a picture that was never compressed."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    picture = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(1))
+    for name, quality in {"a.jpg": 40, "b.jpg": 60, "fine.jpg": 95, "plain.png": None}.items():
+        images.write_image(folder / name, picture, quality=quality)
+    return folder
+
+
+def test_one_compressed_picture_is_told_in_one_line_and_in_the_report(
+    web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(web / "a.jpg", "-o", tmp_path / "out", "--json") == 0
+    told = capsys.readouterr()
+    note = f"{web / 'a.jpg'}: looks compressed (JPEG quality about 40): `-n default-photo` is made for such pictures"
+    assert told.err.count(f"note: {note}\n") == told.err.count("note: ") == 1
+    facts = json.loads(told.out)
+    assert facts["notes"] == [note]
+    assert facts["files"][0]["compression"] == "JPEG quality about 40"
+
+
+def test_a_folder_of_compressed_pictures_is_told_in_one_line(
+    web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(web, "-o", tmp_path / "out", "--json") == 0
+    told = capsys.readouterr()
+    note = "2 of 4 pictures look compressed (JPEG quality about 40 to 60): `-n default-photo` is made for such pictures"
+    assert told.err.count(f"note: {note}\n") == told.err.count("note: ") == 1
+    facts = json.loads(told.out)
+    assert facts["notes"] == [note]
+    assert [file["compression"] is None for file in facts["files"]] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("flags", [("-n", "default-photo"), ("-s", 2), ("-n", "tiny")])
+def test_nothing_is_said_of_compression_where_no_better_network_is_there(
+    flags: tuple[Any, ...], web: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = tuple(tiny_weights if flag == "tiny" else flag for flag in flags)
+    assert upscale(web / "a.jpg", "-o", tmp_path / "out", "--json", *flags) == 0
+    told = capsys.readouterr()
+    assert "note: " not in told.err
+    assert json.loads(told.out)["files"][0]["compression"] is None
+
+
+def test_the_network_for_photos_says_which_scale_it_has(web: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert upscale(web / "a.jpg", "-n", "default-photo", "-s", 2) == 1
+    assert capsys.readouterr().err == "finescale: scale must be 4 for default-photo, got 2\n"
+
+
 # ---- published networks
 
 

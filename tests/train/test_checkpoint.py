@@ -103,6 +103,23 @@ def test_other_changed_settings_are_all_named_with_both_values(file: Path, chang
     assert str(caught.value).endswith(f"with other settings, take them again or choose another name: {told}")
 
 
+def test_a_training_is_not_resumed_with_another_degradation(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    plain, mild, strong = (
+        changed(SETTINGS, data={"degradation": degradation}) for degradation in (None, {}, {"blur": 0.9, "noise": 0.4})
+    )
+    for before, after, told in (
+        (plain, mild, "data.degradation was None, is {'clean': 0.15, "),
+        (mild, plain, "'subsampled': 0.7}, is None"),
+        (mild, strong, "data.degradation was {'blur': 0.5}, is {'blur': 0.9}"),
+    ):
+        path = tmp_path / "degraded.pt"
+        replace(checkpoint, settings=before.model_dump(mode="json")).save(path)
+        assert Checkpoint.load(path, before).standing.step == 7
+        with pytest.raises(CheckpointError) as caught:
+            Checkpoint.load(path, after)
+        assert told in str(caught.value)
+
+
 def damaged(content: bytes) -> dict[str, bytes]:
     return {
         "empty": b"",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from finescale.data import DegradationSettings
 from finescale.train import TrainSettings
 from finescale.train.describe import groups, tables
 from finescale.train.settings import DataSettings, StepSettings
@@ -12,10 +13,11 @@ from finescale.train.settings import DataSettings, StepSettings
 
 def test_every_field_stands_in_its_group() -> None:
     found = {group.name: [field.name for field in group.fields] for group in groups()}
-    assert list(found) == ["", "data", "train", "validation", "keep"]
+    assert list(found) == ["", "data", "data.degradation", "train", "validation", "keep"]
+    assert found["data.degradation"] == [f"data.degradation.{name}" for name in DegradationSettings.model_fields]
     assert found["data"] == [f"data.{name}" for name in DataSettings.model_fields]
     assert found["train"] == [f"train.{name}" for name in StepSettings.model_fields]
-    assert set(found[""]) | set(found) - {""} == set(TrainSettings.model_fields)
+    assert set(found[""]) | set(found) - {"", "data.degradation"} == set(TrainSettings.model_fields)
 
 
 def test_every_field_has_a_meaning_and_a_default_as_in_a_file() -> None:
@@ -27,6 +29,7 @@ def test_every_field_has_a_meaning_and_a_default_as_in_a_file() -> None:
         "name": "required", "licence": "null", "train.betas": "[0.9, 0.99]", "train.loss": "{l1: 1.0}",
         "train.lr": "0.0005",
     }  # fmt: skip
+    assert (fields["data.degradation"].default, fields["data.degradation.clean"].default) == ("null", "0.15")
     assert fields["train.compile"].default == "false"
     assert fields["train.schedule"].meaning.endswith("One of multi-step, cosine.")
 

@@ -252,6 +252,20 @@ def test_a_resumed_training_has_its_statistics_and_random_numbers_again(settings
     assert_same_training(parts, whole)
 
 
+def test_a_training_on_degraded_pictures_differs_and_resumes_to_the_same_end(
+    settings: TrainSettings, uninterrupted: TrainSettings
+) -> None:
+    whole = changed(settings, name="whole", data={"degradation": {}}, validation={"hr": None})
+    train(whole)
+    parts = changed(whole, name="parts")
+    train(changed(parts, train={"iterations": 6}))
+    train(parts)
+    assert_same_training(parts, whole)
+    assert any(not torch.equal(value, final(uninterrupted)[key]) for key, value in final(whole).items())
+    with pytest.raises(CheckpointError, match=r"data.degradation was {'clean': 0.15}, is {'clean': 0.5}"):
+        train(changed(whole, data={"degradation": {"clean": 0.5}}))
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
@@ -498,6 +512,11 @@ def test_a_device_that_cannot_be_is_refused(settings: TrainSettings) -> None:
         ({"name": "a/b"}, "'name'"),
         ({"name": ""}, "'name'"),
         ({"data": {"hr": []}}, "'data.hr'"),
+        (
+            {"data": {"hr": ["a"], "lr": ["b"], "degradation": {}}},
+            "data.lr must be empty with data.degradation, which is for low-resolution pictures that are made, got b",
+        ),
+        ({"data": {"hr": ["a"], "degradation": {"blurr": 1}}}, r"'data.degradation.blurr' \(did you mean 'blur'\?\)"),
         ({"train": {"itertions": 3}}, r"unknown key 'train.itertions' \(did you mean 'iterations'\?\)"),
     ],
 )

@@ -45,13 +45,18 @@ def downsample(
         Path | None,
         typer.Option(metavar="FOLDER", help="Also keep the originals, cut to a multiple of all scales."),
     ] = None,
+    degradation: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.yml", help="Degrade them besides, by the fields of a training's data.degradation."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With each picture's name decides how it is degraded.")] = 0,
     workers: Workers = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them."""
-    from finescale.data import DownsampleSettings, downsample_files, find_originals
-    from finescale.settings import parse_settings
+    """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them, or as the web has them."""
+    from finescale.data import DegradationSettings, DownsampleSettings, downsample_files, find_originals
+    from finescale.settings import load_settings, parse_settings
 
     given = {
         "folder": output,
@@ -59,6 +64,8 @@ def downsample(
         "variant": variant,
         "layout": layout,
         "cut_folder": cut_hr,
+        "degradation": None if degradation is None else load_settings(DegradationSettings, degradation),
+        "seed": seed,
         "overwrite": overwrite,
     }
     settings = parse_settings(DownsampleSettings, given, source="downsample")

@@ -85,6 +85,7 @@ def upscale(
     """Upscale pictures. Inputs are never touched, existing results are kept unless --overwrite."""
     import torch
 
+    from finescale import weights
     from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
     from finescale.interrupt import deferred_interrupt
     from finescale.settings import parse_settings, read_overrides
@@ -144,7 +145,8 @@ def upscale(
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
 
-    reports = list(unknown)
+    photo_network = weights.for_photos(network, scale=upscaler.scale)
+    reports, notes = list(unknown), list(upscaler.notes)
     for report in unknown:
         console.say(f"failed: {report.reason}")
     try:
@@ -155,16 +157,26 @@ def upscale(
                     raise KeyboardInterrupt
                 show_tile(job, done, total)
 
-            limit = max_pixels or MAX_PIXELS
-            for report in run_jobs(jobs, upscaler, output_as, max_pixels=limit, on_tile=on_tile, stop=is_interrupted):
+            for report in run_jobs(
+                jobs,
+                upscaler,
+                output_as,
+                max_pixels=max_pixels or MAX_PIXELS,
+                tell_compression=photo_network is not None,
+                on_tile=on_tile,
+                stop=is_interrupted,
+            ):
                 reports.append(report)
                 show_file(report)
             if is_interrupted():
                 raise KeyboardInterrupt
     finally:
+        if any(report.compression for report in reports):
+            notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
+            console.say(f"note: {notes[-1]}")
         console.say(_summary(reports, planned=len(jobs) + len(unknown)))
         if as_json:
-            console.print_json({"files": [report.as_json() for report in reports], "notes": list(upscaler.notes)})
+            console.print_json({"files": [report.as_json() for report in reports], "notes": notes})
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(SOME_FAILED)
 
@@ -217,6 +229,16 @@ def _say_report(report: FileReport) -> None:
         )
         for note in report.notes:
             console.say(f"note: {name}: {note}")
+
+
+def _compressed(reports: list[FileReport]) -> str:
+    """Which pictures look compressed, or how many, and how far."""
+    found = [report for report in reports if report.compression]
+    if len(found) == 1:
+        return f"{found[0].input}: looks compressed ({found[0].compression})"
+    qualities = [report.compression.quality for report in found if report.compression and report.compression.quality]
+    told = f" (JPEG quality about {min(qualities)} to {max(qualities)})" if qualities else ""
+    return f"{len(found)} of {len(reports)} pictures look compressed{told}"
 
 
 def _summary(reports: list[FileReport], *, planned: int) -> str:

@@ -4,6 +4,7 @@ from finescale.data.benchmarks import benchmark_names, benchmark_pairs, set_name
 from finescale.data.cache import CachedImages, open_cache, write_cache
 from finescale.data.check import PictureSet, Problem, benchmark_sets, check_pictures, plan_check
 from finescale.data.crops import Augmentation, crop_pair, sample
+from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.downsampling import DownsampleSettings, downsample_files
 from finescale.data.lmdb import LmdbImages, write_lmdb
 from finescale.data.loader import Batches, batches, make_batch
@@ -18,6 +19,7 @@ __all__ = [
     "Batches",
     "CachedImages",
     "CropSettings",
+    "DegradationSettings",
     "DownsampleSettings",
     "FileReport",
     "LmdbImages",
@@ -32,6 +34,7 @@ __all__ = [
     "check_pictures",
     "crop_files",
     "crop_pair",
+    "degrade",
     "downsample_files",
     "find_images",
     "find_originals",

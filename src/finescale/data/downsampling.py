@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
+from typing_extensions import Self
 
+from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.folders import claim_folder
 from finescale.data.originals import Original, as_text, read_original, write_levels
 from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
@@ -33,8 +36,18 @@ class DownsampleSettings(Settings):
     cut_folder: Path | None = None
     """Folder for the originals cut to a multiple of all scales, of which the low-resolution pictures are then made;
     None cuts for each scale alone and keeps no cut originals."""
+    degradation: DegradationSettings | None = None
+    """What else happens to the low-resolution pictures; None is nothing."""
+    seed: int = Field(0, ge=0)
+    """Decides with a picture's name and the scale what happens to it; for ``degradation``."""
     overwrite: bool = False
     """Make anew what exists already."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.degradation is not None and self.variant not in ("A", "uint8"):
+            raise ValueError(f"variant must be 'uint8' where pictures are degraded, got {self.variant!r}")
+        return self
 
     @field_validator("scales")
     @classmethod
@@ -67,7 +80,7 @@ class DownsampleSettings(Settings):
 def downsample_files(
     paths: Sequence[Path], settings: DownsampleSettings, *, workers: int = 1
 ) -> Generator[FileReport, None, None]:
-    """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them.
+    """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them, or degraded besides.
 
     Each appears under its name when it is whole, and stays when it is there already.
 
@@ -88,7 +101,9 @@ def downsample_files(
         raise ValueError(f"{settings.cut_folder} is for low-resolution pictures; name another for cut originals")
     refuse_folders_of_inputs(folders, paths)
     letter = {"uint8": "A", "double": "B", "uint8-replicate": "C"}.get(settings.variant, settings.variant)
-    facts = {"variant": letter, "originals cut to a multiple of": settings.multiple or "each scale"}
+    facts: dict[str, Any] = {"variant": letter, "originals cut to a multiple of": settings.multiple or "each scale"}
+    if settings.degradation is not None:
+        facts |= {"degradation": settings.degradation.model_dump(mode="json"), "seed": settings.seed}
     for folder in filter(None, (settings.folder, settings.cut_folder)):
         claim_folder(folder, facts)
     namesakes = find_namesakes(paths)
@@ -113,12 +128,19 @@ def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
     cuts: dict[tuple[int, int], list[str]] = {}
     for scale, output in missing.items():
         levels = _cut(original, settings.multiple or scale)
-        write_levels(output, downsample(levels, scale=scale, variant=settings.variant))
+        write_levels(output, _smaller(levels, path, settings, scale))
         cuts.setdefault((levels.shape[1], levels.shape[2]), []).append("HR" if scale == 1 else f"x{scale}")
     for size, uses in cuts.items():
         if size != original.size:
             notes.append(f"cut from {as_text(original.size)} to {as_text(size)} for {', '.join(uses)}")
     return FileReport(path, "done", results, notes=tuple(notes))
+
+
+def _smaller(levels: Tensor, path: Path, settings: DownsampleSettings, scale: int) -> Tensor:
+    if settings.degradation is None or scale == 1:
+        return downsample(levels, scale=scale, variant=settings.variant)
+    index = zlib.crc32(f"{path.stem} {scale}".encode("utf-8", "surrogateescape"))
+    return degrade(levels, settings.degradation, scale=scale, seed=settings.seed, index=index)
 
 
 def _cut(original: Original, multiple: int) -> Tensor:

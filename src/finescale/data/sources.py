@@ -16,6 +16,7 @@ from torch import Tensor
 
 from finescale.data.cache import CachedImages, open_cache
 from finescale.data.crops import Augmentation, sample
+from finescale.data.degradation import DegradationSettings
 from finescale.data.lmdb import LmdbImages
 from finescale.data.originals import read_original
 from finescale.data.pairs import find_images, match_pairs, mismatch
@@ -47,6 +48,8 @@ class Source:
     """Height and width of a sample, in lr pixels."""
     too_small: tuple[str, ...] = ()
     """File names of the originals that were left out because no patch fits into them."""
+    degradation: DegradationSettings | None = None
+    """What else happens to low-resolution pictures that samples make; None is nothing."""
 
     def __len__(self) -> int:
         return len(self.hr)
@@ -76,10 +79,19 @@ class Source:
             scale=self.scale,
             patch=self.patch,
             augmentation=augmentation,
+            degradation=self.degradation,
         )
 
 
-def open_source(hr: Sequence[Path], lr: Sequence[Path] = (), *, scale: int, patch: int, processes: int = 1) -> Source:
+def open_source(
+    hr: Sequence[Path],
+    lr: Sequence[Path] = (),
+    *,
+    scale: int,
+    patch: int,
+    degradation: DegradationSettings | None = None,
+    processes: int = 1,
+) -> Source:
     """Look at all pictures of some places, and decode them where memory suffices.
 
     Folders of pictures and LMDBs are decoded here, as long as they take at most half of the free memory; otherwise each
@@ -92,16 +104,19 @@ def open_source(hr: Sequence[Path], lr: Sequence[Path] = (), *, scale: int, patc
             the pictures; none makes them by `finescale.resize.downsample`.
         scale: How many times smaller the low-resolution pictures are.
         patch: Height and width of a sample, in lr pixels.
+        degradation: What else happens to low-resolution pictures that samples make; None is nothing.
         processes: How many processes of this machine open the same source, and share its memory.
 
     Raises:
-        ValueError: ``lr`` does not name one place for each of ``hr``.
+        ValueError: ``lr`` does not name one place for each of ``hr``, or is given besides ``degradation``.
         DataError: A place holds no picture; pictures are unreadable, or pairs lack one of the two or are of sizes that
             do not belong together, of which all are told; or all pictures are too small for a patch.
         MissingExtraError: One is an LMDB, and the package lmdb is not installed.
     """
     if lr and len(lr) != len(hr):
         raise ValueError(f"lr must name one place for each of the {len(hr)} of hr, got {len(lr)}")
+    if lr and degradation is not None:
+        raise ValueError(f"lr must be empty with degradation, which makes the low-resolution pictures, got {len(lr)}")
     mistakes: list[str] = []
     pairs: list[tuple[_Picture, _Picture | None]] = []
     for number, place in enumerate(hr):
@@ -123,6 +138,7 @@ def open_source(hr: Sequence[Path], lr: Sequence[Path] = (), *, scale: int, patc
         scale=scale,
         patch=patch,
         too_small=tuple(pair[0].name for pair in pairs if min(pair[0].size) < scale * patch),
+        degradation=degradation,
     )
 
 

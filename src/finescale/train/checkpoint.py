@@ -15,7 +15,7 @@ import torch
 
 from finescale.errors import CheckpointError
 from finescale.files import whole_file
-from finescale.settings import Settings
+from finescale.settings import group_of
 from finescale.train.settings import TrainSettings
 
 MAY_CHANGE = {
@@ -107,7 +107,7 @@ class Checkpoint:
             raise _unreadable(path, type(error).__name__) from None
         now, then = _flat(settings.model_dump(mode="json")), _flat(checkpoint.settings)
         changed = [
-            f"{field} was {then.get(field)!r}, is {value!r}"
+            "{} was {!r}, is {!r}".format(field, *_differences(then.get(field), value))
             for field, value in now.items()
             if field not in MAY_CHANGE and then.get(field) != value
         ]
@@ -156,9 +156,17 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Settings as plain values, with a dot before the fields of a group."""
     flat: dict[str, Any] = {}
     for field, value in values.items():
-        kind = TrainSettings.model_fields[field].annotation if field in TrainSettings.model_fields else None
-        if isinstance(kind, type) and issubclass(kind, Settings):
+        if field in TrainSettings.model_fields and group_of(TrainSettings.model_fields[field]):
             flat.update({f"{field}.{key}": inner for key, inner in value.items()})
         else:
             flat[field] = value
     return flat
+
+
+def _differences(one: Any, other: Any) -> tuple[Any, Any]:
+    """Two values, without what is the same in both where they have fields."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return one, other
+    same = {key for key in one.keys() & other.keys() if one[key] == other[key]}
+    left, right = ({key: value for key, value in each.items() if key not in same} for each in (one, other))
+    return left, right

@@ -9,10 +9,11 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from finescale.settings import Settings
+from finescale.settings import group_of
 from finescale.train.settings import TrainSettings
 
 
@@ -33,23 +34,29 @@ class Group:
     """Fields that stand together."""
 
     name: str
-    """Such as "train"; empty for the fields that stand alone."""
+    """Such as "train" or "data.degradation"; empty for the fields that stand alone."""
     about: str
     """One sentence."""
     fields: tuple[Field, ...]
 
 
-def groups(kind: type[Settings] = TrainSettings) -> list[Group]:
-    """Every field of a settings file, those that stand alone first."""
-    alone, found = [], []
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            nested = field.annotation.model_fields.items()
-            fields = tuple(_field(f"{name}.{inner}", info) for inner, info in nested)
-            found.append(Group(name, _first_line(field.annotation), fields))
-        else:
-            alone.append(_field(name, field))
-    return [Group("", _first_line(kind), tuple(alone)), *found]
+def groups(kind: type[BaseModel] = TrainSettings, *, name: str = "") -> list[Group]:
+    """Every field of a settings file, those that stand alone first, and after each group those within it.
+
+    Args:
+        kind: The settings.
+        name: What they are called where they are themselves a group.
+    """
+    alone, nested = [], []
+    for inner, field in kind.model_fields.items():
+        full = f"{name}.{inner}".lstrip(".")
+        group = group_of(field)
+        # A group that is null by default is also a field: what it is then, must be said.
+        if group is None or field.default is None:
+            alone.append(_field(full, field))
+        if group is not None:
+            nested += groups(group, name=full)
+    return [Group(name, _first_line(kind), tuple(alone)), *nested]
 
 
 def tables() -> str:
@@ -93,7 +100,7 @@ def _default(field: FieldInfo) -> str:
     return str(value)
 
 
-def _first_line(kind: type[Settings]) -> str:
+def _first_line(kind: type[BaseModel]) -> str:
     return (kind.__doc__ or "").partition("\n")[0]
 
 

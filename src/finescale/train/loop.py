@@ -86,7 +86,7 @@ class _Training:
         found = team.tell(self._find(resume) if team.is_first else None)
         self.source = open_source(
             settings.data.hr, settings.data.lr, scale=settings.scale, patch=settings.data.patch,
-            processes=team.local_world,
+            degradation=settings.data.degradation, processes=team.local_world,
         )  # fmt: skip
         validates = settings.validation.hr is not None and team.is_first
         self.validation = (

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
+from finescale.data.degradation import DegradationSettings
 from finescale.networks import SCALES, FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
@@ -27,6 +28,9 @@ class DataSettings(Settings):
     augmentation: Literal["flips-and-transpose", "flip-and-turn", "none"] = "flips-and-transpose"
     """Each sample upside down, left to right and transposed, each half of the time; or left to right and a quarter
     turn, each half of the time; or as it is."""
+    degradation: DegradationSettings | None = None
+    """What else happens to low-resolution pictures that are made here, see below; {} takes all defaults, null is
+    nothing."""
 
 
 class StepSettings(Settings):
@@ -193,6 +197,11 @@ class TrainSettings(Settings):
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}")
         if self.data.lr and len(self.data.lr) != len(self.data.hr):
             raise ValueError(f"data.lr must name one place for each of data.hr, got {len(self.data.lr)}")
+        if self.data.lr and self.data.degradation is not None:
+            raise ValueError(
+                "data.lr must be empty with data.degradation, which is for low-resolution pictures that are made, got "
+                f"{', '.join(map(str, self.data.lr))}"
+            )
         side = self.scale * self.data.patch
         if self.train.perceptual and side < SMALLEST_SIDE:
             raise ValueError(f"the loss perceptual needs samples of {SMALLEST_SIDE} hr pixels or more, got {side}")

@@ -34,6 +34,7 @@ from finescale.images import (
 )
 from finescale.resize import resize
 from finescale.settings import Settings, suggest
+from finescale.upscale.compression import Compression, compression_of
 from finescale.upscale.memory import UNKNOWN_MEMORY
 from finescale.upscale.upscaler import Upscaler
 
@@ -156,6 +157,8 @@ class FileReport:
     input_size: tuple[int, int] | None = None
     output_size: tuple[int, int] | None = None
     seconds: float | None = None
+    compression: Compression | None = None
+    """How it looks compressed; None where it does not, or nobody asked."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, sizes as [height, width]."""
@@ -168,6 +171,7 @@ class FileReport:
             "input_size": self.input_size,
             "output_size": self.output_size,
             "seconds": self.seconds,
+            "compression": None if self.compression is None else str(self.compression),
         }
 
 
@@ -306,6 +310,8 @@ class _Picture:
     input_size: tuple[int, int]
     seconds: float
     """Spent on it so far."""
+    compression: Compression | None
+    """See `FileReport`."""
 
 
 def run_jobs(
@@ -314,6 +320,7 @@ def run_jobs(
     settings: OutputSettings,
     *,
     max_pixels: int = MAX_PIXELS,
+    tell_compression: bool = False,
     on_tile: Callable[[Job, int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[FileReport]:
@@ -327,6 +334,7 @@ def run_jobs(
         upscaler: Called in this thread, for one picture at a time.
         settings: How results are written.
         max_pixels: Pictures with more pixels fail, see `read_image`.
+        tell_compression: Report how each picture looks compressed.
         on_tile: Called in this thread after each tile with the job, the tiles done and the tiles in all. What it raises
             is raised here once the pictures before are written and reported.
         stop: Asked before each picture; when it answers true, no more are begun. Whoever closes the iterator instead
@@ -334,6 +342,7 @@ def run_jobs(
     """
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
     pool = single_core_threads(1 + num_writers, "pictures")
+    read = partial(_read, settings=settings, tell_compression=tell_compression)
     reports: deque[Future[FileReport]] = deque()
     remaining = iter(jobs)
     job = next(remaining, None)
@@ -342,13 +351,13 @@ def run_jobs(
         while job is not None and not stop():
             picture = None if early is None else early.result()
             if picture is None:
-                picture = _guarded(job, partial(_read, job, settings, max_pixels))
+                picture = _guarded(job, partial(read, job, max_pixels=max_pixels))
             result_bytes = upscaler.scale**2 * _bytes(picture)
             while reports and (reports[0].done() or len(reports) > num_writers or not _is_room_for(result_bytes)):
                 yield reports.popleft().result()
             following, early = next(remaining, None), None
             if following is not None and _is_room_for(result_bytes):
-                early = pool.submit(_read_early, following, settings, max_pixels)
+                early = pool.submit(_early, partial(read, following), max_pixels)
             try:
                 if isinstance(picture, _Picture):
                     picture = _guarded(job, partial(_upscale, picture, upscaler, settings, on_tile))
@@ -390,15 +399,15 @@ def _bytes(picture: _Picture | FileReport) -> int:
     return image.pixels.nbytes + (0 if image.alpha is None else image.alpha.nbytes)
 
 
-def _read_early(job: Job, settings: OutputSettings, max_pixels: int) -> _Picture | FileReport | None:
+def _early(read: Callable[..., _Picture | FileReport], max_pixels: int) -> _Picture | FileReport | None:
     """A picture before its turn; None where it has to wait: it is large, or it fails, which its turn will tell."""
     try:
-        return _read(job, settings, min(max_pixels, _spare_memory() // _BYTES_PER_PIXEL))
+        return read(max_pixels=min(max_pixels, _spare_memory() // _BYTES_PER_PIXEL))
     except (FinescaleError, MemoryError):
         return None
 
 
-def _read(job: Job, settings: OutputSettings, max_pixels: int) -> _Picture | FileReport:
+def _read(job: Job, *, settings: OutputSettings, max_pixels: int, tell_compression: bool) -> _Picture | FileReport:
     """A job's picture; or its report, where there is nothing to do."""
     if job.output is None:
         return FileReport(job.input, None, "failed", job.reason)
@@ -406,7 +415,8 @@ def _read(job: Job, settings: OutputSettings, max_pixels: int) -> _Picture | Fil
         return FileReport(job.input, job.output, "kept", "the result exists already; --overwrite makes it anew")
     started = time.monotonic()
     image = read_image(job.input, max_pixels=max_pixels)
-    return _Picture(job, image, image.size, time.monotonic() - started)
+    compression = compression_of(image) if tell_compression else None
+    return _Picture(job, image, image.size, time.monotonic() - started, compression)
 
 
 def _upscale(
@@ -443,6 +453,7 @@ def _write(picture: _Picture | FileReport, settings: OutputSettings) -> FileRepo
         input_size=picture.input_size,
         output_size=picture.image.size,
         seconds=round(picture.seconds + time.monotonic() - started, 3),
+        compression=picture.compression,
     )
 
 

@@ -1,0 +1,70 @@
+"""Whether JPEG has compressed a picture so far that it shows: by its file's tables, or by the blocks in its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from finescale.images import Image
+
+QUALITY = 85
+"""JPEG files up to this quality look compressed: there the network for such pictures is the better one."""
+
+_BLOCK = 8
+_SIDE = 1024  # pixels; as much from the middle of a picture is looked at
+_MIN_BLOCKS = 4  # on each side
+_EDGE = 20  # levels; larger jumps are edges of what the picture shows
+# Thresholds between Kodak's 24 pictures and the same as JPEG, whole and made smaller; docs/upscale.md has the rates.
+_MIN_JUMP = 1.0  # levels
+_MIN_CERTAINTY = 8.0  # standard errors
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How a picture looks compressed."""
+
+    quality: int | None
+    """About what quality its JPEG file was stored with; None where the pixels alone tell."""
+
+    def __str__(self) -> str:
+        return "blocks of a JPEG" if self.quality is None else f"JPEG quality about {self.quality}"
+
+
+def compression_of(image: Image) -> Compression | None:
+    """How a picture looks compressed; None where it does not.
+
+    A file that is no JPEG, or one of a high quality, may have been made from a worse JPEG. Then its pixels tell, unless
+    it was resized in between.
+    """
+    if image.jpeg_quality is not None and image.jpeg_quality <= QUALITY:
+        return Compression(image.jpeg_quality)
+    return Compression(None) if _shows_blocks(image.pixels) else None
+
+
+def _shows_blocks(pixels: Tensor) -> bool:
+    """Whether neighbours differ more at every eighth place than elsewhere, in rows and columns (C, H, W)."""
+    height, width = pixels.shape[1:]
+    top, left = (max(0, (side - _SIDE) // 2) for side in (height, width))
+    brightness = 255 * pixels[:, top : top + _SIDE, left : left + _SIDE].mean(0)
+    if min(brightness.shape) < _MIN_BLOCKS * _BLOCK + 3:
+        return False
+    (jump, certainty), (other_jump, other_certainty) = map(_jump, (brightness, brightness.T))
+    return jump + other_jump >= _MIN_JUMP and certainty + other_certainty >= _MIN_CERTAINTY
+
+
+def _jump(brightness: Tensor) -> tuple[float, float]:
+    """How many levels more columns (H, W) differ at the borders of blocks than within, and in standard errors.
+
+    Borders are where columns differ most, since a picture may have been cut; what is left of one without blocks by
+    this choice is below the thresholds.
+    """
+    steps = (brightness[:, 1:] - brightness[:, :-1]).abs()
+    excess = steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2
+    excess = torch.where(steps.unfold(1, 3, 1).amax(2) < _EDGE, excess, 0.0).mean(0)
+    excess = excess[: len(excess) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)  # (blocks, places in a block)
+    places = excess.mean(0)
+    error = float((excess.std(0) / len(excess) ** 0.5).mean())
+    jump = float(places.max() - places.median())
+    return jump, jump / max(error, 1e-3)
