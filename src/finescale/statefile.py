@@ -113,9 +113,18 @@ def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, str]]:
 
 
 def _read_archive(path: Path) -> Any:
-    """The content of a file of ``torch.save``.
+    """The content of a file of ``torch.save``."""
+    check_archive(path)
+    with path.open("rb") as file:
+        return _unpickle(path, file)
 
-    PyTorch checks neither checksums nor whether a small archive unfolds into a large one, so that is done first.
+
+def check_archive(path: Path) -> None:
+    """Check what PyTorch does not of a file of ``torch.save``: checksums, and that it unfolds into no more than it is.
+
+    Raises:
+        WeightsError: It is damaged, or was not written by ``torch.save``.
+        UnsafeWeightsError: It is a TorchScript program.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -137,8 +146,6 @@ def _read_archive(path: Path) -> Any:
         raise WeightsError(f"{path}: truncated or damaged ({first_words(error)})") from None
     if damaged:
         raise WeightsError(f"{path}: damaged (the checksum of {quoted(damaged)} is wrong)")
-    with path.open("rb") as file:
-        return _unpickle(path, file)
 
 
 def _read_legacy(path: Path) -> Any:
@@ -266,7 +273,7 @@ def refuse_absurd_numbering(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write float32 and int64 tensors as safetensors; the file appears under its name when it is whole.
+    """Write tensors of float32, int64 and bytes as safetensors; the file appears under its name when it is whole.
 
     Raises:
         WeightsError: The file cannot be written.
@@ -278,13 +285,16 @@ def write_state(path: Path, state: Mapping[str, Tensor], header: Mapping[str, st
         raise WeightsError(f"{path}: cannot be written ({error.strerror})") from None
 
 
+_STORED = {torch.float32: ("F32", "<f4"), torch.int64: ("I64", "<i8"), torch.uint8: ("U8", "u1")}
+
+
 def _serialise(state: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """float32 and int64 tensors in the safetensors format; its own library orders the header anew in every process."""
+    """Tensors in the safetensors format; its own library orders the header anew in every process."""
     entries: dict[str, Any] = {"__metadata__": dict(header)}
     data = []
     end = 0
     for key, tensor in state.items():
-        name, stored = ("F32", "<f4") if tensor.is_floating_point() else ("I64", "<i8")
+        name, stored = _STORED[torch.float32 if tensor.is_floating_point() else tensor.dtype]
         start, end = end, end + tensor.nbytes
         entries[key] = {"dtype": name, "shape": list(tensor.shape), "data_offsets": [start, end]}
         data.append(tensor.contiguous().numpy().astype(stored).tobytes())

@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from finescale import download
+from finescale import download, quantizedfile
 from finescale.errors import (
     DeviceError,
     SettingsError,
@@ -37,6 +37,9 @@ from finescale.networks import (
     published,
     variants,
 )
+from finescale.quantize.modules import is_quantized
+from finescale.quantize.packing import Quantized, to_file
+from finescale.quantize.settings import QuantSettings
 from finescale.settings import parse_settings, suggest
 from finescale.statefile import (
     RawState,
@@ -44,7 +47,6 @@ from finescale.statefile import (
     first_words,
     name_of,
     quoted,
-    read_state,
     refuse_absurd_numbering,
     refuse_integers,
     write_state,
@@ -90,6 +92,8 @@ class Inspection:
     """Values that were learned."""
     dtype: str
     """As stored: "float32", or several in alphabetical order."""
+    quantization: QuantSettings | None
+    """How it is quantized; None for a float network."""
     notes: tuple[str, ...]
     """What was converted, ignored or assumed, one sentence each."""
     doubts: tuple[str, ...]
@@ -101,7 +105,7 @@ class Loaded(Inspection):
     """A network and all that is known about its file."""
 
     network: Frame
-    """float32, in evaluation mode."""
+    """float32, in evaluation mode; quantized where its file is."""
 
 
 # ---- from file to network
@@ -129,10 +133,10 @@ def load(
         DeviceError: There is no such device.
     """
     path = Path(path)
-    facts, state = _examine(path, settings or {})
+    facts, state, quantized = _examine(path, settings or {})
     if scale not in (None, facts.scale):
         raise ValueError(f"scale must be {facts.scale} for {path}, got {scale}")
-    return _build(facts, state, device)
+    return _build(facts, state, quantized, device)
 
 
 def load_named(
@@ -166,7 +170,7 @@ def load_named(
     given = settings or {}
     should = f"{path}: should hold {announced.variant} x{announced.scale}"
     try:
-        facts, state = _examine(path, given, announced)
+        facts, state, quantized = _examine(path, given, announced)
     except UnknownNetworkError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise WeightsMismatchError(f"{should}, but {reason}; replace it by the authors' file") from None
@@ -177,7 +181,7 @@ def load_named(
     if facts.family != family.name or facts.scale != announced.scale or unlike:
         held = facts.variant or f"a network nearest to {facts.nearest}, which differs in {', '.join(facts.differs_in)},"
         raise WeightsMismatchError(f"{should}, but holds {held} x{facts.scale}; replace it by the authors' file")
-    return _build(facts, state, device)
+    return _build(facts, state, quantized, device)
 
 
 def _is(facts: Inspection, announced: Published, given: Mapping[str, Any]) -> bool:
@@ -188,13 +192,23 @@ def _is(facts: Inspection, announced: Published, given: Mapping[str, Any]) -> bo
     return set(family.differing(facts.settings, announced.variant)) <= set(given)
 
 
-def _build(facts: Inspection, state: Mapping[str, Tensor], device: str) -> Loaded:
+def _build(facts: Inspection, state: Mapping[str, Tensor], quantized: Quantized | None, device: str) -> Loaded:
     """The network of a file that was examined."""
     with torch.random.fork_rng(devices=[]):  # initial values are drawn and overwritten; callers' random numbers stay
         network = FAMILIES[facts.family].network(settings=facts.settings, scale=facts.scale)
     network.load_state_dict(state)
+    if quantized is not None:
+        _attach(facts.path, FAMILIES[facts.family], network, quantized)
     move(network, device)
     return Loaded(**vars(facts), network=network.eval())
+
+
+def _attach(path: Path, family: Family, network: Frame, quantized: Quantized) -> None:
+    """Put the quantizers of a file into its network."""
+    try:
+        quantized.attach(network, family.quantization(network.settings))
+    except ValueError as error:
+        raise WeightsMismatchError(f"{path}: its quantization does not fit its network: {first_words(error)}") from None
 
 
 def move(network: nn.Module, device: str) -> None:
@@ -226,10 +240,12 @@ def inspect(path: Path | str, *, settings: Mapping[str, Any] | None = None) -> I
 
 def _examine(
     path: Path, overrides: Mapping[str, Any], announced: Published | None = None
-) -> tuple[Inspection, dict[str, Tensor]]:
-    """Everything about a file, and its tensors as the strict network takes them, in float32."""
-    raw = read_state(path)
+) -> tuple[Inspection, dict[str, Tensor], Quantized | None]:
+    """Everything about a file, its tensors as the strict network takes them, in float32, and its quantization."""
+    content = quantizedfile.read(path)
+    raw, quantized = content.raw, content.quantized
     family = _recognise(path, raw)
+    overrides = {**content.known, **overrides}
     if announced is not None:
         overrides = {**_known_by_name(raw, family, announced), **overrides}
     state = {key: tensor for key, tensor in raw.state.items() if not key.endswith(tuple(family.derivable))}
@@ -246,6 +262,8 @@ def _examine(
         raise WeightsMismatchError(
             f"{path}: a {family.name} network (nearest variant: {nearest}{also}), but {difference}"
         )
+    if quantized is not None:
+        _attach(path, family, network, quantized)
     counts = {key for key, tensor in network.state_dict().items() if not tensor.is_floating_point()}
     dtypes = sorted({name_of(tensor.dtype) for key, tensor in state.items() if key not in counts})
     facts = Inspection(
@@ -261,13 +279,16 @@ def _examine(
         scale=scale,
         settings=settings,
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
-        dtype=", ".join(dtypes),
+        dtype=", ".join(dtypes) if quantized is None else f"{quantized.settings.bits}-bit integers",
+        quantization=None if quantized is None else quantized.settings,
         notes=tuple(_notes(raw, family, settings, ignored=len(raw.state) - len(state), dtypes=dtypes, given=overrides)),
         doubts=tuple(_doubts(path, raw, family, settings, given=overrides)),
     )
-    return facts, {
-        key: tensor.long() if key in counts else as_float32(path, key, tensor) for key, tensor in state.items()
-    }
+    return (
+        facts,
+        {key: tensor.long() if key in counts else as_float32(path, key, tensor) for key, tensor in state.items()},
+        quantized,
+    )
 
 
 def _notes(
@@ -477,7 +498,8 @@ def save(
 ) -> None:
     """Write a network as safetensors, with a header that says all that the tensors do not.
 
-    The file appears under its name when it is whole, and the same network gives the same bytes.
+    The file appears under its name when it is whole, and the same network gives the same bytes. The weights of a
+    quantized network are stored as integers of its bits, by which it gives the same answers.
 
     Args:
         network: Its parameters are stored as float32.
@@ -489,7 +511,8 @@ def save(
             and tools that know the network by it, such as spandrel, then read the file. It may be twice as large.
 
     Raises:
-        ValueError: The name has another ending, or the family has no such buffers.
+        ValueError: The name has another ending, the family has no such buffers, or they are asked for a quantized
+            network; or a network's quantizers have no bounds yet.
         WeightsError: A tensor has NaN or infinity, or the file cannot be written.
     """
     path = Path(path)
@@ -499,6 +522,10 @@ def save(
     if published_buffers and family.buffers is None:
         offered = ", ".join(name for name, other in FAMILIES.items() if other.buffers)
         raise ValueError(f"published_buffers must be False for {family.name}; they are offered for {offered}")
+    if published_buffers and is_quantized(network):
+        raise ValueError(
+            "published_buffers must be False for a quantized network; that code reads none of our integers"
+        )
     variant, differs_in = family.nearest(network.settings)
     header = {
         "format": "pt",  # asked for by other readers of safetensors
@@ -520,6 +547,8 @@ def save(
     }
     if published_buffers and family.buffers:
         state |= family.buffers(network)
+    if is_quantized(network):
+        state, header[quantizedfile.HEADER_KEY] = to_file(network, state)
     write_state(path, state, header)
 
 

@@ -70,6 +70,7 @@ def test_json_is_one_object_with_everything(published: Path) -> None:
         "settings": settings,
         "parameters": 866_420,
         "dtype": "float16",
+        "quantization": None,
         "header": {},
     }
 

@@ -56,6 +56,7 @@ def _report(facts: Inspection) -> dict[str, Any]:
         "settings": facts.settings.model_dump(mode="json"),
         "parameters": facts.num_parameters,
         "dtype": facts.dtype,
+        "quantization": None if facts.quantization is None else facts.quantization.model_dump(mode="json"),
         "header": dict(facts.header),
         "notes": list(facts.notes),
         "doubts": list(facts.doubts),
@@ -91,6 +92,7 @@ def _rows(facts: Inspection) -> dict[str, str]:
         "scale": str(facts.scale),
         "parameters": f"{facts.num_parameters:,} ({facts.dtype})",
         "settings": "\n".join(f"{field} = {value}" for field, value in facts.settings),
+        "quantization": "\n".join(f"{field} = {value}" for field, value in facts.quantization or ()),
         "header": _header(facts),
         "notes": "\n".join((*facts.notes, *map(_printable, facts.doubts))),
     }

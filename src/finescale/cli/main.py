@@ -16,6 +16,7 @@ from finescale.cli.analyze import analyze
 from finescale.cli.evaluate import evaluate
 from finescale.cli.inspect import inspect
 from finescale.cli.models import models
+from finescale.cli.quantize import quantize
 from finescale.cli.train import train
 from finescale.cli.upscale import upscale
 from finescale.errors import FinescaleError
@@ -27,12 +28,12 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="finescale",
-    help="Upscale pictures with efficient transformer networks; prepare data; evaluate, train and inspect networks.",
+    help="Upscale pictures with efficient transformer networks; prepare data; evaluate, train and quantize networks.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for verb in (upscale, models, inspect, evaluate, train):
+for verb in (upscale, models, inspect, evaluate, train, quantize):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")

@@ -13,6 +13,7 @@ from finescale import resize
 from finescale.files import sha256
 from finescale.layers.windows import pad_reflect
 from finescale.networks import Family, Frame, Published, family_of, published
+from finescale.quantize.modules import is_quantized, settings_of
 from finescale.upscale import Tiling, Upscaler
 
 BICUBIC = "bicubic"
@@ -63,7 +64,8 @@ def network_model(
         name: What reports and folders call it.
         weights: The network's file, by whose contents a result is known again.
         published_as: The published network with whose values to compare, such as "hit-srf"; by default the one whose
-            authors gave their file the name of ``weights``, if there is one.
+            authors gave their file the name of ``weights``, if there is one. A quantized network is compared with the
+            authors' own of the same bits.
         settings: What the caller has stated of the network, see `finescale.weights.load`.
         follow_published_padding: Whether images are extended as the authors' test code does.
     """
@@ -75,7 +77,7 @@ def network_model(
 
     def upscale(lr: Tensor, on_tile: OnTile | None) -> Tensor:
         height, width = (side * upscaler.scale for side in lr.shape[-2:])
-        return upscaler(_extended(lr, padding), on_tile=on_tile)[:, :height, :width]
+        return upscaler(extended(lr, padding), on_tile=on_tile)[:, :height, :width]
 
     return Model(
         name=name,
@@ -89,7 +91,7 @@ def network_model(
             "padding": f"mirror, to the next multiple of {padding}" if padding else "network",
             "settings": dict(settings) if settings else None,
         },
-        published=_published_scores(published_as, weights, family, upscaler.scale),
+        published=_published_scores(network, published_as, weights, family, upscaler.scale),
     )
 
 
@@ -126,19 +128,28 @@ def labels_of(names: Iterable[str]) -> list[str]:
     return labels
 
 
-def _extended(image: Tensor, multiple: int) -> Tensor:
-    """An image (C, H, W) grown at the bottom and on the right by its mirror to the next multiple, at least by one."""
+def extended(images: Tensor, multiple: int) -> Tensor:
+    """Images (..., C, H, W) as authors' test code extends them: at the bottom and on the right, by their mirror.
+
+    Each side grows to the next multiple, at least by one pixel; a multiple of 0 changes nothing.
+    """
     if not multiple:
-        return image
-    height, width = ((side // multiple + 1) * multiple for side in image.shape[-2:])
-    return pad_reflect(image[None].permute(0, 2, 3, 1), (height, width), repeat_edge=True).permute(0, 3, 1, 2)[0]
+        return images
+    height, width = ((side // multiple + 1) * multiple for side in images.shape[-2:])
+    maps = images.reshape(-1, *images.shape[-3:]).permute(0, 2, 3, 1)
+    grown = pad_reflect(maps, (height, width), repeat_edge=True).permute(0, 3, 1, 2)
+    return grown.reshape(*images.shape[:-2], height, width)
 
 
 def _published_scores(
-    name: str | None, weights: Path | None, family: Family | None, scale: int
+    network: Any, name: str | None, weights: Path | None, family: Family | None, scale: int
 ) -> Mapping[str, tuple[float, float | None]]:
     facts: Published | None = None
-    if name is not None:
+    if family is not None and is_quantized(network):
+        variant, differs_in = family.nearest(network.settings)
+        if not differs_in:
+            facts = published().get((f"{variant}-{settings_of(network).bits}bit", scale))
+    elif name is not None:
         facts = published().get((name, scale))
     elif family is not None and weights is not None:
         same_file = (one for one in family.published if (one.file, one.scale) == (weights.name, scale))

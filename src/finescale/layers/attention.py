@@ -10,6 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from finescale.layers.exposed import (
+    ExposedChannelCorrelation,
+    ExposedExponentialSums,
+    ExposedShiftedAttention,
+    ExposedSoftmaxAttention,
+    ExposedSpatialCorrelation,
+)
 from finescale.layers.precision import no_float16, widened
 
 
@@ -32,6 +39,10 @@ class SoftmaxAttention(nn.Module):
         if bias is not None:  # with all its axes, without which the fast kernel is not chosen
             bias = bias[(None,) * (query.ndim - bias.ndim)]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+
+    def exposed(self) -> ExposedSoftmaxAttention:
+        """The same with its operands in the open."""
+        return ExposedSoftmaxAttention(scale=self.scale)
 
 
 class ShiftedAttention(nn.Module):
@@ -66,6 +77,10 @@ class ShiftedAttention(nn.Module):
         lower = torch.cat((attend(last, others, bias[2]), attend(last, last, bias[3])), dim=2)
         return torch.cat((upper, lower), dim=1).flatten(0, 2)
 
+    def exposed(self) -> ExposedShiftedAttention:
+        """The same with its operands in the open."""
+        return ExposedShiftedAttention(scale=self.attention.scale)
+
 
 class ExponentialSums(nn.Module):
     """The two sums that softmax attention divides: E V and E 1, with E = exp(Q Kᵀ + bias - maximum of the row).
@@ -90,6 +105,10 @@ class ExponentialSums(nn.Module):
             values.append(value[few].mT @ exponentials.mT)  # 3 times faster on a CPU than E V, for narrow heads
             weights.append(exponentials.sum(-1).unsqueeze(-2))
         return torch.cat(values), torch.cat(weights)
+
+    def exposed(self) -> ExposedExponentialSums:
+        """The same with its operands in the open."""
+        return ExposedExponentialSums()
 
 
 class SpatialCorrelation(nn.Module):
@@ -122,6 +141,10 @@ class SpatialCorrelation(nn.Module):
             placed = (position @ value).reshape(heads, -1, windows, width).permute(2, 1, 0, 3)  # (K, L, n, d)
             return torch.baddbmm(placed.reshape(query.shape), query, gram)
 
+    def exposed(self) -> ExposedSpatialCorrelation:
+        """The same with its operands in the open."""
+        return ExposedSpatialCorrelation(num_heads=self.num_heads)
+
 
 class ChannelCorrelation(nn.Module):
     """Every channel as a mixture of all others: V Mᵀ with M = Qᵀ V / L, per window; in float32 in place of float16.
@@ -135,3 +158,7 @@ class ChannelCorrelation(nn.Module):
         with no_float16(query):
             mixture = value.transpose(1, 2) @ (query / query.shape[1])  # Mᵀ, (K, C, C)
             return value @ mixture
+
+    def exposed(self) -> ExposedChannelCorrelation:
+        """The same with its operands in the open."""
+        return ExposedChannelCorrelation()

@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from finescale.layers.convolution import convolve
+from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP
 from finescale.networks.dat import (
     ARGUMENTS,
@@ -186,6 +187,14 @@ def settings_from_state(state: State) -> tuple[CITSettings, int]:
     return CITSettings(**fields, pos_dim=width), scale
 
 
+def quantization(settings: CITSettings) -> Placement:
+    """As for DAT; `HFAB` reads what is high in frequency."""
+    return Placement(
+        float_layers=() if settings.bias_width > 1 else ("*.pos",),
+        frequency=(*NETWORK_ENDS, "*.hfab.squeeze.input_quantizer"),
+    )
+
+
 _DEFAULTS: Mapping[str, Any] = {"upscale": 2}
 
 
@@ -265,6 +274,7 @@ FAMILY = Family(
     from_state=settings_from_state,
     unseen=unseen_fields,
     unseen_help=UNSEEN_HELP,
+    quantization=quantization,
     classes=("CIT",),
     from_options=settings_from_options,
     recipes=_RECIPES,

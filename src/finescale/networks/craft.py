@@ -16,6 +16,7 @@ L = h * w, K windows in the batch.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -28,8 +29,10 @@ from typing_extensions import Self
 from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
 from finescale.layers.derived import Derived
+from finescale.layers.exposed import ExposedChannelAttention
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import no_float16, widened, without_autocast
 from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
@@ -41,6 +44,7 @@ from finescale.networks.family import (
     Family,
     Paper,
     Published,
+    QuantizedFiles,
     Recipe,
     State,
     depths_of,
@@ -80,6 +84,16 @@ class CRAFTSettings(FrameSettings):
     The code of the ICCV paper does not, that of its TPAMI sequel does; the answers differ, and no file tells which.
     """
 
+    @property
+    def bias_width(self) -> int:
+        """Inner width of the networks that make the position bias."""
+        return self.embed_dim // 2 // 4 // 4
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the position bias counts: norms over a single channel forget what comes in, and leave one number."""
+        return self.bias_width > 1
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
@@ -105,14 +119,12 @@ class RectangleAttention(nn.Module):
 
     def __init__(self, *, settings: CRAFTSettings, num_heads: int, window: Size, shifted: bool) -> None:
         super().__init__()
-        hidden = settings.embed_dim // 2 // 4 // 4
         self.num_heads = num_heads
         self.window = window
         self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
         self.masked = shifted and settings.shift_mask
-        self.pos = OffsetMLP(hidden=hidden, num_heads=num_heads)
-        # Norms over a single channel forget what comes in: one number for all pairs, which cancels in the softmax.
-        self.placed = hidden > 1
+        self.pos = OffsetMLP(hidden=settings.bias_width, num_heads=num_heads)
+        self.placed = settings.is_placed  # else it is one number for all pairs, which cancels in the softmax
         self.pos.requires_grad_(self.placed)
         self.attention = (ShiftedAttention if self.masked else SoftmaxAttention)(scale=settings.qk_scale)
         self._bias = Derived(self.pos)
@@ -215,6 +227,21 @@ class NormalizedChannelAttention(nn.Module):
             scores = cosines * temperature.reshape(heads)[head, None].to(cosines.dtype)
             mixture = scores.masked_fill(other_head, -math.inf).softmax(-1)
         return (value @ mixture.to(value.dtype).transpose(1, 2)).reshape(size)
+
+    def exposed(self) -> ExposedMapAttention:
+        """The same with its operands in the open."""
+        return ExposedMapAttention()
+
+
+class ExposedMapAttention(ExposedChannelAttention):
+    """`NormalizedChannelAttention` with its operands in the open."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
+        """See `NormalizedChannelAttention`."""
+        heads = temperature.shape[0]
+        size = value.shape
+        query, key, value = (x.reshape(size[0], -1, heads, size[-1] // heads) for x in (query, key, value))
+        return super().forward(query, key, value, temperature).reshape(size)
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -413,6 +440,55 @@ def unseen_fields(_: CRAFTSettings, state: State) -> tuple[str, ...]:
     return ("image_range", "mean", *split, "window_size", "qk_scale", "shift_mask")
 
 
+def quantization(settings: CRAFTSettings) -> Placement:
+    """As in the sequel of the paper; it leaves out the position bias where that has no effect."""
+    return Placement(
+        float_layers=() if settings.is_placed else ("*.pos",),
+        frequency=(*NETWORK_ENDS, "*.hfer_blocks.*.input_quantizer"),
+    )
+
+
+_PUBLISHED_QUANTIZERS = {
+    r"conv_first\.input_quantizer": "qact_inpt1",
+    r"conv_after_body\.input_quantizer": "qact_inpt2",
+    r"upsample\.0\.input_quantizer": "qact_inpt3",
+    r"result": "qact_inpt4",
+    r"(layers\.\d+)\.conv\.input_quantizer": r"\1.qact_input1",
+    r"(.+)\.attention\.query": r"\1.qact_q",
+    r"(.+)\.attention\.key": r"\1.qact_k",
+    r"(.+)\.attention\.value": r"\1.qact_v",
+    r"(.+)\.attention\.probabilities": r"\1.qact_attn",
+    r"(.+\.pos\d\.2)\.input_quantizer": r"\1",
+    r"(.+\.pos\d)\.2\.weight_quantizer": r"\1.3",
+    r"(.+)\.qkv\.input_quantizer": r"\1.qact_norm1",
+    r"(.+)\.get_v\.input_quantizer": r"\1.qact_v",
+    r"(.+)\.proj\.input_quantizer": r"\1.qact_res1",
+    r"(.+)\.mlp\.fc1\.input_quantizer": r"\1.qact_norm2",
+    r"(.+)\.fc2\.input_quantizer": r"\1.qact_act",
+    r"(.+)\.pool\.input_quantizer": r"\1.qact_hfe",
+    r"(.+\.hfer_blocks\.\d+)\.conv\.input_quantizer": r"\1.qact_lfe",
+    r"(.+)\.fc\.input_quantizer": r"\1.qact_maxpool",
+    r"(.+)\.last_fc\.input_quantizer": r"\1.qact_last_fc",
+    r"(.+)\.attn\.q\.input_quantizer": r"\1.qact_high",
+    r"(.+)\.attn\.kv\.input_quantizer": r"\1.qact_norm1",
+    r"(.+)\.q_dwconv\.input_quantizer": r"\1.qact_conv_q",
+    r"(.+)\.kv_dwconv\.input_quantizer": r"\1.qact_conv_kv",
+    r"(.+)\.attn\.project_out\.input_quantizer": r"\1.attn.qact_project",
+    r"(.+)\.ffn\.project_in\.input_quantizer": r"\1.qact_norm2",
+    r"(.+)\.ffn\.dwconv\.input_quantizer": r"\1.ffn.qact_project_in",
+    r"(.+)\.ffn\.project_out\.input_quantizer": r"\1.ffn.qact_dot",
+    r"(.+)\.weight_quantizer": r"\1",
+}
+"""Paths of quantizers, and what the sequel's files call them."""
+
+
+def published_quantizer(path: str) -> str:
+    """What the sequel's files call the quantizer with a path."""
+    return next(
+        found.expand(name) for ours, name in _PUBLISHED_QUANTIZERS.items() if (found := re.fullmatch(ours, path))
+    )
+
+
 def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, int]:
     """Settings and scale from the published constructor's arguments, and ``shift_mask``.
 
@@ -454,6 +530,8 @@ _COSTS = {
     )
 }
 
+_SEQUEL = "https://github.com/AVC2-UESTC/Frequency-Inspired-Optimization-for-EfficientSR"
+
 _PUBLISHED = [
     Published(
         variant="craft",
@@ -469,6 +547,23 @@ _PUBLISHED = [
         (2, "38.23/0.9615 33.92/0.9211 32.33/0.9016 32.86/0.9343 39.39/0.9786"),
         (3, "34.71/0.9295 30.61/0.8469 29.24/0.8093 28.77/0.8635 34.29/0.9491"),
         (4, "32.52/0.8989 28.85/0.7872 27.72/0.7418 26.56/0.7995 31.18/0.9168"),
+    )
+] + [
+    Published(
+        variant="craft",
+        scale=4,
+        tag=f"{bits}bit",
+        training_data="DIV2K",
+        scores=scores(row),
+        file=f"CRAFT_MODEL_{bits}bit_x4.pth",
+        page=_SEQUEL,
+        licence=None,
+        remark=f"quantized to {bits} bits, weights and activations alike",
+    )
+    for bits, row in (
+        (8, "32.45/0.8965 28.80/0.7850 27.68/0.7397 26.49/0.7967 31.06/0.9141"),
+        (6, "32.01/0.8820 28.51/0.7717 27.49/0.7272 26.16/0.7808 30.11/0.8922"),
+        (4, "29.46/0.7854 26.92/0.6891 26.32/0.6492 24.50/0.6787 27.03/0.7653"),
     )
 ]
 
@@ -502,9 +597,9 @@ FAMILY = Family(
         "the high frequencies that attention loses. A third block lets the second branch steer the first."
     ),
     remarks=(
-        "A sequel (IEEE TPAMI 47(4), 3141-3158, 2025) prints the same results; its repository "
-        "<https://github.com/AVC2-UESTC/Frequency-Inspired-Optimization-for-EfficientSR> offers files of its own, "
-        "`CRAFT_MODEL_x2`, `_x3` and `_x4`. Whether they hold the same weights is not stated.",
+        f"A sequel (IEEE TPAMI 47(4), 3141-3158, 2025) prints the same results; its repository <{_SEQUEL}> offers "
+        "files of its own, `CRAFT_MODEL_x2`, `_x3` and `_x4`, and quantized ones. Whether they hold the same weights "
+        "is not stated.",
     ),
     paper=Paper(
         title=(
@@ -541,5 +636,12 @@ FAMILY = Family(
     from_options=settings_from_options,
     published=_PUBLISHED,
     recipes=_RECIPES,
+    quantization=quantization,
+    quantized_files=QuantizedFiles(
+        of_class="basicsr.archs.craft_q_arch.Q_CRAFT",
+        name_of=published_quantizer,
+        key_of=lambda key: re.sub(r"(\.pos[123])\.3\.", r"\1.2.", key),  # a quantizer stands before each linear layer
+        settings_of=lambda attributes: {"image_range": attributes["img_range"]},
+    ),
     test_padding=lambda settings: settings.window_size,
 )

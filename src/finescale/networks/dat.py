@@ -26,7 +26,9 @@ from typing_extensions import Self
 from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.derived import Derived
+from finescale.layers.exposed import ExposedChannelAttention
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import without_autocast
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -155,6 +157,7 @@ class RectangleAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.window = window
+        self.shifted = shifted
         self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
         self.pos = OffsetMLP(hidden=bias_width, num_heads=num_heads)
         self.attention = ShiftedAttention() if shifted else SoftmaxAttention()
@@ -167,7 +170,7 @@ class RectangleAttention(nn.Module):
         (h, w), (down, right) = self.window, self.shift
         parts = (partition(_roll(part, (-down, -right)), (h, w)) for part in qkv.unbind(3))
         heads = [part.reshape(*part.shape[:2], self.num_heads, -1).transpose(1, 2) for part in parts]  # (K, n, L, d)
-        if isinstance(self.attention, ShiftedAttention):
+        if self.shifted:
             bias = self._bias(self.shifted_bias).to(qkv.dtype)
             out = self.attention(*heads, bias, (height // h, width // w))
         elif self.has_position_bias:
@@ -215,6 +218,10 @@ class ChannelProducts(nn.Module):
             mixture = (cosine * temperature).softmax(dim=-1).to(value.dtype)
         mixed: Tensor = value.transpose(1, 2) @ mixture.transpose(2, 3)
         return mixed.transpose(1, 2)
+
+    def exposed(self) -> ExposedChannelAttention:
+        """The same with its operands in the open."""
+        return ExposedChannelAttention()
 
 
 class AdaptiveAttention(nn.Module, ABC):
@@ -541,6 +548,11 @@ _DEFAULTS: Mapping[str, Any] = {"split_size": (2, 4), "depth": (2,) * 4, "num_he
 """Defaults of the published constructor where they are not those of DAT."""
 
 
+def quantization(settings: DATSettings) -> Placement:
+    """What the rule does not say; the position bias is left out where it has no effect."""
+    return Placement(float_layers=() if settings.bias_width > 1 else ("*.pos",), frequency=NETWORK_ENDS)
+
+
 def settings_from_options(options: Mapping[str, Any]) -> tuple[DATSettings, int]:
     """Settings and scale from the published constructor's arguments.
 
@@ -708,6 +720,7 @@ FAMILY = Family(
     from_state=settings_from_state,
     unseen=unseen_fields,
     unseen_help=UNSEEN_HELP,
+    quantization=quantization,
     classes=("DAT",),
     buffers=published_buffers,
     from_options=settings_from_options,

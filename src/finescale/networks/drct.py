@@ -30,6 +30,7 @@ from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.patch_embed import PatchEmbed
+from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import WIDTH
@@ -338,6 +339,11 @@ _DEFAULTS: Mapping[str, Any] = {
 """Defaults of the published constructor, where they are not those of the published networks."""
 
 
+def quantization(_: DRCTSettings) -> Placement:
+    """The rule, with spectra at the network's ends."""
+    return Placement(frequency=NETWORK_ENDS)
+
+
 def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int]:
     """Settings and scale from the published constructor's arguments.
 
@@ -531,6 +537,7 @@ FAMILY = Family(
         "shifted": "on in a file without the published buffers",
         "drop_path_rate": "0.1, which counts in training alone",
     },
+    quantization=quantization,
     classes=("DRCT",),
     misnomers=("HAT",),
     buffers=published_buffers,

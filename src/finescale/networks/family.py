@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from finescale.layers.placement import Placement
 from finescale.networks.frame import Frame, FrameSettings
 from finescale.settings import suggest
 
@@ -156,6 +157,20 @@ UNSEEN = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizedFiles:
+    """How to read the authors' files of quantized networks, each a whole network pickled."""
+
+    of_class: str
+    """Full name of the network's class."""
+    name_of: Callable[[str], str]
+    """From the path of a quantizer to the module that has its bounds there."""
+    key_of: Callable[[str], str]
+    """From a key of a parameter or buffer there to ours."""
+    settings_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    """From the attributes of the network there to fields of our settings that the tensors do not show."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """One paper: its network, its named sizes, and how its files and options are read."""
 
@@ -207,6 +222,10 @@ class Family:
     """Every network of the family that its authors trained."""
     recipes: Mapping[tuple[str, int], Sequence[Recipe]] = field(default_factory=dict)
     """How they trained, stage by stage, by name (as `Published.name`, or another training's) and scale."""
+    quantization: Callable[[Any], Placement] = lambda _: Placement()
+    """From settings to what quantization must know of the network; by default it is treated by the rule alone."""
+    quantized_files: QuantizedFiles | None = None
+    """How the authors' files of quantized networks are read; None: there are none."""
     test_padding: Callable[[Any], int] | None = None
     """Where the published test code extends its images before they reach the network: from settings to a number of lr
     pixels, to whose next multiple each side grows by its mirror, a whole one more where it is a multiple already."""

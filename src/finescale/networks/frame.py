@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from finescale.layers.convolution import ResidualConv, residual_conv
+from finescale.layers.exposed import Tap
 from finescale.layers.upsampling import Upsampler, upsampling_head
 from finescale.settings import Settings
 
@@ -85,6 +86,7 @@ class Frame(nn.Module, ABC):
         self.head = tuple(head)
         for name, step in head.items():
             self.add_module(name, step)
+        self.result = Tap()
 
     @property
     @abstractmethod
@@ -123,6 +125,7 @@ class Frame(nn.Module, ABC):
         features = (self.conv_after_body(self.body(shallow)) + shallow).to(shallow.dtype)
         for step in self.head:
             features = getattr(self, step)(features)
+        features = self.result(features)
         if self.scale == 1:
             features = features + image
         sr: Tensor = features / self.image_range + self.mean

@@ -29,6 +29,7 @@ from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.patch_embed import PatchEmbed
+from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index
 from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
@@ -404,6 +405,15 @@ _SWITCHES: Mapping[str, dict[str, Any]] = {
 }
 
 
+def quantization(_: HiTSRSettings) -> Placement:
+    """What the rule does not say: the summary of a window, one small sum, is read without its layer."""
+    return Placement(
+        float_layers=("*.unigram_embed",),
+        shared_inputs={"qv.linear": "qv.conv.0"},
+        frequency=NETWORK_ENDS,
+    )
+
+
 def settings_from_options(options: Mapping[str, Any]) -> tuple[HiTSRSettings, int]:
     """Settings and scale from the published constructor's arguments.
 
@@ -554,6 +564,7 @@ FAMILY = Family(
         "base_window": "8x8; HiT-SNG's files show theirs",
         "window_ratios": "0.5, 1 for two blocks that pool nothing, else 1 for each; those of blocks that pool are seen",
     },
+    quantization=quantization,
     classes=tuple(_SWITCHES),
     from_options=settings_from_options,
     published=(*_DIV2K, *_DF2K),

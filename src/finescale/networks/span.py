@@ -28,6 +28,7 @@ from finescale.layers.attention import ExponentialSums
 from finescale.layers.convolution import convolve
 from finescale.layers.derived import Derived
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -435,6 +436,14 @@ _DEFAULTS: Mapping[str, Any] = {
 """Where the published constructor's defaults are not those of the published network."""
 
 
+def quantization(_: SPANSettings) -> Placement:
+    """What the rule does not say; the gate of `HFT` reads what is high in frequency."""
+    return Placement(
+        shared_inputs={"esa.conv_f": "esa.conv2"},
+        frequency=(*NETWORK_ENDS, "*.hft_attention.*.input_quantizer"),
+    )
+
+
 def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int]:
     """Settings and scale from the published constructor's arguments.
 
@@ -556,6 +565,7 @@ FAMILY = Family(
         "padding_size": "0",
         "drop_path_rate": "0.1, which counts in training alone",
     },
+    quantization=quantization,
     classes=("SPAN",),
     from_options=settings_from_options,
     published=_PUBLISHED,

@@ -1,0 +1,262 @@
+"""The layers of a quantized network, and how they come to stand in the place of the others.
+
+A quantized network is the network itself: same class, same parameters, same state dict. Its linear layers, convolutions
+and poolings have quantizers, its products of attention are computed step by step. Its weights are not trained any more;
+what can be learned are the quantizers' bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from finescale.layers.derived import Derived
+from finescale.layers.exposed import Tap
+from finescale.layers.placement import Placement, matches
+from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
+from finescale.quantize.quantizer import Quantizer
+from finescale.quantize.settings import QuantSettings
+
+KEPT_BITS = 8
+"""Width of the integers in the layers that `QuantSettings.keep` names."""
+
+
+class QuantLinear(nn.Linear):
+    """A linear layer with quantizers on weights and input; computes in float32 where it would in float16.
+
+    Args:
+        layer: Whose parameters it shares.
+        bits: Width of the integers of the weights.
+        include_zero: See `Quantizer`.
+        input_quantizer: Stands before the layer; None for an input that is constant.
+    """
+
+    def __init__(
+        self, layer: nn.Linear, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None = None
+    ) -> None:
+        super().__init__(layer.in_features, layer.out_features, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.input_quantizer = input_quantizer
+        self.weight_quantizer = Quantizer(bits=bits, rows=layer.out_features, include_zero=include_zero)
+        self._weight = Derived(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        if self.input_quantizer is not None:
+            x = self.input_quantizer(x)
+        with no_float16(x):
+            return F.linear(widened(x), self._weight(self.quantized_weight), widened(self.bias))
+
+    def quantized_weight(self) -> Tensor:
+        """What it multiplies with."""
+        weight: Tensor = self.weight_quantizer(widened(self.weight))
+        return weight
+
+
+class QuantConv2d(nn.Conv2d):
+    """A convolution with quantizers on weights and input; computes in float32 where it would in float16.
+
+    Args:
+        layer: Whose parameters it shares.
+        bits: Width of the integers of the weights.
+        include_zero: See `Quantizer`.
+        input_quantizer: Stands before the layer; None for an input that is constant.
+    """
+
+    def __init__(
+        self, layer: nn.Conv2d, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None = None
+    ) -> None:
+        super().__init__(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,  # type: ignore[arg-type]
+            stride=layer.stride,  # type: ignore[arg-type]
+            padding=layer.padding,  # type: ignore[arg-type]
+            dilation=layer.dilation,  # type: ignore[arg-type]
+            groups=layer.groups,
+            padding_mode=layer.padding_mode,
+            device="meta",
+        )
+        self.weight, self.bias = layer.weight, layer.bias
+        self.input_quantizer = input_quantizer
+        self.weight_quantizer = Quantizer(bits=bits, rows=layer.out_channels, include_zero=include_zero)
+        self._weight = Derived(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        if self.input_quantizer is not None:
+            x = self.input_quantizer(x)
+        with no_float16(x):
+            answer: Tensor = self._conv_forward(widened(x), self._weight(self.quantized_weight), widened(self.bias))
+        return answer
+
+    def quantized_weight(self) -> Tensor:
+        """What it multiplies with."""
+        weight: Tensor = self.weight_quantizer(widened(self.weight))
+        return weight
+
+
+class QuantMaxPool2d(nn.MaxPool2d):
+    """A max pooling with a quantizer on its input.
+
+    Args:
+        layer: Whose window it has.
+        input_quantizer: Stands before it.
+    """
+
+    def __init__(self, layer: nn.MaxPool2d, *, input_quantizer: Quantizer) -> None:
+        super().__init__(layer.kernel_size, layer.stride, layer.padding, layer.dilation, ceil_mode=layer.ceil_mode)
+        self.input_quantizer = input_quantizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to (N, C, H', W')."""
+        answer: Tensor = super().forward(self.input_quantizer(x))
+        return answer
+
+
+QuantLayer = QuantLinear | QuantConv2d
+
+
+# ---- putting quantizers in
+
+
+def insert_quantizers(network: nn.Module, placement: Placement, settings: QuantSettings) -> None:
+    """Put quantizers, all of them off, into a network, which changes in place and computes what it did.
+
+    A linear layer or convolution of a class that computes in a way of its own is left alone.
+
+    Args:
+        network: A float network; `settings_of` finds the settings there again.
+        placement: Where.
+        settings: How many bits they have.
+
+    Raises:
+        ValueError: ``settings.keep`` names a layer that there is not.
+    """
+    kept = _kept_layers(network, placement, settings)
+
+    def bits_of(path: str) -> int:
+        if path in placement.ends:
+            return settings.edge_bits
+        return KEPT_BITS if path.rpartition(".")[0] in kept else settings.bits
+
+    def quantizer(path: str) -> Quantizer:
+        return Quantizer(bits=bits_of(path), include_zero=settings.include_zero)
+
+    def visit(parent: nn.Module, prefix: str) -> None:
+        for name, child in list(parent.named_children()):
+            path = prefix + name
+            if matches(path, placement.float_layers):
+                continue
+            if type(child) in _LINEAR or type(child) in _CONVOLUTION:
+                constant = matches(path, placement.constant_inputs)
+                quantized = QuantLinear if isinstance(child, nn.Linear) else QuantConv2d
+                new: nn.Module = quantized(
+                    child,  # type: ignore[arg-type]
+                    bits=bits_of(f"{path}.weight_quantizer"),
+                    include_zero=settings.include_zero,
+                    input_quantizer=None if constant else quantizer(f"{path}.input_quantizer"),
+                )
+            elif isinstance(child, nn.MaxPool2d):
+                new = QuantMaxPool2d(child, input_quantizer=quantizer(f"{path}.input_quantizer"))
+            elif isinstance(child, Tap):
+                new = quantizer(path)
+            elif hasattr(child, "exposed"):
+                new = child.exposed()  # type: ignore[operator]
+                visit(new, f"{path}.")
+            else:
+                visit(child, f"{path}.")
+                continue
+            setattr(parent, name, new)
+
+    visit(network, "")
+    layers = quantized_layers(network)
+    for path, layer in layers.items():
+        for reader, other in placement.shared_inputs.items():
+            if path.endswith(reader):
+                layer.input_quantizer = layers[path.removesuffix(reader) + other].input_quantizer
+    vars(network)["quantization"] = settings
+    network.requires_grad_(False)
+    network.to(next(network.parameters()).device)
+    network.eval()
+
+
+_LINEAR = (nn.Linear, SafeLinear)
+_CONVOLUTION = (nn.Conv2d, SafeConv2d)
+
+
+def _kept_layers(network: nn.Module, placement: Placement, settings: QuantSettings) -> Collection[str]:
+    """The layers that `QuantSettings.keep` names."""
+    layers = [name for name, module in network.named_modules() if type(module) in (*_LINEAR, *_CONVOLUTION)]
+    names = {"first": placement.first, "last": next(name for name in placement.last if name in layers)}
+    kept: set[str] = set()
+    for pattern in settings.keep:
+        found = [name for name in layers if matches(name, [names.get(pattern, pattern)])]
+        if not found:
+            raise ValueError(
+                f"keep names no layer by {pattern!r}; it takes first, last, or paths such as "
+                f"{layers[len(layers) // 2]!r}"
+            )
+        kept.update(found)
+    return kept
+
+
+# ---- a network with quantizers
+
+
+def is_quantized(network: nn.Module) -> bool:
+    """Whether a network has quantizers."""
+    return "quantization" in vars(network)
+
+
+def settings_of(network: nn.Module) -> QuantSettings:
+    """The settings by which a network got its quantizers.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if not is_quantized(network):
+        raise ValueError(f"{type(network).__name__} has no quantizers; insert them first")
+    settings: QuantSettings = vars(network)["quantization"]
+    return settings
+
+
+def quantizers(network: nn.Module) -> dict[str, Quantizer]:
+    """Every quantizer by its path; one that several layers share by that of the first."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, Quantizer)}
+
+
+def quantized_layers(network: nn.Module) -> dict[str, QuantLayer]:
+    """Every layer with quantized weights, by its path."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, QuantLinear | QuantConv2d)}
+
+
+def switch(network: nn.Module, *, on: bool, only: Collection[str] | None = None) -> None:
+    """Switch quantizers on or off.
+
+    Args:
+        network: With quantizers.
+        on: Whether they quantize.
+        only: Paths of those to switch; the others are off then. None for all.
+    """
+    for path, quantizer in quantizers(network).items():
+        quantizer.is_on = on and (only is None or path in only)
+    network.eval()  # what was derived from weights under the other setting is forgotten
+
+
+@contextmanager
+def switched_off(network: nn.Module) -> Iterator[None]:
+    """Within the block no quantizer is on; afterwards all are."""
+    switch(network, on=False)
+    try:
+        yield
+    finally:
+        switch(network, on=True)
+
+
+def bounds_of(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """Copies of the lower and upper bounds of every quantizer, by path."""
+    return {path: (one.low.detach().clone(), one.high.detach().clone()) for path, one in quantizers(network).items()}

@@ -1,0 +1,176 @@
+"""Integers of a few bits, packed without gaps, and the parts of a weight file that quantization adds.
+
+A quantized file has the float tensors of the network but the weights of quantized layers, under their own keys, and two
+more: `CODES`, the packed integers of one layer after the other, each beginning with a new byte, and `BOUNDS`, the lower
+and upper bounds of all weights and then of all activations. A text in the header says in which order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from finescale.layers.placement import Placement
+from finescale.quantize.modules import insert_quantizers, quantized_layers, quantizers, settings_of, switch
+from finescale.quantize.quantizer import along_rows, codes, step_and_zero
+from finescale.quantize.settings import QuantSettings
+from finescale.settings import parse_settings
+
+CODES, BOUNDS = "quantized.codes", "quantized.bounds"
+
+SCHEME = "uniform-asymmetric"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Quantized:
+    """What a file says of a quantized network, besides the network itself."""
+
+    settings: QuantSettings
+    """By which it was made."""
+    bounds: Mapping[str, tuple[Tensor, Tensor]]
+    """Path of each quantizer, or the name that others have for it, to its lower and upper bounds."""
+    bits: Mapping[str, int]
+    """The same to the width of its integers."""
+    name_of: Callable[[str], str] = str
+    """From a path to the name used here."""
+
+    def attach(self, network: nn.Module, placement: Placement) -> None:
+        """Put the quantizers into a float network and switch them on.
+
+        Raises:
+            ValueError: The network has quantizers elsewhere, or of another width or shape.
+        """
+        insert_quantizers(network, placement, self.settings)
+        for path, quantizer in quantizers(network).items():
+            name = self.name_of(path)
+            if name not in self.bounds or self.bits[name] != quantizer.bits:
+                stated = f"{self.bits[name]} bits" if name in self.bounds else "no quantizer"
+                raise ValueError(f"it states {stated} at {name!r}, where the network has {quantizer.bits} bits")
+            low, high = self.bounds[name]
+            if low.shape != quantizer.low.shape or high.shape != quantizer.low.shape:
+                raise ValueError(f"its bounds at {name!r} have the shape {tuple(low.shape)}")
+            quantizer.set_bounds(low, high)
+        switch(network, on=True)
+
+
+def pack(numbers: Tensor, *, bits: int) -> Tensor:
+    """Integers from 0 to 2^bits - 1, of any shape, as bytes (n,): the first bit of the first number foremost."""
+    wide = numbers.flatten().cpu().numpy().astype(">u2").view(np.uint8).reshape(-1, 2)
+    return torch.from_numpy(np.packbits(np.unpackbits(wide, axis=1)[:, 16 - bits :]))
+
+
+def unpack(packed: Tensor, *, bits: int, count: int) -> Tensor:
+    """Undo `pack`: (count,) int32."""
+    each = np.unpackbits(packed.numpy(), count=count * bits).reshape(count, bits)
+    wide = np.pad(each, ((0, 0), (16 - bits, 0)))
+    return torch.from_numpy(np.packbits(wide, axis=1).view(">u2").astype(np.int32).reshape(count))
+
+
+def packed_size(count: int, *, bits: int) -> int:
+    """Bytes that a number of integers takes."""
+    return -(-count * bits // 8)
+
+
+def to_file(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """A quantized network's tensors with its weights as integers, and the text for the header.
+
+    Args:
+        network: Calibrated.
+        state: Its state dict, float32 on the host.
+
+    Raises:
+        ValueError: Its quantizers have no bounds.
+    """
+    layers = quantized_layers(network)
+    places = quantizers(network)
+    if not all(bool((one.high > one.low).all()) for one in places.values()):
+        raise ValueError("the network has quantizers without bounds; calibrate it before it is saved")
+    of_weights = {f"{path}.weight_quantizer": path for path in layers}
+    packed, bounds, weights = [], [], {}
+    for place, path in of_weights.items():
+        quantizer, weight = places[place], state[f"{path}.weight"]
+        low, high = quantizer.low.cpu(), quantizer.high.cpu()
+        step, zero = (along_rows(term, weight) for term in step_and_zero(low, high, bits=quantizer.bits))
+        packed.append(pack(codes(weight, step, zero, bits=quantizer.bits), bits=quantizer.bits))
+        bounds += [low, high]
+        weights[path] = [quantizer.bits, list(weight.shape)]
+    activations = {}
+    for place, quantizer in places.items():
+        if place not in of_weights:
+            bounds += [quantizer.low.cpu().reshape(1), quantizer.high.cpu().reshape(1)]
+            activations[place] = quantizer.bits
+    text = {
+        "scheme": SCHEME,
+        "settings": settings_of(network).model_dump(mode="json"),
+        "weights": weights,
+        "activations": activations,
+    }
+    left = {key: tensor for key, tensor in state.items() if key.removesuffix(".weight") not in layers}
+    return {**left, CODES: torch.cat(packed), BOUNDS: torch.cat(bounds)}, json.dumps(text, separators=(",", ":"))
+
+
+def from_file(state: Mapping[str, Tensor], text: str) -> tuple[dict[str, Tensor], Quantized]:
+    """Undo `to_file`: tensors in float32, as the integers say them, and the bounds.
+
+    Raises:
+        ValueError: The text or the two tensors are not as `to_file` writes them.
+        SettingsError: The settings in the text are unknown or wrong.
+    """
+    facts = _facts(text)
+    settings = parse_settings(QuantSettings, facts["settings"], source="quantization in its header")
+    packed, bounds = state.get(CODES), state.get(BOUNDS)
+    if packed is None or bounds is None or packed.dtype != torch.uint8 or bounds.dtype != torch.float32:
+        raise ValueError(f"{CODES} or {BOUNDS} is missing or of another type")
+    sizes = [packed_size(prod(shape), bits=bits) for bits, shape in facts["weights"].values()]
+    rows = [shape[0] for _, shape in facts["weights"].values()] + [1] * len(facts["activations"])
+    if packed.shape != (sum(sizes),) or bounds.shape != (2 * sum(rows),):
+        raise ValueError(f"{CODES} or {BOUNDS} has not the size that the header states")
+    if not bounds.isfinite().all():
+        raise ValueError(f"{BOUNDS} contains NaN or infinity")
+    widths = {f"{path}.weight_quantizer": bits for path, (bits, _) in facts["weights"].items()} | facts["activations"]
+    ends = torch.split(bounds, [row for row in rows for _ in range(2)])
+    of_place = dict(zip(widths, zip(ends[::2], ends[1::2], strict=True), strict=True))
+    floats = {key: tensor for key, tensor in state.items() if key not in (CODES, BOUNDS)}
+    for (path, (bits, shape)), part in zip(facts["weights"].items(), torch.split(packed, sizes), strict=True):
+        numbers = unpack(part, bits=bits, count=prod(shape)).reshape(shape)
+        step, zero = (
+            along_rows(term, numbers) for term in step_and_zero(*of_place[f"{path}.weight_quantizer"], bits=bits)
+        )
+        floats[f"{path}.weight"] = (numbers - zero) * step
+    scalars = {place: (low[0], high[0]) for place, (low, high) in of_place.items() if place in facts["activations"]}
+    return floats, Quantized(settings=settings, bounds=of_place | scalars, bits=widths)
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """The header's text, checked to have the form that `to_file` gives it."""
+    facts = json.loads(text)
+    if not isinstance(facts, dict) or facts.get("scheme") != SCHEME:
+        raise ValueError(f"its quantization is not {SCHEME!r}; update finescale")
+    weights, activations = facts.get("weights"), facts.get("activations")
+    if (
+        not isinstance(weights, dict)
+        or not isinstance(activations, dict)
+        or not isinstance(facts.get("settings"), dict)
+    ):
+        raise ValueError("its quantization lacks settings, weights or activations")
+    for entry in weights.values():
+        if not isinstance(entry, list) or len(entry) != 2 or not _is_width(entry[0]) or not _is_shape(entry[1]):
+            raise ValueError("its quantization states weights without width or shape")
+    if not all(map(_is_width, activations.values())):
+        raise ValueError("its quantization states activations without width")
+    return facts
+
+
+def _is_width(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= 16
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) in (2, 4) and all(type(n) is int and 0 < n < 2**31 for n in value)

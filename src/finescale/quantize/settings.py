@@ -1,0 +1,54 @@
+"""How a network is quantized."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from finescale.settings import Settings
+
+Bits = Literal[4, 6, 8, 16]
+"""Widths of the integers; 16 is for tests and comparisons."""
+
+Method = Literal["dual", "minmax", "percentile"]
+"""How ranges are found, see `QuantSettings.method`."""
+
+
+class QuantSettings(Settings):
+    """What quantization can be told; the defaults are meant for networks of any family."""
+
+    bits: Bits = 8
+    """Width of the integers, for weights and activations."""
+    edge_bits: Bits = 8
+    """Width for the image that comes in and for that which goes out."""
+    keep: tuple[str, ...] = ()
+    """Layers that have 8 bits whatever ``bits`` says, weights and input: "first", "last", or module paths in which
+    ``*`` stands for any text."""
+    method: Method = "dual"
+    """How ranges are found: "dual" shrinks the range of what was seen from either end for as long as the error falls
+    (adaptive dual clipping); "minmax" takes that range; "percentile" leaves out the share ``tail`` at either end."""
+    tail: float = Field(0.001, ge=0, lt=0.5)
+    """Share of the values that "percentile" leaves out at either end; 0 is "minmax" of the mean batch."""
+    averaging: Literal["mean", "running"] = "mean"
+    """How the ranges of several batches become one: their mean, or "running" as published, which begins with the first
+    batch's extremes and takes a tenth of each new range: the fewer batches, the less is clipped."""
+    include_zero: bool = True
+    """Extend ranges to hold zero. Without it, as published, a range of one sign loses what is beyond its width."""
+    epochs: int = Field(10, ge=0)
+    """How often the refinement of ranges goes through the images; 0 leaves it out."""
+    lr: float = Field(2e-3, gt=0)
+    """Learning rate of the refinement (Adam)."""
+    observed_batch: int = Field(16, ge=1)
+    """Images of a batch while ranges are found."""
+    refined_batch: int = Field(2, ge=1)
+    """Images of a batch while ranges are refined."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.keep and self.bits >= 8:
+            raise ValueError(f"keep needs bits below 8, which its layers have, got bits = {self.bits}")
+        if self.method == "dual" and 16 in (self.bits, self.edge_bits):
+            raise ValueError("method must be 'minmax' or 'percentile' at 16 bits, got 'dual'")
+        return self

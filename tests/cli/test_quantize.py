@@ -1,0 +1,163 @@
+"""``finescale quantize`` makes a small file of a network, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import finescale
+from finescale.cli.main import run
+from finescale.images import write_image
+from finescale.networks import FAMILIES
+from finescale.quantize import run as room
+from golden_ptq import published_file
+from small_sets import picture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, one of them smaller than a crop."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for seed, (name, size) in enumerate({"a": (40, 30), "b": (26, 50), "small": (10, 60)}.items()):
+        write_image(folder / f"{name}.png", picture(*size, seed=seed).float() / 255)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    torch.manual_seed(0)
+    family = FAMILIES["drct"]
+    network = family.network(settings=family.tiny["drct"], scale=2)
+    finescale.save(network, path, source="a test", licence="MIT")
+    return path
+
+
+def arguments(weights: Path, folder: Path, output: Path, *more: str) -> list[str]:
+    few = ["--crops", "4", "--crop-size", "16", "--epochs", "2"]
+    return ["quantize", "-n", str(weights), "-o", str(output), "--bits", "4", "--calibration", str(folder), *few, *more]
+
+
+def test_a_network_becomes_a_small_file_that_loads(
+    weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "tiny_4bit.safetensors"
+    assert run(arguments(weights, folder, output, "--json", "--sensitivity", "--keep", "first,last")) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert list(report["fidelity_db"]) == ["minmax", "percentile", "dual", "refined"]
+    assert len(report["losses"]) == 2
+    assert "layers.0.swin1.attn.qkv" in report["sensitivity"]
+    assert report["bytes"] == output.stat().st_size < weights.stat().st_size
+    assert "refinement: done" in printed.err
+    loaded = finescale.load(output)
+    assert loaded.quantization is not None
+    assert (loaded.quantization.bits, loaded.quantization.keep) == (4, ("first", "last"))
+    assert loaded.header["licence"] == "MIT"
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+
+
+def test_the_same_command_makes_the_same_file(weights: Path, folder: Path, tmp_path: Path) -> None:
+    one, other, third = (tmp_path / f"{name}.safetensors" for name in ("one", "other", "third"))
+    for path in (one, other):
+        assert run(arguments(weights, folder, path)) == 0
+    assert run(arguments(weights, folder, third, "--seed", "1")) == 0
+    assert one.read_bytes() == other.read_bytes() != third.read_bytes()
+
+
+def test_an_interrupted_quantization_goes_on_to_the_same_file(
+    weights: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
+    assert run(arguments(weights, folder, whole)) == 0
+    save = room.save_standing
+
+    def save_and_stop(*given: Any, **named: Any) -> None:
+        save(*given, **named)
+        if named["progress"].losses:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "save_standing", save_and_stop)
+        assert run(arguments(weights, folder, parted)) == 130
+    assert not parted.exists()
+    assert (tmp_path / "parted.safetensors.partial").exists()
+    assert "the same command goes on there" in capsys.readouterr().err
+    assert run(arguments(weights, folder, parted, "--seed", "5")) == 1
+    assert "with other settings, images or weights" in capsys.readouterr().err
+    assert run(arguments(weights, folder, parted)) == 0
+    assert parted.read_bytes() == whole.read_bytes()
+
+
+def test_a_damaged_state_is_told(
+    weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.safetensors.partial").write_bytes(b"no state")
+    assert run(arguments(weights, folder, tmp_path / "a.safetensors")) == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_a_published_quantized_network_is_converted(tmp_path: Path) -> None:
+    output = tmp_path / "craft.safetensors"
+    assert run(["quantize", "-n", str(published_file(tmp_path, "br")), "-o", str(output)]) == 0
+    loaded = finescale.load(output)
+    assert loaded.quantization is not None
+    assert loaded.quantization.bits == 4
+
+
+def test_the_table_names_the_ranges_taken(
+    weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(weights, folder, tmp_path / "a.safetensors", "--method", "percentile", "--epochs", "0")) == 0
+    printed = capsys.readouterr().out
+    assert "percentile, taken" in printed
+    assert "refined" not in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (["--bits", "5"], "--bits must be 4, 6 or 8, got 5"),
+        (["--keep", "middle"], "keep names no layer by 'middle'"),
+        (["--bits", "8", "--keep", "first"], "keep needs bits below 8"),
+        (["--method", "magic"], "'method'"),
+        (["--set", "epoch=3"], "did you mean 'epochs'?"),
+        (["--crop-size", "64"], "no picture of 64 x 64 pixels"),
+        (["--calibration", "nowhere"], "nowhere"),
+        (["-o", "a.pth"], "must name a .safetensors file"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    change: list[str], reason: str, weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(weights, folder, tmp_path / "a.safetensors", *change)) == 1
+    told = capsys.readouterr().err
+    assert reason in told
+    assert "Traceback" not in told
+
+
+def test_an_existing_file_is_kept(
+    weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "a.safetensors"
+    output.write_text("mine")
+    assert run(arguments(weights, folder, output)) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert output.read_text() == "mine"
+    assert run(arguments(weights, folder, output, "--overwrite")) == 0
+    assert finescale.load(output).quantization is not None
+
+
+def test_without_bits_a_float_network_is_not_quantized(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["quantize", "-n", str(weights), "-o", str(tmp_path / "a.safetensors")]) == 1
+    assert "--bits 4, 6 or 8" in capsys.readouterr().err
