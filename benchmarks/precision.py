@@ -23,9 +23,9 @@ from torch import Tensor
 import finescale
 from finescale import Tiling, Upscaler, read_image
 from finescale.data import benchmark_pairs
+from finescale.engines import DTYPES
 from finescale.metrics import psnr
 from finescale.networks import Frame, variants
-from finescale.upscale.upscaler import DTYPES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers import seeded_tensor

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale import Upscaler, foreign
+from finescale.engines import build_engine, choose_precision
 from finescale.errors import (
     DeviceError,
     MissingExtraError,
@@ -173,13 +174,13 @@ def test_a_precision_that_a_network_does_not_compute_in_is_refused(
 def test_auto_is_float32_where_bfloat16_is_not_supported(
     spandrel: ModuleType, registered: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finescale.upscale import upscaler
-
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     path = write(MADE_UP, tmp_path / "net.pth")
     for supported, chosen in ((False, "float32"), (True, "bf16")):
         registered(Repeating(), supports_bfloat16=supported)
-        assert upscaler._check_precision("auto", torch.device("cuda"), foreign.load(path)) == chosen
+        network, device = foreign.load(path), torch.device("cuda")
+        offered = build_engine("torch", network, device=device).precisions
+        assert choose_precision("auto", network, device=device, engine="torch", offered=offered) == chosen
 
 
 # ---- files that cannot be used

@@ -24,6 +24,7 @@ LADDER = (
     {"zoo", "download", "quantizedfile"},
     {"weights"},
     {"foreign", "hub"},
+    {"engines"},
     {"upscale"},
     {"evaluate", "analyze"},
     {"train", "export", "serve"},

@@ -365,7 +365,8 @@ def test_a_network_of_the_hub_is_fetched_once_and_told(
     monkeypatch.setenv("HF_ENDPOINT", someones.address)
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0
-    told, done, summary = run.stderr.splitlines()
+    told, computing, done, summary = run.stderr.splitlines()
+    assert re.fullmatch(r"computing in (float32|bf16) on (cpu|cuda) by engine torch", computing)
     place = tmp_path / "cache" / "hub" / "someone" / "net"
     assert re.fullmatch(
         rf"fetching model\.safetensors of {someones.address}/someone/net \(0\.\d MiB\) into {place}", told

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from finescale.errors import printable_name
 
 if TYPE_CHECKING:
@@ -31,6 +33,17 @@ def errors() -> Console:
 def say(text: str) -> None:
     """One message, on one line: what a name has of control characters is escaped."""
     errors().print(printable_name(text))
+
+
+def engine_of(named: str | None, *, compile: bool) -> str:
+    """The engine that ``--engine`` and ``--compile`` ask for together.
+
+    Raises:
+        typer.BadParameter: They ask for two.
+    """
+    if compile and named not in (None, "compile"):
+        raise typer.BadParameter(f"--compile and --engine {named} exclude one another")
+    return "compile" if compile else named or "torch"
 
 
 class _Say(logging.Handler):

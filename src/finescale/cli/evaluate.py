@@ -16,9 +16,9 @@ import typer
 from finescale.cli import console
 
 if TYPE_CHECKING:
+    from finescale.engines import EngineName, Precision
     from finescale.evaluate import Case, Failure, Model, Protocol, Report, Score
     from finescale.upscale import Tiling
-    from finescale.upscale.upscaler import Precision
 
 SOME_FAILED = 2
 
@@ -58,6 +58,8 @@ def evaluate(
     ] = None,
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average over 8 flips and turns.")] = False,
     precision: Annotated[str, typer.Option(help="auto, float32, bf16 or fp16.")] = "float32",
+    engine: Annotated[str | None, typer.Option(help="What computes: torch (default), compile or openvino.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Short for --engine compile, PyTorch's compiler.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cuda where there is one.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where the results go.")
@@ -95,9 +97,11 @@ def evaluate(
     if not compare_picture and (crop, picture) != (None, None):
         raise typer.BadParameter("--crop and --picture go with --compare-picture")
     detail = None if crop is None else _crop(crop)
+    engine = console.engine_of(engine, compile=compile)
     using = _Using(
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device or ("cuda" if torch.cuda.is_available() and engine != "openvino" else "cpu"),
         precision=precision,
+        engine=engine,
         ensemble=ensemble,
         offline=offline,
         settings=read_overrides(settings or ()),
@@ -180,6 +184,7 @@ class _Using:
 
     device: str
     precision: str
+    engine: str
     ensemble: bool
     offline: bool
     settings: Mapping[str, Any]
@@ -247,6 +252,7 @@ def _plan(
             ensemble=using.ensemble,
             device=using.device,
             precision=cast("Precision", using.precision),
+            engine=cast("EngineName", using.engine),
             offline=using.offline,
             settings=using.settings,
         )
@@ -302,6 +308,7 @@ def _plan_of_file(path: Path, using: _Using) -> _Plan:
         ensemble=using.ensemble,
         device=using.device,
         precision=cast("Precision", using.precision),
+        engine=cast("EngineName", using.engine),
     )
     (label,) = labels_of([str(asked.weights)])
     notes = [f"{path}: without effect here: {', '.join(asked.ignored)}"] if asked.ignored else []

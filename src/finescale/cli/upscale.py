@@ -15,8 +15,8 @@ from finescale.cli import console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from finescale.engines import EngineName, Precision
     from finescale.upscale.batch import FileReport, Job
-    from finescale.upscale.upscaler import Precision
 
 SOME_FAILED = 2
 
@@ -62,6 +62,8 @@ def upscale(
         bool, typer.Option("--ensemble", help="Average over 8 flips and turns: a little better, 8 times slower.")
     ] = False,
     precision: Annotated[str, typer.Option(help="auto, float32, bf16 or fp16.")] = "auto",
+    engine: Annotated[str | None, typer.Option(help="What computes: torch (default), compile or openvino.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Short for --engine compile, PyTorch's compiler.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cuda where there is one.")] = None,
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What a tile may take on the device, such as 800M or 4G.")
@@ -99,6 +101,7 @@ def upscale(
         raise typer.BadParameter("--suffix and --name exclude one another")
     if chop and tile_rule not in (None, "chop"):
         raise typer.BadParameter(f"--chop and --tile-rule {tile_rule} exclude one another")
+    engine = console.engine_of(engine, compile=compile)
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
     one_file = output is not None and not output.is_dir() and output.suffix.lower() in WRITABLE_SUFFIXES
@@ -131,13 +134,15 @@ def upscale(
             scale=scale,
             tiling=tiling,
             ensemble=ensemble,
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device or ("cuda" if torch.cuda.is_available() and engine != "openvino" else "cpu"),
             precision=cast("Precision", precision),
+            engine=cast("EngineName", engine),
             offline=offline,
             settings=read_overrides(settings or ()),
         )
     for note in upscaler.notes:
         console.say(f"note: {note}")
+    console.say(f"computing in {upscaler.precision} on {upscaler.device} by engine {upscaler.engine}")
     sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=output_as.folder)
     for sentence in passed_over:
         console.say(sentence)

@@ -31,8 +31,8 @@ class Model:
     upscale: Callable[[Tensor, OnTile | None], Tensor]
     """From an image (3, h, w) in [0, 1], and what to call after each tile, to (3, scale * h, scale * w) in [0, 1]."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    """All that its answers depend on: ``weights_sha256``, ``tiles``, ``ensemble``, ``precision``, ``device``,
-    ``padding``, ``settings`` (those that the caller stated)."""
+    """All that its answers depend on: ``weights_sha256``, ``tiles``, ``ensemble``, ``precision``, ``engine``,
+    ``device``, ``padding``, ``settings`` (those that the caller stated)."""
     published: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
     """What its authors print: set to PSNR and SSIM, by the papers' protocol."""
 
@@ -44,7 +44,9 @@ def bicubic(*, scale: int) -> Model:
         levels = resize.round_half_up(resize.upsample((lr * 255).round(), scale=scale))
         return levels.float() / 255
 
-    nothing = dict.fromkeys(("weights_sha256", "tiles", "ensemble", "precision", "device", "padding", "settings"))
+    nothing = dict.fromkeys(
+        ("weights_sha256", "tiles", "ensemble", "precision", "engine", "device", "padding", "settings")
+    )
     return Model(name=BICUBIC, upscale=upscale, conditions=nothing)
 
 
@@ -87,6 +89,7 @@ def network_model(
             "tiles": describe_tiles(upscaler.tiling),
             "ensemble": upscaler.ensemble,
             "precision": upscaler.precision,
+            "engine": upscaler.engine,
             "device": upscaler.device.type,
             "padding": f"mirror, to the next multiple of {padding}" if padding else "network",
             "settings": dict(settings) if settings else None,

@@ -210,6 +210,8 @@ class Family:
     """Fields of a network with these settings that its file does not show; ``from_state`` assumes published values."""
     unseen_help: Mapping[str, str]
     """What ``from_state`` assumes for each field that ``unseen`` can name, in one clause."""
+    gains_by_bf16_on_cpu: bool = True
+    """Whether bf16 is faster than float32 in PyTorch on CPUs that have it, as measured in docs/precision.md."""
     classes: Collection[str]
     """Names of the published constructors."""
     misnomers: Collection[str] = ()

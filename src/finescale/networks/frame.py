@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from finescale.layers.convolution import ResidualConv, residual_conv
 from finescale.layers.exposed import Tap
+from finescale.layers.precision import without_autocast
 from finescale.layers.upsampling import Upsampler, upsampling_head
 from finescale.settings import Settings
 
@@ -121,10 +122,15 @@ class Frame(nn.Module, ABC):
         height, width = image.shape[-2:]
         image = self.pad(image).contiguous(memory_format=torch.channels_last)
         image = (image - self.mean) * self.image_range
-        shallow = self.conv_first(image)
+        # Autocast spares the first and the last convolution: they are cheap, and most of what bf16 loses is lost there.
+        with without_autocast(image.device):
+            shallow = self.conv_first(image)
         features = (self.conv_after_body(self.body(shallow)) + shallow).to(shallow.dtype)
-        for step in self.head:
-            features = getattr(self, step)(features)
+        *steps, last = (getattr(self, step) for step in self.head)
+        for step in steps:
+            features = step(features)
+        with without_autocast(image.device):
+            features = last(features.to(image.dtype))
         features = self.result(features)
         if self.scale == 1:
             features = features + image

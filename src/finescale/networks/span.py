@@ -566,6 +566,7 @@ FAMILY = Family(
         "drop_path_rate": "0.1, which counts in training alone",
     },
     quantization=quantization,
+    gains_by_bf16_on_cpu=False,
     classes=("SPAN",),
     from_options=settings_from_options,
     published=_PUBLISHED,

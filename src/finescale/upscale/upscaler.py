@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from finescale import foreign
+from finescale.engines import EngineName, Precision, build_engine, choose_precision
 from finescale.errors import DeviceError, NumericalError
 from finescale.foreign import ForeignNetwork
 from finescale.images import Image
@@ -34,11 +35,8 @@ from finescale.upscale.memory import (
 )
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 
-Precision = Literal["auto", "float32", "bf16", "fp16"]
 Progress = Callable[[int, int], None]
 AnyImage = TypeVar("AnyImage")
-
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 logger = logging.getLogger("finescale")
 
@@ -58,12 +56,15 @@ class Upscaler:
         device: "cpu", "cuda", "cuda:1", ...
         precision: What the network computes in. "bf16" and "fp16" run it under autocast, faster where the hardware has
             them; values then differ in the third digit, and a tile whose answer is not finite is done again in float32,
-            which is told. "auto" is bf16 on CUDA devices that have it, else float32.
+            which is told. "auto" is bf16 on devices that have it, on CPUs where it is faster for this family, else
+            float32.
+        engine: What computes the network, see `finescale.engines.build_engine`.
 
     Raises:
-        ValueError: Unknown device or precision, a precision that the network does not compute in, or a published rule's
-            tiles are not whole windows of the network.
+        ValueError: Unknown device, precision or engine, one that is not for this network, or a published rule's tiles
+            are not whole windows of the network.
         DeviceError: There is no such device here.
+        MissingExtraError: The engine is not installed.
 
     Attributes:
         notes: What a user should know of the network, one sentence each: that it is of others, or may be another one.
@@ -77,10 +78,15 @@ class Upscaler:
         ensemble: bool = False,
         device: str | torch.device = "cpu",
         precision: Precision = "float32",
+        engine: EngineName = "torch",
     ) -> None:
         self.device = _check_device(device)
-        self.precision = _check_precision(precision, self.device, network)
         self.network = network.to(self.device).eval()
+        self.engine = engine
+        self._compute = build_engine(engine, self.network, device=self.device)
+        self.precision = choose_precision(
+            precision, network, device=self.device, engine=engine, offered=self._compute.precisions
+        )
         self.scale = network.scale
         self.in_channels = network.in_channels
         self.period = network.period
@@ -99,6 +105,7 @@ class Upscaler:
         ensemble: bool = False,
         device: str | torch.device = "cpu",
         precision: Precision = "float32",
+        engine: EngineName = "torch",
         offline: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -114,6 +121,7 @@ class Upscaler:
             ensemble: See the class.
             device: See the class.
             precision: See the class.
+            engine: See the class.
             offline: Touch no network: take published weights only where they were fetched before.
             settings: Fields that a file does not show, where they are not the published ones, see `finescale.load`.
 
@@ -122,11 +130,12 @@ class Upscaler:
             WeightsError: The file cannot be used.
             SettingsError: ``settings`` has unknown or wrong values.
             DownloadError: Published weights can neither be found nor fetched, or have changed since they were fetched.
-            MissingExtraError: They must be fetched from the hub, and the hub's client is not installed.
+            MissingExtraError: They must be fetched from the hub, and the hub's client is not installed; or
+                the engine is not.
             DeviceError: There is no such device here.
         """
         network, notes = foreign.load_any(name, scale=scale, offline=offline, settings=settings)
-        upscaler = cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision)
+        upscaler = cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision, engine=engine)
         upscaler.notes = notes
         return upscaler
 
@@ -184,7 +193,10 @@ class Upscaler:
     @cached_property
     def bytes_per_pixel(self) -> float:
         """Bytes that the network takes on the device per lr pixel of a tile, besides its weights; measured once."""
-        return measure_bytes_per_pixel(self._run, self.in_channels, self.device)
+        # What PyTorch takes, whatever the engine: of others it cannot be seen.
+        forward = partial(build_engine("torch", self.network, device=self.device), precision=self.precision)
+        with torch.inference_mode():
+            return measure_bytes_per_pixel(forward, self.in_channels, self.device)
 
     def _canvas(self, images: Tensor) -> Tensor:
         """Room on the host for upscaled images (N, C, H, W)."""
@@ -292,10 +304,7 @@ class Upscaler:
     @torch.inference_mode()
     def _run(self, lr: Tensor, *, precision: str | None = None) -> Tensor:
         """Images (N, in_channels, H, W) through the network, on the device; float32."""
-        dtype = DTYPES[precision or self.precision]
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
-            sr: Tensor = self.network(lr)
-        return sr.float()
+        return self._compute(lr, precision=precision or self.precision)
 
 
 def _check_device(device: str | torch.device) -> torch.device:
@@ -308,17 +317,3 @@ def _check_device(device: str | torch.device) -> torch.device:
     if checked.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("there is no device 'mps'; take 'cpu'")
     return checked
-
-
-def _check_precision(precision: Precision, device: torch.device, network: Frame | ForeignNetwork) -> str:
-    offered = network.precisions if isinstance(network, ForeignNetwork) else tuple(DTYPES)
-    if precision == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return "bf16" if has_bf16 and "bf16" in offered else "float32"
-    if precision not in DTYPES:
-        raise ValueError(f"precision must be 'auto', {', '.join(map(repr, DTYPES))}, got {precision!r}")
-    if precision not in offered:
-        raise ValueError(
-            f"precision must be 'auto', {', '.join(map(repr, offered))} for this network, got {precision!r}"
-        )
-    return precision

@@ -1,0 +1,39 @@
+"""PyTorch as an engine, with or without its compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from finescale.engines.precision import DTYPES
+
+
+class PyTorchEngine:
+    """Calls a network under autocast.
+
+    Args:
+        network: Maps (N, in_channels, H, W) to images ``scale`` times as large.
+        device: Where it is.
+        precisions: What it can compute in; None is all that there are.
+        compiled: Call what `torch.compile` makes of it. That takes minutes for each new size of image.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        device: torch.device,
+        precisions: tuple[str, ...] | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.precisions = tuple(DTYPES) if precisions is None else precisions
+        self._device = device
+        self._network: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
+
+    def __call__(self, images: Tensor, *, precision: str) -> Tensor:
+        """See `finescale.engines.Engine`."""
+        dtype = DTYPES[precision]
+        with torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            return self._network(images).float()

@@ -1,0 +1,157 @@
+"""OpenVINO beside the network itself: equal in float32, near in bf16, and kept on disk."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from finescale.engines import openvino as engine_module
+from finescale.engines.openvino import OpenVINOEngine
+from finescale.errors import NumericalError
+from finescale.networks import FAMILIES, Frame
+from finescale.upscale import Tiling, Upscaler
+from helpers import seeded_input, seeded_tensor
+
+pytest.importorskip("openvino")
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+TINY = [pytest.param(family, variant, id=variant) for family in FAMILIES.values() for variant in family.tiny]
+TRANSLATING = "translating the network for 20 x 20 pixels; it is kept for next time"
+
+
+def tiny(family: str = "craft", variant: str = "craft", *, scale: int = 2) -> Frame:
+    """A tiny network in eval mode, with weights that make every part count."""
+    network = FAMILIES[family].network(settings=FAMILIES[family].tiny[variant], scale=scale)
+    state = {}
+    for key, tensor in network.state_dict().items():
+        value = seeded_tensor(key, tensor.shape) if tensor.is_floating_point() else tensor
+        state[key] = 1 + value.abs() if key.endswith(".running_var") else value
+    network.load_state_dict(state)
+    return network.eval()
+
+
+@torch.no_grad()
+def answer(network: Frame, images: Tensor) -> Tensor:
+    result: Tensor = network(images)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "variant"), TINY)
+def test_every_network_has_the_same_answer_in_float32(family: Any, variant: str) -> None:
+    network, images = tiny(family.name, variant), seeded_input((1, 3, 17, 23))
+    found = OpenVINOEngine(network)(images, precision="float32")
+    torch.testing.assert_close(found, answer(network, images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(33, 31), (9, 16)])
+def test_each_size_has_the_same_answer(size: tuple[int, int]) -> None:
+    network, images = tiny(scale=3), seeded_input((2, 3, *size))
+    found = OpenVINOEngine(network)(images, precision="float32")
+    torch.testing.assert_close(found, answer(network, images), rtol=0, atol=1e-4)
+
+
+def test_bf16_is_near_where_there_is_bf16() -> None:
+    network, images = tiny(), seeded_input((1, 3, 20, 20))
+    engine = OpenVINOEngine(network)
+    if "bf16" not in engine.precisions:
+        pytest.skip("this CPU has no bf16")
+    difference = engine(images, precision="bf16") - answer(network, images)
+    assert 1e-4 < difference.abs().max() < 0.1
+
+
+def test_what_was_compiled_is_kept_in_the_cache(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="finescale")
+    network, images = tiny(), seeded_input((1, 3, 20, 20))
+    first = OpenVINOEngine(network)(images, precision="float32")
+    assert len(list((cache / "openvino").iterdir())) == 1
+    again = OpenVINOEngine(copy.deepcopy(network))(images, precision="float32")
+    assert torch.equal(again, first)
+    assert caplog.messages == [TRANSLATING]
+    with torch.no_grad():
+        network.conv_first.weight.add_(0.1)
+    changed = OpenVINOEngine(network)(images, precision="float32")
+    assert caplog.messages == [TRANSLATING] * 2
+    torch.testing.assert_close(changed, answer(network, images), rtol=0, atol=1e-4)
+
+
+def test_a_damaged_file_is_told_and_made_anew(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network, images = tiny(), seeded_input((1, 3, 20, 20))
+    expected = OpenVINOEngine(network)(images, precision="float32")
+    (file,) = (cache / "openvino").iterdir()
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    assert torch.equal(OpenVINOEngine(network)(images, precision="float32"), expected)
+    assert f"{file}: damaged, made anew" in caplog.messages
+    assert file.read_bytes() != content
+
+
+def test_a_cache_that_cannot_be_written_is_told(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache.write_text("a file, not a folder")
+    network, images = tiny(), seeded_input((1, 3, 20, 20))
+    found = OpenVINOEngine(network)(images, precision="float32")
+    torch.testing.assert_close(found, answer(network, images), rtol=0, atol=1e-4)
+    (told,) = [message for message in caplog.messages if "cannot be written" in message]
+    assert told.startswith(f"{cache / 'openvino'}")
+    assert told.endswith("so the network is translated anew next time")
+
+
+def test_what_was_not_used_for_longest_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for age, name in enumerate(("new", "old", "oldest")):
+        file = tmp_path / f"{name}.blob"
+        file.write_bytes(bytes(100))
+        os.utime(file, (1000 - age, 1000 - age))
+    monkeypatch.setattr(engine_module, "MAX_KEPT", 200)
+    engine_module._tidy(tmp_path)
+    assert sorted(path.stem for path in tmp_path.glob("*.blob")) == ["new", "old"]
+
+
+def test_a_translation_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    network, other = tiny(), tiny()
+    with torch.no_grad():
+        other.conv_first.weight.add_(0.01)
+    engine = OpenVINOEngine(network)
+    translated = engine._translate
+    monkeypatch.setattr(engine, "_network", other)
+    model = translated(seeded_input((1, 3, 20, 20)))
+    monkeypatch.setattr(engine, "_network", network)
+    monkeypatch.setattr(engine, "_translate", lambda _image: model)
+    with pytest.raises(NumericalError, match=r"differs from the network by .* in float32, .*; take engine 'torch'"):
+        engine(seeded_input((1, 3, 20, 20)), precision="float32")
+    assert not cache.exists()
+
+
+def test_no_more_networks_are_held_than_a_picture_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MAX_COMPILED", 1)
+    engine = OpenVINOEngine(tiny())
+    for side in (16, 17):
+        engine(seeded_input((1, 3, side, 16)), precision="float32")
+    assert [shape for shape, *_ in engine._compiled] == [(1, 3, 17, 16)]
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = tiny("dat", "dat-light")
+    before = {name: type(module) for name, module in network.named_modules()}
+    OpenVINOEngine(network)(seeded_input((1, 3, 16, 16)), precision="float32")
+    assert {name: type(module) for name, module in network.named_modules()} == before
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_an_upscaler_by_openvino_serves_several_threads() -> None:
+    network, picture = tiny(), seeded_input((1, 3, 40, 40))[0]
+    expected = Upscaler(network)(picture)
+    upscaler = Upscaler(network, engine="openvino", tiling=Tiling(tile=0))
+    with ThreadPoolExecutor(3) as threads:
+        results = list(threads.map(upscaler, [picture] * 3))
+    for result in results:
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
