@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.layers.convolution import convolve
+from finescale.layers.linear import Linear
 
 
 class MLP(nn.Module):
@@ -18,8 +19,8 @@ class MLP(nn.Module):
 
     def __init__(self, *, channels: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc1 = Linear(channels, hidden)
+        self.fc2 = Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
@@ -50,9 +51,9 @@ class ConvFFN(nn.Module):
 
     def __init__(self, *, channels: int, hidden: int, kernel_size: int = 5) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
+        self.fc1 = Linear(channels, hidden)
         self.dwconv = DepthwiseConv(channels=hidden, kernel_size=kernel_size)
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc2 = Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""

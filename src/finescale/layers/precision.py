@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import is_autocast_available
 
+from finescale.layers.linear import linear
+
 MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 
 
@@ -44,7 +46,7 @@ class SafeLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         with no_float16(x):
-            return F.linear(widened(x), widened(self.weight), widened(self.bias))
+            return linear(widened(x), widened(self.weight), widened(self.bias))
 
 
 class SafeConv2d(nn.Conv2d):

@@ -95,7 +95,7 @@ class HFAB(nn.Module):
         detail = image - neighbourhood_mean(image)
         z = F.leaky_relu(self.squeeze(detail), 0.1)  # (N, r, H, W)
         z = F.leaky_relu(z + self.conv(z), 0.1)
-        return image + self.weight[:, None, None] * self.excite(z).sigmoid() * detail  # type: ignore[no-any-return]
+        return torch.addcmul(image, self.weight[:, None, None] * self.excite(z).sigmoid(), detail)
 
 
 class EIB(nn.Module):
@@ -114,7 +114,7 @@ class EIB(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Image (N, C, H, W) to the same shape."""
         features = F.gelu(image)
-        return image + features * self.dwd(self.dw(features))  # type: ignore[no-any-return]
+        return torch.addcmul(image, features, self.dwd(self.dw(features)))
 
 
 class ContrastGate(SpatialGate):
@@ -128,7 +128,7 @@ class ContrastGate(SpatialGate):
         """Map (N, H, W, D/2) to the same shape."""
         gate = super().forward(x).permute(0, 3, 1, 2)
         contrast = neighbourhood_max(gate) - neighbourhood_mean(gate)
-        return (gate + self.weight[:, None, None] * contrast).permute(0, 2, 3, 1)
+        return torch.addcmul(gate, self.weight[:, None, None], contrast).permute(0, 2, 3, 1)
 
 
 class ComplementaryInteraction(AdaptiveAttention):

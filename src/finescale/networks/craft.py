@@ -32,6 +32,7 @@ from finescale.layers.derived import Derived
 from finescale.layers.exposed import ExposedChannelAttention
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.linear import Linear
 from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import no_float16, widened, without_autocast
@@ -168,13 +169,13 @@ class SRWAB(nn.Module):
         super().__init__()
         channels = settings.embed_dim
         self.norm1 = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=settings.qkv_bias)
+        self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
         self.get_v = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.attns = nn.ModuleList(
             RectangleAttention(settings=settings, num_heads=num_heads // 2, window=window, shifted=shifted)
             for window in (settings.split_size, settings.split_size[::-1])
         )
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = MLP(channels=channels, hidden=int(channels * settings.mlp_ratio))
 

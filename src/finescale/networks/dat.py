@@ -28,6 +28,7 @@ from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.derived import Derived
 from finescale.layers.exposed import ExposedChannelAttention
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.linear import Linear
 from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import without_autocast
@@ -132,9 +133,9 @@ class SGFN(nn.Module):
 
     def __init__(self, *, channels: int, hidden: int, gate: nn.Module) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
+        self.fc1 = Linear(channels, hidden)
         self.sg = gate
-        self.fc2 = nn.Linear(hidden // 2, channels)
+        self.fc2 = Linear(hidden // 2, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
@@ -234,8 +235,8 @@ class AdaptiveAttention(nn.Module, ABC):
 
     def __init__(self, *, channels: int, qkv_bias: bool) -> None:
         super().__init__()
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = Linear(channels, channels)
         self.dwconv = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.BatchNorm2d(channels), nn.GELU()
         )

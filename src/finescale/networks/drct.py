@@ -29,6 +29,7 @@ from finescale.layers.convolution import convolve
 from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.linear import Linear
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
@@ -132,10 +133,10 @@ class WindowAttention(nn.Module):
         self.shift = shift
         offsets = (2 * settings.window_size - 1) ** 2
         self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
-        self.qkv = nn.Linear(channels, 3 * channels, bias=settings.qkv_bias)
+        self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
         attention = ShiftedAttention if shift else SoftmaxAttention
         self.attention = attention(scale=settings.qk_scale)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
         self._bias = Derived(self)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from finescale.layers.derived import Derived
 from finescale.layers.exposed import Tap
+from finescale.layers.linear import Linear
 from finescale.layers.placement import Placement, matches
 from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
 from finescale.quantize.quantizer import Quantizer
@@ -184,7 +185,7 @@ def insert_quantizers(network: nn.Module, placement: Placement, settings: QuantS
     network.eval()
 
 
-_LINEAR = (nn.Linear, SafeLinear)
+_LINEAR = (nn.Linear, Linear, SafeLinear)
 _CONVOLUTION = (nn.Conv2d, SafeConv2d)
 
 
