@@ -98,11 +98,11 @@ class ExponentialSums(nn.Module):
         at_once = 2**17 if query.device.type == "cpu" else 2**26  # scores
         step = windows if torch.compiler.is_compiling() else max(at_once // bias.numel(), 1)
         values, weights = [], []
-        for part in range(0, windows, step):
-            few = slice(part, part + step)
-            scores = (query[few] @ key[few].mT).add_(bias)
+        # Split, not sliced: the gradient of each slice would be a map of zeros as large as all windows.
+        for q, k, v in zip(query.split(step), key.split(step), value.split(step), strict=True):
+            scores = (q @ k.mT).add_(bias)
             exponentials = (scores - scores.amax(-1, keepdim=True)).exp_()
-            values.append(value[few].mT @ exponentials.mT)  # 3 times faster on a CPU than E V, for narrow heads
+            values.append(v.mT @ exponentials.mT)  # 3 times faster on a CPU than E V, for narrow heads
             weights.append(exponentials.sum(-1).unsqueeze(-2))
         return torch.cat(values), torch.cat(weights)
 

@@ -1,4 +1,4 @@
-"""One pass before the training: what a sample takes, and which parameters no gradient reaches."""
+"""Two passes before the training: what a sample takes, and which parameters no gradient reaches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from finescale.networks import Frame
 from finescale.train.recompute import statistics_kept
 
 SAMPLES = 2
-"""Samples of the pass; BatchNorm needs two."""
+"""Samples of a pass; BatchNorm needs two."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What one forward and backward pass showed."""
+    """What forward and backward passes showed."""
 
     unreached: tuple[str, ...]
     """Names of the parameters without a gradient."""
@@ -29,6 +29,8 @@ class Rehearsal:
 
 def rehearse(network: Frame, *, patch: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Rehearsal:
     """Pass two grey samples forward and backward; the network, its gradients and the random numbers stay as they are.
+
+    Twice, and the second pass is timed: the first one is slow, whatever the network.
 
     Args:
         network: On the device, in training mode, without gradients.
@@ -45,15 +47,21 @@ def rehearse(network: Frame, *, patch: int, device: torch.device, dtype: torch.d
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    start = time.perf_counter()
-    with statistics_kept(network), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        samples = torch.full((SAMPLES, network.in_channels, patch, patch), 0.5, device=device)
+    def run() -> None:
         autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
         with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             answer = network(samples)
         answer.float().sum().backward()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with statistics_kept(network), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        samples = torch.full((SAMPLES, network.in_channels, patch, patch), 0.5, device=device)
+        run()
+        kept_bytes = sum(kept.values()) // SAMPLES
+        start = time.perf_counter()
+        run()
+        seconds = (time.perf_counter() - start) / SAMPLES
     unreached = tuple(name for name, parameter in network.named_parameters() if parameter.grad is None)
     network.zero_grad()
-    return Rehearsal(unreached, (time.perf_counter() - start) / SAMPLES, sum(kept.values()) // SAMPLES)
+    return Rehearsal(unreached, seconds, kept_bytes)
