@@ -34,13 +34,14 @@ HERE = Path(__file__).parent
 SIZE = 128
 BATCH, PATCH = 4, 64
 PICTURE = (750, 1000)  # 12 megapixels at x4
+SMALL_PICTURE = (180, 240)
 
 CONDITIONS = {
     "forward": {"scale": 4, "input": [1, 3, SIZE, SIZE], "dtype": "float32"},
     "backward": {"scale": 4, "input": [BATCH, 3, PATCH, PATCH], "dtype": "float32"},
     "memory": {"scale": 4, "input": [1, 3, SIZE, SIZE], "dtype": "float32"},
     "start": {},
-    "picture": {"scale": 4, "input": [1, 3, *PICTURE]},
+    "picture": {"scale": 4, "input": [1, 3, *PICTURE], "small": [1, 3, *SMALL_PICTURE]},
 }
 
 
@@ -92,8 +93,8 @@ def start_rows(*, rounds: int, threads: int) -> Iterator[dict[str, Any]]:
         yield {"subject": subject, **times.as_row()}
 
 
-def picture_row(network: str, *, rounds: int, threads: int) -> dict[str, Any]:
-    """``finescale upscale`` of one picture of 12 megapixels as a whole, from the start of Python to its end."""
+def picture_row(network: str, *, size: tuple[int, int], rounds: int, threads: int) -> dict[str, Any]:
+    """``finescale upscale`` of one picture as a whole, from the start of Python to its end."""
     outside: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -102,8 +103,8 @@ def picture_row(network: str, *, rounds: int, threads: int) -> dict[str, Any]:
             torch.manual_seed(0)
             weights = str(folder / f"{network}.safetensors")
             finescale.save(finescale.build(network, scale=4), weights, source="a benchmark")
-        noise = torch.rand(1, 3, *(side // 8 for side in PICTURE), generator=torch.Generator().manual_seed(1))
-        smooth = torch.nn.functional.interpolate(noise, size=PICTURE, mode="bicubic").clamp(0, 1)
+        noise = torch.rand(1, 3, *(side // 8 for side in size), generator=torch.Generator().manual_seed(1))
+        smooth = torch.nn.functional.interpolate(noise, size=size, mode="bicubic").clamp(0, 1)
         finescale.write_image(folder / "small.png", smooth[0])
         command = [str(HERE / "one_picture.py"), str(folder / "small.png"), str(folder / "large.png"), weights]
 
@@ -115,7 +116,7 @@ def picture_row(network: str, *, rounds: int, threads: int) -> dict[str, Any]:
         row = measure(upscale, rounds=rounds).as_row()
     outside = outside[1:]  # the first was to warm up
     return {
-        "subject": network,
+        "subject": network if size == PICTURE else f"{network}, {size[1]} x {size[0]}",
         **row,
         "outside_seconds": round(min(outside), 2),
         "outside_median_seconds": round(statistics.median(outside), 2),
@@ -137,7 +138,9 @@ def measure_theme(theme: str, networks: Sequence[str], *, rounds: int, threads: 
     if theme == "start":
         yield from start_rows(rounds=rounds, threads=threads)
     elif theme == "picture":
-        yield from (picture_row(network, rounds=rounds, threads=threads) for network in ("default", *networks))
+        yield picture_row("default", size=SMALL_PICTURE, rounds=rounds, threads=threads)
+        for network in ("default", *networks):
+            yield picture_row(network, size=PICTURE, rounds=rounds, threads=threads)
     else:
         for network in networks or variants():
             if theme == "forward":
