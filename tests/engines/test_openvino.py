@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from finescale.engines import openvino as engine_module
 from finescale.engines.openvino import OpenVINOEngine
 from finescale.errors import NumericalError
 from finescale.networks import FAMILIES, Frame
+from finescale.quantize import QuantSettings, insert_quantizers, switched_off
+from finescale.quantize.calibrate import calibrate
+from finescale.quantize.modules import quantized_layers
 from finescale.upscale import Tiling, Upscaler
 from helpers import seeded_input, seeded_tensor
 
@@ -58,6 +62,30 @@ def test_each_size_has_the_same_answer(size: tuple[int, int]) -> None:
     network, images = tiny(scale=3), seeded_input((2, 3, *size))
     found = OpenVINOEngine(network)(images, precision="float32")
     torch.testing.assert_close(found, answer(network, images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(("family", "variant"), TINY)
+def test_every_quantized_network_is_translated_to_integers(family: Any, variant: str, bits: int) -> None:
+    network, images = tiny(family.name, variant), seeded_input((1, 3, 16, 24))
+    placement, settings = family.quantization(network.settings), QuantSettings(bits=bits, method="minmax")
+    insert_quantizers(network, placement, settings)
+    calibrate(network, [images], placement, settings)
+    engine = OpenVINOEngine(network)
+    found, expected = engine(images, precision="float32"), answer(network, images)
+    with switched_off(network):
+        unquantized = answer(network, images)
+    assert (found - expected).norm() < 2 * (expected - unquantized).norm()
+    (compiled,) = engine._compiled.values()
+    computed = Counter(
+        tuple(facts[key].astype(str) for key in ("layerType", "runtimePrecision"))
+        for facts in (operator.get_rt_info() for operator in compiled.get_runtime_model().get_ops())
+    )
+    layers = Counter({kind: count for kind, count in computed.items() if kind[0] in ("Convolution", "FullyConnected")})
+    assert sum(layers.values()) > len(quantized_layers(network)) // 2  # the others make constants
+    float_layers = 3 if variant == "hit-sng" else 0  # products with constants, which have no quantizers
+    assert sum(count for (_, kind), count in layers.items() if kind not in ("u8", "i8")) == float_layers
 
 
 def test_bf16_is_near_where_there_is_bf16() -> None:

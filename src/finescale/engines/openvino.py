@@ -2,6 +2,9 @@
 
 Sizes are fixed, since what a network does depends on them: how it pads, how many windows it cuts. A translation takes
 tens of seconds, reading what was kept less than one.
+
+Of a quantized network its integer form is translated, see `finescale.quantize.integer_form`: layers and products of
+attention multiply integers of eight bits; what lies between them is in the precision that is asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from finescale.errors import MissingExtraError, NumericalError
 from finescale.files import whole_file
 from finescale.layers.derived import Derived
 from finescale.networks import Frame
-from finescale.quantize import is_quantized, settings_of
+from finescale.quantize import integer_form, is_quantized, settings_of, switched_off
 
 MAX_COMPILED = 9
 """Networks in memory at once: tiles of one picture are of up to nine sizes."""
@@ -36,6 +39,10 @@ MAX_KEPT = 2 * 2**30
 
 TOLERANCE = 1e-4
 """How far a translation may be from the network in float32, as a part of its largest value, if that is above 1."""
+
+INTEGER_TOLERANCE = 2.0
+"""How far the translation of a quantized network may be from the network (root mean square), as a multiple of what its
+quantization changes; numbers midway between two integers fall to either."""
 
 _HINTS = {"float32": "f32", "bf16": "bf16"}
 _DIGEST = 32  # bytes of the SHA-256 that a kept file begins with
@@ -126,7 +133,8 @@ class OpenVINOEngine:
 
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")  # of PyTorch's own code
-            network = _with_constants(self._network, image)
+            network = integer_form(self._network) if is_quantized(self._network) else self._network
+            network = _with_constants(network, image)
             table: Any = torch.export.default_decompositions()
             for operator in ops_to_not_decompose():
                 if operator in table:
@@ -140,8 +148,11 @@ class OpenVINOEngine:
     def _compare(self, compiled: Any, image: Tensor) -> None:
         with torch.inference_mode():
             expected: Tensor = self._network(image)
-        error = float((self._answer(compiled, image) - expected).abs().max())
-        allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+        difference = self._answer(compiled, image) - expected
+        if is_quantized(self._network):
+            error, allowed = _rms(difference), INTEGER_TOLERANCE * _rms(expected - _unquantized(self._network, image))
+        else:
+            error, allowed = float(difference.abs().max()), TOLERANCE * max(1.0, float(expected.abs().max()))
         if not error <= allowed:
             raise NumericalError(
                 f"OpenVINO {self._openvino.__version__} differs from the network by {error:.1e} in float32, more than "
@@ -178,6 +189,18 @@ class OpenVINOEngine:
             _tidy(file.parent)
         except OSError as error:
             logger.warning("%s: cannot be written (%s), so the network is translated anew next time", file, error)
+
+
+def _unquantized(network: Frame, image: Tensor) -> Tensor:
+    """What a quantized network answers with its quantizers off."""
+    network = copy.deepcopy(network)
+    with switched_off(network), torch.inference_mode():
+        answer: Tensor = network(image)
+    return answer
+
+
+def _rms(difference: Tensor) -> float:
+    return float(difference.square().mean().sqrt())
 
 
 class _Constant(nn.Module):
@@ -247,7 +270,7 @@ def _contents(network: Frame) -> Iterable[bytes]:
 def _sources() -> list[Path]:
     """The files that say what a network computes."""
     package = Path(__file__).parents[1]
-    return sorted(path for room in ("layers", "networks") for path in (package / room).glob("*.py"))
+    return sorted(path for room in ("layers", "networks", "quantize") for path in (package / room).glob("*.py"))
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -45,7 +45,7 @@ def choose_precision(
 
 
 def _gains_by_bf16(network: nn.Module, device: torch.device, engine: str) -> bool:
-    if is_quantized(network):  # its integers would be blurred
+    if is_quantized(network) and engine != "openvino":  # its integers would be blurred; there they stay integers
         return False
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

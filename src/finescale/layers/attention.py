@@ -99,7 +99,7 @@ class ExponentialSums(nn.Module):
         step = windows if torch.compiler.is_compiling() else max(at_once // bias.numel(), 1)
         values, weights = [], []
         # Split, not sliced: the gradient of each slice would be a map of zeros as large as all windows.
-        for q, k, v in zip(query.split(step), key.split(step), value.split(step), strict=True):
+        for q, k, v in zip(*(torch.split(x, step) for x in (query, key, value)), strict=True):
             scores = (q @ k.mT).add_(bias)
             exponentials = (scores - scores.amax(-1, keepdim=True)).exp_()
             values.append(v.mT @ exponentials.mT)  # 3 times faster on a CPU than E V, for narrow heads

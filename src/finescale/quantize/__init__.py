@@ -1,6 +1,7 @@
 """Post-training quantization: any network at 4, 6 or 8 bits, from a few images without originals."""
 
 from finescale.quantize.crops import calibration_crops
+from finescale.quantize.integers import integer_form
 from finescale.quantize.modules import insert_quantizers, is_quantized, settings_of, switched_off
 from finescale.quantize.run import REFINED, Material, Outcome, quantize_network, sensitivity
 from finescale.quantize.settings import QuantSettings
@@ -12,6 +13,7 @@ __all__ = [
     "QuantSettings",
     "calibration_crops",
     "insert_quantizers",
+    "integer_form",
     "is_quantized",
     "quantize_network",
     "sensitivity",

@@ -1,0 +1,118 @@
+"""The integer form of a quantized network: in the operators from which engines make integer arithmetic.
+
+Engines multiply integers of eight bits where both factors come from operators that they know as quantization, and of
+certain kinds only: inputs of layers unsigned with a zero point, weights signed without one, and of two activations both
+signed without one, or the first unsigned. Our quantizers have a zero point everywhere. With less than eight bits their
+numbers, less the zero point, fit into signed ones, and the integer form says the same; with eight bits what has to be
+signed, and reaches further to one side than 127 steps, gets a wider step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from finescale.quantize.modules import QuantConv2d, QuantLayer, QuantLinear, QuantMaxPool2d, is_quantized
+from finescale.quantize.quantizer import Quantizer
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+SIGNED = 127
+"""The largest of the signed integers, of either sign."""
+
+
+class SignedWeights(nn.Module):
+    """Rows of weights as signed integers of eight bits, without zero points.
+
+    Args:
+        step: Of each row, (rows,).
+    """
+
+    step: Tensor
+    zero: Tensor
+
+    def __init__(self, step: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("step", step)
+        self.register_buffer("zero", torch.zeros_like(step, dtype=torch.int32))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The nearest weights that the integers can say."""
+        return torch.fake_quantize_per_channel_affine(weight, self.step, self.zero, 0, -SIGNED, SIGNED)
+
+
+class EightBits(nn.Module):
+    """An activation as integers of eight bits, after it is clipped to the range of its quantizer.
+
+    Args:
+        quantizer: Of eight bits or fewer.
+        signed: Whether the integers are signed, without a zero point; a range that begins with zero needs none anyway.
+    """
+
+    def __init__(self, quantizer: Quantizer, *, signed: bool) -> None:
+        super().__init__()
+        step, zero = (float(term) for term in quantizer.step_and_zero())
+        top = 2**quantizer.bits - 1
+        self.low, self.high = -zero * step, (top - zero) * step
+        reach = max(zero, top - zero)
+        self.lowest, self.highest = (-SIGNED - 1, SIGNED) if signed and zero else (0, 255)
+        self.zero = 0 if signed else round(zero)
+        self.step = step * reach / SIGNED if signed and zero and reach > SIGNED else step
+        self.clips = (self.low, self.high) != (
+            (self.lowest - self.zero) * self.step,
+            (self.highest - self.zero) * self.step,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The nearest numbers that the integers can say."""
+        if self.clips:
+            x = x.clamp(self.low, self.high)
+        return torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, self.lowest, self.highest)
+
+
+class Computed(nn.Module):
+    """Stands for a `Derived` that shall be computed where it is used, so that an engine sees how."""
+
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        """The tensor."""
+        return compute()
+
+
+def integer_form(network: NetworkT) -> NetworkT:
+    """A copy of a quantized network that computes by `torch.fake_quantize_per_tensor_affine` and its like.
+
+    Its answers are those of the network, except where a number lies midway between two integers, and where eight bits
+    need the wider step.
+
+    Raises:
+        ValueError: The network is not quantized, or a quantizer has more than eight bits.
+    """
+    if not is_quantized(network):
+        raise ValueError(f"{type(network).__name__} has no quantizers, and no integer form")
+    copied = copy.deepcopy(network)
+    made: dict[Quantizer, nn.Module] = {}  # layers may share one
+    for module in list(copied.modules()):
+        if isinstance(module, QuantLinear | QuantConv2d):
+            _sign_weights(module)
+        for name, child in list(module.named_children()):
+            if isinstance(child, Quantizer):
+                if child.bits > 8:
+                    raise ValueError(f"an integer form has eight bits at most, the network has {child.bits}")
+                signed = module is not copied and not isinstance(module, QuantLinear | QuantConv2d | QuantMaxPool2d)
+                setattr(module, name, made.setdefault(child, EightBits(child, signed=signed)))
+    return copied
+
+
+def _sign_weights(layer: QuantLayer) -> None:
+    """Give a layer signed weights, those of its quantizer wherever they fit."""
+    with torch.no_grad():
+        weight = layer.quantized_weight()
+        step = layer.weight_quantizer.step_and_zero()[0]
+        reach = weight.flatten(1).abs().amax(1)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    layer.weight_quantizer = SignedWeights(torch.maximum(step, reach / SIGNED))  # type: ignore[assignment]
+    layer._weight = Computed()  # type: ignore[assignment]
