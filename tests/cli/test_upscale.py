@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+import finescale
 from finescale import images, networks
 from finescale.cli.main import run
+from finescale.quantize import QuantSettings, insert_quantizers
+from finescale.quantize.calibrate import calibrate
 from hub_stand_in import HubStandIn
 from publishing import facts, publish
 
@@ -393,3 +396,26 @@ def test_a_published_network_is_called_by_its_name(
     hub.files["authors/hit-sir-2x"] = {"model.safetensors": tiny_weights.read_bytes()}
     assert upscale(pictures / "one.png", "-o", tmp_path / "out", "-n", "hit-sir", "--name", "{stem}_{network}") == 0
     assert files_below(tmp_path / "out") == {"one_hit-sir.png"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        ("torch", r"float32 what integers of 8 bits give \('--engine openvino' multiplies integers\)"),
+        ("openvino", r"integers of 8 bits, all else in (float32|bf16),"),
+    ],
+)
+def test_it_is_told_what_a_quantized_network_computes_in(
+    engine: str, told: str, pictures: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    family = networks.FAMILIES["drct"]
+    network = family.network(settings=family.tiny["drct"], scale=2).eval()
+    placement, settings = family.quantization(network.settings), QuantSettings(bits=8, method="minmax")
+    insert_quantizers(network, placement, settings)
+    calibrate(network, [torch.rand(1, 3, 16, 16)], placement, settings)
+    finescale.save(network, tmp_path / "n.safetensors", source="a test")
+    picture, named = pictures / "one.png", ("-n", tmp_path / "n.safetensors")
+    assert upscale(picture, "-o", tmp_path / "out", *named, "--device", "cpu", "--engine", engine) == 0
+    assert re.search(rf"^computing in {told} on cpu by engine {engine}$", capsys.readouterr().err, re.MULTILINE)

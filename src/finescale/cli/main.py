@@ -14,6 +14,7 @@ import typer
 from finescale.cli import console, prepare
 from finescale.cli.analyze import analyze
 from finescale.cli.evaluate import evaluate
+from finescale.cli.export import export
 from finescale.cli.inspect import inspect
 from finescale.cli.models import models
 from finescale.cli.quantize import quantize
@@ -28,12 +29,12 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="finescale",
-    help="Upscale pictures with efficient transformer networks; prepare data; evaluate, train and quantize networks.",
+    help="Upscale pictures with efficient transformer networks; train, evaluate, quantize and export networks.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for verb in (upscale, models, inspect, evaluate, train, quantize):
+for verb in (upscale, models, inspect, evaluate, train, quantize, export):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finescale.engines import EngineName, Precision
+    from finescale.upscale import Upscaler
     from finescale.upscale.batch import FileReport, Job
 
 SOME_FAILED = 2
@@ -142,7 +143,7 @@ def upscale(
         )
     for note in upscaler.notes:
         console.say(f"note: {note}")
-    console.say(f"computing in {upscaler.precision} on {upscaler.device} by engine {upscaler.engine}")
+    console.say(f"computing in {_arithmetic(upscaler)} on {upscaler.device} by engine {upscaler.engine}")
     sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=output_as.folder)
     for sentence in passed_over:
         console.say(sentence)
@@ -184,6 +185,18 @@ def upscale(
             console.print_json({"files": [report.as_json() for report in reports], "notes": notes})
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(SOME_FAILED)
+
+
+def _arithmetic(upscaler: Upscaler) -> str:
+    """What the network computes in; a quantized one multiplies integers by OpenVINO alone."""
+    from finescale.quantize import is_quantized, settings_of
+
+    if not is_quantized(upscaler.network):
+        return upscaler.precision
+    bits = settings_of(upscaler.network).bits
+    if upscaler.engine == "openvino":
+        return f"integers of {bits} bits, all else in {upscaler.precision},"
+    return f"{upscaler.precision} what integers of {bits} bits give ('--engine openvino' multiplies integers)"
 
 
 def _bytes(text: str) -> int:

@@ -9,40 +9,33 @@ attention multiply integers of eight bits; what lies between them is in the prec
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import os
 import platform
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finescale.download import cache_folder
-from finescale.errors import MissingExtraError, NumericalError
+from finescale.engines.parity import check_parity
+from finescale.errors import MissingExtraError
 from finescale.files import whole_file
-from finescale.layers.derived import Derived
+from finescale.layers.derived import with_constants
 from finescale.networks import Frame
-from finescale.quantize import integer_form, is_quantized, settings_of, switched_off
+from finescale.quantize import integer_form, is_quantized, settings_of
 
 MAX_COMPILED = 9
 """Networks in memory at once: tiles of one picture are of up to nine sizes."""
 
 MAX_KEPT = 2 * 2**30
 """Bytes on disk; beyond them, what was not used for longest is deleted."""
-
-TOLERANCE = 1e-4
-"""How far a translation may be from the network in float32, as a part of its largest value, if that is above 1."""
-
-INTEGER_TOLERANCE = 2.0
-"""How far the translation of a quantized network may be from the network (root mean square), as a multiple of what its
-quantization changes; numbers midway between two integers fall to either."""
 
 _HINTS = {"float32": "f32", "bf16": "bf16"}
 _DIGEST = 32  # bytes of the SHA-256 that a kept file begins with
@@ -123,7 +116,10 @@ class OpenVINOEngine:
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         model = self._translate(image)
         exact = self._core.compile_model(model, "CPU", self._options("float32"))
-        self._compare(exact, image)
+        check_parity(
+            self._network, self._answer(exact, image), image, by=f"OpenVINO {self._openvino.__version__}",
+            remedy="take engine 'torch'",
+        )  # fmt: skip
         return exact if precision == "float32" else self._core.compile_model(model, "CPU", self._options(precision))
 
     def _translate(self, image: Tensor) -> Any:
@@ -134,7 +130,7 @@ class OpenVINOEngine:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")  # of PyTorch's own code
             network = integer_form(self._network) if is_quantized(self._network) else self._network
-            network = _with_constants(network, image)
+            network = with_constants(network, image)
             table: Any = torch.export.default_decompositions()
             for operator in ops_to_not_decompose():
                 if operator in table:
@@ -144,20 +140,6 @@ class OpenVINOEngine:
             frontend = FrontEndManager().load_by_framework("pytorch")
             decoder = TorchFXPythonDecoder(program.module(), dynamic_shapes=False)
             return frontend.convert(frontend.load(decoder))
-
-    def _compare(self, compiled: Any, image: Tensor) -> None:
-        with torch.inference_mode():
-            expected: Tensor = self._network(image)
-        difference = self._answer(compiled, image) - expected
-        if is_quantized(self._network):
-            error, allowed = _rms(difference), INTEGER_TOLERANCE * _rms(expected - _unquantized(self._network, image))
-        else:
-            error, allowed = float(difference.abs().max()), TOLERANCE * max(1.0, float(expected.abs().max()))
-        if not error <= allowed:
-            raise NumericalError(
-                f"OpenVINO {self._openvino.__version__} differs from the network by {error:.1e} in float32, more than "
-                f"{allowed:.1e}; take engine 'torch'"
-            )
 
     def _options(self, precision: str) -> dict[str, Any]:
         return {
@@ -189,49 +171,6 @@ class OpenVINOEngine:
             _tidy(file.parent)
         except OSError as error:
             logger.warning("%s: cannot be written (%s), so the network is translated anew next time", file, error)
-
-
-def _unquantized(network: Frame, image: Tensor) -> Tensor:
-    """What a quantized network answers with its quantizers off."""
-    network = copy.deepcopy(network)
-    with switched_off(network), torch.inference_mode():
-        answer: Tensor = network(image)
-    return answer
-
-
-def _rms(difference: Tensor) -> float:
-    return float(difference.square().mean().sqrt())
-
-
-class _Constant(nn.Module):
-    """Stands for a `Derived` whose tensor is known."""
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("value", value)
-
-    def forward(self, _compute: Callable[[], Tensor]) -> Tensor:
-        """The tensor."""
-        return self.get_buffer("value")
-
-
-def _with_constants(network: Frame, image: Tensor) -> Frame:
-    """A copy that does not compute what follows from its weights alone, as the network would while it is exported."""
-    constants: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(lambda _module, _input, value, name=name: constants.update({name: value}))
-        for name, module in network.named_modules()
-        if isinstance(module, Derived)
-    ]
-    try:
-        network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    copied = copy.deepcopy(network)
-    for name, value in constants.items():
-        copied.set_submodule(name, _Constant(value))
-    return copied
 
 
 def _tidy(folder: Path) -> None:

@@ -1,0 +1,73 @@
+"""``finescale export``: a network as a file for other runtimes."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finescale.cli import console
+from finescale.cli.console import say
+
+FORMATS = ("onnx",)
+
+
+def export(
+    network: Annotated[str, typer.Option("-n", "--network", metavar="MODEL", help="A known network or a weight file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A new .onnx file.")],
+    size: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the images that go in; the file takes no other.")
+    ],
+    scale: Annotated[int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default that of the network.")] = None,
+    file_format: Annotated[str, typer.Option("--format", help="onnx, the only one.")] = "onnx",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="What a weight file does not show; may be repeated."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use downloaded weights only.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+) -> None:
+    """Write a network as ONNX, once ONNX Runtime computes the same with it; of quantized networks, with integers."""
+    from finescale import weights
+    from finescale.export import export_onnx
+    from finescale.settings import read_overrides
+
+    if file_format not in FORMATS:
+        raise typer.BadParameter(f"--format must be {', '.join(FORMATS)}, got {file_format!r}")
+    if output.suffix != ".onnx":
+        raise typer.BadParameter(f"-o must name an .onnx file, got {output.name!r}")
+    if output.exists() and not overwrite:
+        raise typer.BadParameter(f"{output} exists; name another file, or say --overwrite")
+    width, height = _sides(size)
+    with console.messages_of_the_library():
+        loaded = weights.load_named(network, scale=scale, offline=offline, settings=read_overrides(overrides or []))
+        say(f"writing {output} for images of {width} x {height} pixels")
+        parity = export_onnx(loaded.network, output, size=(height, width))
+    report = {
+        "output": str(output),
+        "family": loaded.family,
+        "variant": loaded.variant,
+        "scale": loaded.scale,
+        "bits": None if loaded.quantization is None else loaded.quantization.bits,
+        "input": [1, loaded.network.in_channels, height, width],
+        "bytes": output.stat().st_size,
+        "largest_difference": parity.largest,
+        "psnr_db": None if math.isinf(parity.psnr) else parity.psnr,
+    }
+    if as_json:
+        console.print_json(report)
+    say(
+        f"{output}: {report['bytes']:,} bytes; ONNX Runtime differs from the network by {parity.largest:.1e} at most, "
+        f"{parity.psnr:.1f} dB"
+    )
+
+
+def _sides(size: str) -> tuple[int, int]:
+    sides = re.fullmatch(r"(\d+)x(\d+)", size)
+    if sides is None or 0 in (width := int(sides[1]), height := int(sides[2])):
+        raise typer.BadParameter(f"--size must be WIDTHxHEIGHT, such as 128x96, got {size!r}")
+    return width, height

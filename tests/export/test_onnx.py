@@ -1,0 +1,119 @@
+"""ONNX files are what the network is, by ONNX Runtime: equal in float32, integers where it is quantized."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from finescale.engines import parity
+from finescale.errors import NumericalError
+from finescale.export import export_onnx
+from finescale.networks import FAMILIES, Frame
+from finescale.quantize import QuantSettings, insert_quantizers, switched_off
+from finescale.quantize.calibrate import calibrate
+from finescale.quantize.modules import quantized_layers
+from helpers import seeded_input
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TINY = [pytest.param(family, variant, id=variant) for family in FAMILIES.values() for variant in family.tiny]
+
+QUANTIZED = [
+    *(pytest.param(family, next(iter(family.tiny)), 8, id=family.name) for family in FAMILIES.values()),
+    pytest.param(FAMILIES["hit-sr"], "hit-srf", 4, id="4 bits"),
+]
+
+
+def tiny(family: Any, variant: str, *, bits: int | None = None) -> Frame:
+    torch.manual_seed(0)
+    network: Frame = family.network(settings=family.tiny[variant], scale=2).eval()
+    if bits is not None:
+        placement, settings = family.quantization(network.settings), QuantSettings(bits=bits, method="minmax")
+        insert_quantizers(network, placement, settings)
+        calibrate(network, [seeded_input((2, 3, 20, 24))], placement, settings)
+    return network
+
+
+def by_onnx_runtime(file: Path, images: Tensor) -> Tensor:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["sr"], {"lr": images.numpy()})[0])
+
+
+@torch.no_grad()
+def answer(network: Frame, images: Tensor) -> Tensor:
+    result: Tensor = network(images)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "variant"), TINY)
+def test_every_network_has_the_same_answer(family: Any, variant: str, tmp_path: Path) -> None:
+    network, images = tiny(family, variant), seeded_input((1, 3, 17, 23))
+    told = export_onnx(network, tmp_path / "n.onnx", size=(17, 23))
+    torch.testing.assert_close(by_onnx_runtime(tmp_path / "n.onnx", images), answer(network, images), rtol=0, atol=1e-4)
+    assert told.largest < 1e-4
+    assert told.psnr > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "variant", "bits"), QUANTIZED)
+def test_quantized_networks_are_integers(family: Any, variant: str, bits: int, tmp_path: Path) -> None:
+    network, images = tiny(family, variant, bits=bits), seeded_input((1, 3, 17, 23))
+    export_onnx(network, tmp_path / "n.onnx", size=(17, 23))
+    expected = answer(network, images)
+    with switched_off(network):
+        unquantized = answer(network, images)
+    found = by_onnx_runtime(tmp_path / "n.onnx", images)
+    assert (found - expected).norm() < 2 * (expected - unquantized).norm()
+
+    graph = onnx.load(tmp_path / "n.onnx").graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    read = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    weights = [kinds.get(node.input[0]) for node in read.values() if node.input[0] in kinds]
+    assert weights.count(onnx.TensorProto.INT8) > len(quantized_layers(network)) // 2  # the others make constants
+    products = [node for node in graph.node if node.op_type == "Conv"]
+    assert products
+    assert all(node.input[0] in read and node.input[1] in read for node in products)
+
+
+def test_signed_and_unsigned_integers_say_what_our_quantizers_say(tmp_path: Path) -> None:
+    network, images = tiny(FAMILIES["span"], "span", bits=6), seeded_input((1, 3, 20, 20))
+    export_onnx(network, tmp_path / "n.onnx", size=(20, 20))
+    torch.testing.assert_close(by_onnx_runtime(tmp_path / "n.onnx", images), answer(network, images), rtol=0, atol=2e-3)
+    kinds = Counter(tensor.data_type for tensor in onnx.load(tmp_path / "n.onnx").graph.initializer if not tensor.dims)
+    assert kinds[onnx.TensorProto.UINT8] > 0 < kinds[onnx.TensorProto.INT8]
+
+
+def test_weights_are_stored_as_integers(tmp_path: Path) -> None:
+    network = tiny(FAMILIES["drct"], "drct", bits=8)
+    export_onnx(network, tmp_path / "n.onnx", size=(16, 16))
+    stored = onnx.load(tmp_path / "n.onnx").graph.initializer
+    integers = sum(
+        len(tensor.raw_data) for tensor in stored if tensor.data_type == onnx.TensorProto.INT8 and tensor.dims
+    )
+    rows = sum(layer.weight.shape[0] for layer in quantized_layers(network).values())  # a zero point for each
+    weights = sum(layer.weight.numel() for layer in quantized_layers(network).values())
+    assert weights <= integers <= weights + rows
+
+
+def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity, "TOLERANCE", 0.0)
+    with pytest.raises(NumericalError, match=r"ONNX Runtime .* differs from the network by .*; nothing is written"):
+        export_onnx(tiny(FAMILIES["drct"], "drct"), tmp_path / "n.onnx", size=(16, 16))
+    assert not list(tmp_path.iterdir())
+
+
+def test_openvino_reads_the_file_too(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    network, images = tiny(FAMILIES["craft"], "craft", bits=8), seeded_input((1, 3, 16, 24))
+    export_onnx(network, tmp_path / "n.onnx", size=(16, 24))
+    compiled = openvino.Core().compile_model(tmp_path / "n.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found, expected = torch.from_numpy(compiled([images.numpy()])[0]), answer(network, images)
+    assert (found - expected).norm() < 0.05 * expected.std() * expected.numel() ** 0.5
