@@ -20,6 +20,11 @@ from helpers import GOLDEN, seeded_state
 
 CASES = GOLDEN / "ptq"
 
+PUBLISHED: dict[str, Any] = {
+    "include_zero": False, "averaging": "running", "lr_unit": "absolute", "schedule": "constant"
+}  # fmt: skip
+"""The settings in which the authors' quantization differs from our defaults."""
+
 Bounds = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -63,7 +68,7 @@ def quantized_network(case: Case) -> tuple[Frame, Placement, QuantSettings]:
     network = from_options({"type": case.meta["arch"], **case.meta["config"]}).eval()
     network.load_state_dict(seeded_state(case.meta["shapes"]))
     placement = FAMILIES["craft"].quantization(network.settings)
-    settings = QuantSettings(bits=case.meta["bits"], include_zero=False, averaging="running", epochs=1)
+    settings = QuantSettings(bits=case.meta["bits"], epochs=1, **PUBLISHED)
     insert_quantizers(network, placement, settings)
     return network, placement, settings
 

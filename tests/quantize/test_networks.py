@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import statistics
 
 import pytest
 import torch
@@ -182,7 +184,7 @@ def test_every_quantizer_is_reached_and_at_16_bits_the_answer_is_close(family: F
 def test_refined_ranges_come_closer_to_float_on_images_not_learned_from(family: Family, tiny: FrameSettings) -> None:
     network = trained_like(family, tiny)
     placement = family.quantization(tiny)
-    settings = QuantSettings(bits=4, epochs=2)
+    settings = QuantSettings(bits=4, epochs=4, lr=5e-3)
     learned, others = images(3, seed=1), images(1, seed=2)
     with torch.no_grad():
         targets, wanted = ([network(image) for image in batch] for batch in (learned, others))
@@ -246,10 +248,41 @@ def test_an_interrupted_refinement_goes_on_to_the_same_bounds() -> None:
     calibrate(network, learned, placement, settings)
     other = copy.deepcopy(network)
     refine(network, learned, targets, settings)
-    begun = refine(other, learned, targets, settings.model_copy(update={"epochs": 1}))
+    begun = Refinement()
+
+    def interrupt(_progress: Refinement) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refine(other, learned, targets, settings, progress=begun, on_epoch=interrupt)
+    assert len(begun.losses) == 1
     refine(other, learned, targets, settings, progress=Refinement(losses=begun.losses, moments=begun.moments))
     for path, bounds in bounds_of(network).items():
         assert all(torch.equal(one, same) for one, same in zip(bounds, bounds_of(other)[path], strict=True))
+
+
+def test_the_rate_is_a_share_of_each_range_and_falls() -> None:
+    family, network = small()
+    settings = QuantSettings(bits=4, epochs=2, lr=0.01)
+    learned = images(2, seed=1)
+    with torch.no_grad():
+        targets = [network(image) for image in learned]
+    insert_quantizers(network, family.quantization(network.settings), settings)
+    calibrate(network, learned, family.quantization(network.settings), settings)
+    steps: list[dict[str, Tensor]] = [{path: high for path, (_, high) in bounds_of(network).items()}]
+    widths = {path: float((high - low).mean()) for path, (low, high) in bounds_of(network).items()}
+
+    def look(_loss: float) -> None:
+        steps.append({path: high for path, (_, high) in bounds_of(network).items()})
+
+    refine(network, learned, targets, settings, on_step=look)
+    shares = [
+        [float((after[path] - before[path]).abs().max()) / widths[path] for path in widths]
+        for before, after in itertools.pairwise(steps)
+    ]
+    assert max(shares[0]) == pytest.approx(0.01, rel=1e-3)  # Adam's first step is as long as the rate, wherever
+    assert statistics.median(shares[0]) == pytest.approx(0.01, rel=1e-3)
+    assert max(shares[-1]) < max(shares[0]) / 2
 
 
 def test_no_image_to_calibrate_with_is_refused() -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 HELD_OUT = 8
 """Crops that are measured on alone."""
 
+WIDE = 100
+"""Channels from which integers are faster than bf16 on CPUs, roughly: not with 60, 1.3 times with 180."""
+
 
 def quantize(
     network: Annotated[str, typer.Option("-n", "--network", metavar="MODEL", help="A known network or a weight file.")],
@@ -80,6 +83,9 @@ def quantize(
     else:
         _print(report)
     say(f"weights: {output}, {report['bytes']:,} bytes in place of {report['float_bytes']:,}")
+    width = loaded.network.settings.embed_dim
+    if width < WIDE:
+        say(f"note: with {width} channels the file is smaller, but integers gain little or no time over bf16")
 
 
 def _settings(

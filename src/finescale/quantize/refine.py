@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from finescale.errors import NumericalError
 from finescale.quantize.modules import quantizers
+from finescale.quantize.quantizer import Quantizer
 from finescale.quantize.settings import QuantSettings
 
 
@@ -56,13 +58,17 @@ def refine(
     bounds = [bound for one in places for bound in (one.low, one.high)]
     for bound in bounds:
         bound.requires_grad_()
-    optimizer = torch.optim.Adam(bounds, lr=settings.lr)
+    optimizer = torch.optim.Adam([{"params": [one.low, one.high]} for one in places], lr=settings.lr)
     steps = len(progress.losses) * len(images)
     _restore(optimizer, bounds, progress.moments, steps)
     try:
         for epoch in range(len(progress.losses), settings.epochs):
             losses = []
+            units = [_unit(one, settings) for one in places]
             for batch, target in zip(images, targets, strict=True):
+                rate = settings.lr * _share(steps, len(images) * settings.epochs, settings)
+                for group, unit in zip(optimizer.param_groups, units, strict=True):
+                    group["lr"] = rate * unit
                 answer = network(batch)[..., : target.shape[-2], : target.shape[-1]]
                 loss = F.mse_loss(answer, target)
                 if not loss.isfinite():
@@ -75,6 +81,7 @@ def refine(
                 optimizer.step()
                 for one in places:
                     one.tidy()
+                steps += 1
                 losses.append(loss.item())
                 if on_step is not None:
                     on_step(losses[-1])
@@ -88,6 +95,16 @@ def refine(
             bound.grad = None
         network.eval()
     return progress
+
+
+def _unit(one: Quantizer, settings: QuantSettings) -> float:
+    """What the learning rate of a quantizer's bounds is told in: the mean width of its ranges, or 1."""
+    return float((one.high - one.low).detach().mean()) if settings.lr_unit == "range" else 1.0
+
+
+def _share(step: int, steps: int, settings: QuantSettings) -> float:
+    """The part of the learning rate that is left at a step."""
+    return 0.5 + 0.5 * math.cos(math.pi * step / steps) if settings.schedule == "cosine" else 1.0
 
 
 def _moments(optimizer: torch.optim.Adam, bounds: Sequence[Tensor]) -> list[Tensor]:

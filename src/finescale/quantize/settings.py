@@ -39,7 +39,12 @@ class QuantSettings(Settings):
     epochs: int = Field(10, ge=0)
     """How often the refinement of ranges goes through the images; 0 leaves it out."""
     lr: float = Field(2e-3, gt=0)
-    """Learning rate of the refinement (Adam)."""
+    """Learning rate of the refinement (Adam), in units of ``lr_unit``."""
+    lr_unit: Literal["range", "absolute"] = "range"
+    """Bounds are moved by shares of their quantizer's range, or "absolute" as published: weights and activations by the
+    same numbers, whatever their ranges."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate over the steps: half a cosine down to 0, or "constant" as published."""
     observed_batch: int = Field(16, ge=1)
     """Images of a batch while ranges are found."""
     refined_batch: int = Field(2, ge=1)
