@@ -27,7 +27,7 @@ from finescale.download import cache_folder
 from finescale.engines.parity import check_parity
 from finescale.errors import MissingExtraError
 from finescale.files import whole_file
-from finescale.layers.derived import with_constants
+from finescale.layers.exportable import exportable
 from finescale.networks import Frame
 from finescale.quantize import integer_form, is_quantized, settings_of
 
@@ -130,7 +130,7 @@ class OpenVINOEngine:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")  # of PyTorch's own code
             network = integer_form(self._network) if is_quantized(self._network) else self._network
-            network = with_constants(network, image)
+            network = exportable(network, image)
             table: Any = torch.export.default_decompositions()
             for operator in ops_to_not_decompose():
                 if operator in table:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from finescale.engines.parity import Parity, check_parity
 from finescale.errors import MissingExtraError
 from finescale.files import whole_file
-from finescale.layers.derived import with_constants
+from finescale.layers.exportable import exportable
 from finescale.networks import Frame
 from finescale.quantize import integer_form, is_quantized
 from finescale.quantize.integers import SIGNED
@@ -53,7 +53,7 @@ def export_onnx(network: Frame, file: Path, *, size: tuple[int, int]) -> Parity:
     network = network.eval()
     image = torch.rand(1, network.in_channels, *size, generator=torch.Generator().manual_seed(0))
     form: nn.Module = integer_form(network) if is_quantized(network) else network
-    written = _with_integer_weights(_translate(with_constants(form, image), image))
+    written = _with_integer_weights(_translate(exportable(form, image), image))
     session = runtime.InferenceSession(written, providers=["CPUExecutionProvider"])
     found = torch.from_numpy(session.run(["sr"], {"lr": image.numpy()})[0])
     parity = check_parity(network, found, image, by=f"ONNX Runtime {runtime.__version__}", remedy="nothing is written")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
-
-NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class Derived(nn.Module):
@@ -61,45 +57,6 @@ class Derived(nn.Module):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_kept": None}
-
-
-class _Constant(nn.Module):
-    """Stands for a `Derived` whose tensor is known."""
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("value", value)
-
-    def forward(self, _compute: Callable[[], Tensor]) -> Tensor:
-        """The tensor."""
-        return self.get_buffer("value")
-
-
-def with_constants(network: NetworkT, image: Tensor) -> NetworkT:
-    """A copy that does not compute what follows from its weights and the image's size alone, for those who export it.
-
-    Exported as it is, a network computes its derived tensors with every image.
-
-    Args:
-        network: In evaluation mode.
-        image: Images (N, C, H, W) of the size that the copy is for.
-    """
-    constants: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(lambda _module, _input, value, name=name: constants.update({name: value}))
-        for name, module in network.named_modules()
-        if isinstance(module, Derived)
-    ]
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    copied = copy.deepcopy(network)
-    for name, value in constants.items():
-        copied.set_submodule(name, _Constant(value))
-    return copied
 
 
 def _unchanged(parameters: list[nn.Parameter], memory: list[Tensor], versions: list[int]) -> bool:

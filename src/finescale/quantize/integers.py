@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from finescale.layers.exportable import ChannelsFirst, as_linear, is_pointwise
 from finescale.quantize.modules import QuantConv2d, QuantLayer, QuantLinear, QuantMaxPool2d, is_quantized
 from finescale.quantize.quantizer import Quantizer
 
@@ -85,7 +86,7 @@ class Computed(nn.Module):
 def integer_form(network: NetworkT) -> NetworkT:
     """A copy of a quantized network that computes by `torch.fake_quantize_per_tensor_affine` and its like.
 
-    Its answers are those of the network, except where a number lies midway between two integers, and where eight bits
+    Its 1x1 convolutions are linear layers, see `finescale.layers.exportable.exportable`. Its answers are those of the network, except where a number lies midway between two integers, and where eight bits
     need the wider step.
 
     Raises:
@@ -94,6 +95,9 @@ def integer_form(network: NetworkT) -> NetworkT:
     if not is_quantized(network):
         raise ValueError(f"{type(network).__name__} has no quantizers, and no integer form")
     copied = copy.deepcopy(network)
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, QuantConv2d) and is_pointwise(module):
+            copied.set_submodule(name, ChannelsFirst(_as_linear(module)))
     made: dict[Quantizer, nn.Module] = {}  # layers may share one
     for module in list(copied.modules()):
         if isinstance(module, QuantLinear | QuantConv2d):
@@ -105,6 +109,19 @@ def integer_form(network: NetworkT) -> NetworkT:
                 signed = module is not copied and not isinstance(module, QuantLinear | QuantConv2d | QuantMaxPool2d)
                 setattr(module, name, made.setdefault(child, EightBits(child, signed=signed)))
     return copied
+
+
+def _as_linear(conv: QuantConv2d) -> QuantLinear:
+    """A 1x1 convolution as a linear layer, with the same quantizers."""
+    quantizer = conv.weight_quantizer
+    linear = QuantLinear(
+        as_linear(conv),
+        bits=quantizer.bits,
+        include_zero=quantizer.include_zero,
+        input_quantizer=conv.input_quantizer,
+    )
+    linear.weight_quantizer = quantizer
+    return linear
 
 
 def _sign_weights(layer: QuantLayer) -> None:
