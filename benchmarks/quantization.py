@@ -1,6 +1,6 @@
 """What quantization of the bundled network costs in quality, and what it gains in size, time and memory.
 
-Usage: python benchmarks/quantization.py DATA [--scales 4] [--themes quality,engines] [--rounds 5]
+Usage: python benchmarks/quantization.py DATA [--scales 4] [--themes quality,engines] [--rounds 5] [--keep FOLDER]
 
 DATA holds benchmark/Set5, benchmark/Set14 and train/t91. For each scale `finescale quantize` runs with its defaults at
 8, 6 and 4 bits, and with the ranges that MinMax sees and no refinement; PSNR is that of the papers. The engines compute
@@ -54,7 +54,7 @@ JUDGED = ("float32", "bf16", "8 bits in float32", "8 bits, OpenVINO, else bf16")
 def quantized(data: Path, folder: Path, *, scale: int, bits: int, method: str) -> tuple[Path, float]:
     """A quantized file, and the seconds that it took if it is new."""
     output = folder / f"{bits}_{method}_x{scale}.safetensors"
-    if output.exists():  # the other theme made it
+    if output.exists():  # made by the other theme, or before
         return output, 0.0
     start = time.perf_counter()
     command = ["quantize", "-n", "default", "-s", str(scale), "--bits", str(bits), "-o", str(output)]
@@ -120,12 +120,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--scales", type=int, nargs="+", default=[4])
     parser.add_argument("--themes", default="quality,engines")
+    parser.add_argument("--keep", type=Path, help="folder for the quantized files; those that are there are taken")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = arguments.keep or Path(name)
         os.environ["FINESCALE_CACHE"] = str(folder / "cache")
         for theme in arguments.themes.split(","):
             if theme == "quality":

@@ -86,8 +86,8 @@ class Computed(nn.Module):
 def integer_form(network: NetworkT) -> NetworkT:
     """A copy of a quantized network that computes by `torch.fake_quantize_per_tensor_affine` and its like.
 
-    Its 1x1 convolutions are linear layers, see `finescale.layers.exportable.exportable`. Its answers are those of the network, except where a number lies midway between two integers, and where eight bits
-    need the wider step.
+    Its 1x1 convolutions are linear layers, see `finescale.layers.exportable.exportable`. Its answers are those of
+    the network, except where a number lies midway between two integers, and where eight bits need the wider step.
 
     Raises:
         ValueError: The network is not quantized, or a quantizer has more than eight bits.
