@@ -41,7 +41,8 @@ def test_a_network_becomes_an_onnx_file(tiny_weights: Path, tmp_path: Path, caps
         (["--size", "24"], "--size must be WIDTHxHEIGHT, such as 128x96, got '24'"),
         (["--size", "0x5"], "--size must be WIDTHxHEIGHT, such as 128x96, got '0x5'"),
         (["--format", "tflite"], "--format must be onnx, got 'tflite'"),
-        (["-o", "n.pth"], "-o must name an .onnx file, got 'n.pth'"),
+        (["-o", "n.pth"], "-o must name a file that ends in .onnx, got 'n.pth'"),
+        (["-o", "nowhere/n.onnx"], "-o: there is no folder nowhere; make it first"),
     ],
 )
 def test_what_is_wrong_is_told(

@@ -133,7 +133,8 @@ def test_the_table_names_the_ranges_taken(
         (["--set", "epoch=3"], "did you mean 'epochs'?"),
         (["--crop-size", "64"], "no picture of 64 x 64 pixels"),
         (["--calibration", "nowhere"], "nowhere"),
-        (["-o", "a.pth"], "must name a .safetensors file"),
+        (["-o", "a.pth"], "must name a file that ends in .safetensors"),
+        (["-o", "nowhere/a.safetensors"], "there is no folder nowhere"),
     ],
 )
 def test_wrong_usage_is_one_sentence(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from finescale.engines import parity
-from finescale.errors import NumericalError
+from finescale.errors import NumericalError, WeightsError
 from finescale.export import export_onnx
 from finescale.networks import FAMILIES, Frame
 from finescale.quantize import QuantSettings, insert_quantizers, switched_off
@@ -108,6 +108,11 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(NumericalError, match=r"ONNX Runtime .* differs from the network by .*; nothing is written"):
         export_onnx(tiny(FAMILIES["drct"], "drct"), tmp_path / "n.onnx", size=(16, 16))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"n\.onnx: cannot be written \(No such file or directory\)"):
+        export_onnx(tiny(FAMILIES["drct"], "drct"), tmp_path / "nowhere" / "n.onnx", size=(16, 16))
 
 
 def test_openvino_reads_the_file_too(tmp_path: Path) -> None:

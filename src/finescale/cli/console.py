@@ -15,6 +15,8 @@ import typer
 from finescale.errors import printable_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.table import Table
 
@@ -68,6 +70,7 @@ def messages_of_the_library(*, timed: bool = False) -> Iterator[None]:
 
 def table_of_facts(rows: Mapping[str, str]) -> Table:
     """Names in bold and their texts beside them, told as they are; empty texts are left out."""
+
     from rich.table import Table
     from rich.text import Text
 
@@ -89,6 +92,20 @@ def print_tables(*tables: Table) -> None:
         if number:
             output.print()
         output.print(table)
+
+
+def check_new_file(path: Path, *, suffix: str, overwrite: bool) -> None:
+    """Refuse a name that ``-o`` cannot give, before anything is computed.
+
+    Raises:
+        typer.BadParameter: The suffix is another, the file exists and shall stay, or there is no such folder.
+    """
+    if path.suffix != suffix:
+        raise typer.BadParameter(f"-o must name a file that ends in {suffix}, got {path.name!r}")
+    if path.exists() and not overwrite:
+        raise typer.BadParameter(f"{path} exists; name another file, or say --overwrite")
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"-o: there is no folder {path.parent}; make it first")
 
 
 def print_json(report: dict[str, Any]) -> None:

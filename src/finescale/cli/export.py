@@ -38,10 +38,7 @@ def export(
 
     if file_format not in FORMATS:
         raise typer.BadParameter(f"--format must be {', '.join(FORMATS)}, got {file_format!r}")
-    if output.suffix != ".onnx":
-        raise typer.BadParameter(f"-o must name an .onnx file, got {output.name!r}")
-    if output.exists() and not overwrite:
-        raise typer.BadParameter(f"{output} exists; name another file, or say --overwrite")
+    console.check_new_file(output, suffix=".onnx", overwrite=overwrite)
     width, height = _sides(size)
     with console.messages_of_the_library():
         loaded = weights.load_named(network, scale=scale, offline=offline, settings=read_overrides(overrides or []))

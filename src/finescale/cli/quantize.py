@@ -57,10 +57,7 @@ def quantize(
     from finescale import weights
     from finescale.quantize import is_quantized
 
-    if output.suffix != ".safetensors":
-        raise typer.BadParameter(f"-o must name a .safetensors file, got {output.name!r}")
-    if output.exists() and not overwrite:
-        raise typer.BadParameter(f"{output} exists; name another file, or say --overwrite")
+    console.check_new_file(output, suffix=".safetensors", overwrite=overwrite)
     with console.messages_of_the_library():
         loaded = weights.load_named(network, scale=scale, device=device, offline=offline)
     if is_quantized(loaded.network):

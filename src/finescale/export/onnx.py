@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.engines.parity import Parity, check_parity
-from finescale.errors import MissingExtraError
+from finescale.errors import MissingExtraError, WeightsError
 from finescale.files import whole_file
 from finescale.layers.exportable import exportable
 from finescale.networks import Frame
@@ -47,7 +47,7 @@ def export_onnx(network: Frame, file: Path, *, size: tuple[int, int]) -> Parity:
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         NumericalError: ONNX Runtime computes something else.
-        OSError: The file cannot be written.
+        WeightsError: The file cannot be written.
     """
     runtime = _packages()
     network = network.eval()
@@ -57,8 +57,11 @@ def export_onnx(network: Frame, file: Path, *, size: tuple[int, int]) -> Parity:
     session = runtime.InferenceSession(written, providers=["CPUExecutionProvider"])
     found = torch.from_numpy(session.run(["sr"], {"lr": image.numpy()})[0])
     parity = check_parity(network, found, image, by=f"ONNX Runtime {runtime.__version__}", remedy="nothing is written")
-    with whole_file(file) as whole:
-        whole.write(written)
+    try:
+        with whole_file(file) as whole:
+            whole.write(written)
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be written ({error.strerror})") from None
     return parity
 
 
