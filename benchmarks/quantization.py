@@ -51,6 +51,12 @@ JUDGED = ("float32", "bf16", "8 bits in float32", "8 bits, OpenVINO, else bf16")
 """Those whose quality is measured; OpenVINO makes a translation for each picture."""
 
 
+def succeed(command: list[str]) -> None:
+    """Run finescale, and end where it fails, which it has told."""
+    if code := run(command):
+        sys.exit(code)
+
+
 def quantized(data: Path, folder: Path, *, scale: int, bits: int, method: str) -> tuple[Path, float]:
     """A quantized file, and the seconds that it took if it is new."""
     output = folder / f"{bits}_{method}_x{scale}.safetensors"
@@ -58,9 +64,7 @@ def quantized(data: Path, folder: Path, *, scale: int, bits: int, method: str) -
         return output, 0.0
     start = time.perf_counter()
     command = ["quantize", "-n", "default", "-s", str(scale), "--bits", str(bits), "-o", str(output)]
-    code = run([*command, "--calibration", str(data / "train" / "t91"), *METHODS[method]])
-    if code:
-        sys.exit(code)
+    succeed([*command, "--calibration", str(data / "train" / "t91"), *METHODS[method]])
     return output, time.perf_counter() - start
 
 
@@ -99,7 +103,7 @@ def engine_rows(data: Path, folder: Path, *, rounds: int, threads: int) -> Itera
     files["float"] = weights.find("default", scale=4)
     for name in ("float", "8"):
         files[f"{name}.onnx"] = folder / f"{name}.onnx"
-        run(["export", "-n", str(files[name]), "-o", str(files[f"{name}.onnx"]), "--size", f"{SIZE}x{SIZE}"])
+        succeed(["export", "-n", str(files[name]), "-o", str(files[f"{name}.onnx"]), "--size", f"{SIZE}x{SIZE}"])
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     for subject, file, engine, precision in ENGINES:
         command = [sys.executable, str(HERE / "one_engine.py"), str(files[file]), engine, precision, str(SIZE)]

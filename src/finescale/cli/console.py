@@ -70,7 +70,6 @@ def messages_of_the_library(*, timed: bool = False) -> Iterator[None]:
 
 def table_of_facts(rows: Mapping[str, str]) -> Table:
     """Names in bold and their texts beside them, told as they are; empty texts are left out."""
-
     from rich.table import Table
     from rich.text import Text
 

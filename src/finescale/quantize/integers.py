@@ -59,10 +59,12 @@ class EightBits(nn.Module):
         step, zero = (float(term) for term in quantizer.step_and_zero())
         top = 2**quantizer.bits - 1
         self.low, self.high = -zero * step, (top - zero) * step
-        reach = max(zero, top - zero)
-        self.lowest, self.highest = (-SIGNED - 1, SIGNED) if signed and zero else (0, 255)
-        self.zero = 0 if signed else round(zero)
-        self.step = step * reach / SIGNED if signed and zero and reach > SIGNED else step
+        if signed and zero:
+            self.lowest, self.highest, self.zero = -SIGNED - 1, SIGNED, 0
+            self.step = step * max(1.0, max(zero, top - zero) / SIGNED)
+        else:
+            self.lowest, self.highest, self.zero = 0, 255, round(zero)
+            self.step = step
         self.clips = (self.low, self.high) != (
             (self.lowest - self.zero) * self.step,
             (self.highest - self.zero) * self.step,

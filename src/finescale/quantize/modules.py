@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,8 +26,39 @@ KEPT_BITS = 8
 """Width of the integers in the layers that `QuantSettings.keep` names."""
 
 
-class QuantLinear(nn.Linear):
-    """A linear layer with quantizers on weights and input; computes in float32 where it would in float16.
+class _QuantLayer(nn.Module):
+    """What quantized layers share; computes in float32 where it would in float16."""
+
+    weight: Tensor
+    bias: Any  # a tensor or None, which the two layers declare differently
+
+    def _take_over(
+        self, layer: nn.Linear | nn.Conv2d, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None
+    ) -> None:
+        """Share a layer's parameters, and get quantizers."""
+        self.weight, self.bias = layer.weight, layer.bias
+        self.input_quantizer = input_quantizer
+        self.weight_quantizer = Quantizer(bits=bits, rows=len(layer.weight), include_zero=include_zero)
+        self._weight = Derived(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the float layer."""
+        if self.input_quantizer is not None:
+            x = self.input_quantizer(x)
+        with no_float16(x):
+            return self._product(widened(x), self._weight(self.quantized_weight), widened(self.bias))
+
+    def quantized_weight(self) -> Tensor:
+        """What it multiplies with."""
+        weight: Tensor = self.weight_quantizer(widened(self.weight))
+        return weight
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+
+class QuantLinear(_QuantLayer, nn.Linear):
+    """A linear layer with quantizers on weights and input.
 
     Args:
         layer: Whose parameters it shares.
@@ -39,33 +71,14 @@ class QuantLinear(nn.Linear):
         self, layer: nn.Linear, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None = None
     ) -> None:
         super().__init__(layer.in_features, layer.out_features, device="meta")
-        self.weight, self.bias = layer.weight, layer.bias
-        self.input_quantizer = input_quantizer
-        self.weight_quantizer = Quantizer(bits=bits, rows=layer.out_features, include_zero=include_zero)
-        self._weight = Derived(self)
+        self._take_over(layer, bits=bits, include_zero=include_zero, input_quantizer=input_quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features)."""
-        if self.input_quantizer is not None:
-            x = self.input_quantizer(x)
-        with no_float16(x):
-            return F.linear(widened(x), self._weight(self.quantized_weight), widened(self.bias))
-
-    def quantized_weight(self) -> Tensor:
-        """What it multiplies with."""
-        weight: Tensor = self.weight_quantizer(widened(self.weight))
-        return weight
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)
 
 
-class QuantConv2d(nn.Conv2d):
-    """A convolution with quantizers on weights and input; computes in float32 where it would in float16.
-
-    Args:
-        layer: Whose parameters it shares.
-        bits: Width of the integers of the weights.
-        include_zero: See `Quantizer`.
-        input_quantizer: Stands before the layer; None for an input that is constant.
-    """
+class QuantConv2d(_QuantLayer, nn.Conv2d):
+    """A convolution with quantizers on weights and input; arguments as of `QuantLinear`."""
 
     def __init__(
         self, layer: nn.Conv2d, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None = None
@@ -81,23 +94,11 @@ class QuantConv2d(nn.Conv2d):
             padding_mode=layer.padding_mode,
             device="meta",
         )
-        self.weight, self.bias = layer.weight, layer.bias
-        self.input_quantizer = input_quantizer
-        self.weight_quantizer = Quantizer(bits=bits, rows=layer.out_channels, include_zero=include_zero)
-        self._weight = Derived(self)
+        self._take_over(layer, bits=bits, include_zero=include_zero, input_quantizer=input_quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        if self.input_quantizer is not None:
-            x = self.input_quantizer(x)
-        with no_float16(x):
-            answer: Tensor = self._conv_forward(widened(x), self._weight(self.quantized_weight), widened(self.bias))
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        answer: Tensor = self._conv_forward(x, weight, bias)
         return answer
-
-    def quantized_weight(self) -> Tensor:
-        """What it multiplies with."""
-        weight: Tensor = self.weight_quantizer(widened(self.weight))
-        return weight
 
 
 class QuantMaxPool2d(nn.MaxPool2d):
