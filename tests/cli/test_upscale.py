@@ -19,10 +19,9 @@ import torch
 import finescale
 from finescale import images, networks
 from finescale.cli.main import run
-from finescale.quantize import QuantSettings, insert_quantizers
-from finescale.quantize.calibrate import calibrate
 from hub_stand_in import HubStandIn
 from publishing import facts, publish
+from quantizing import quantize
 
 ENTRY_POINT = Path(sys.executable).with_name("finescale")
 
@@ -412,9 +411,7 @@ def test_it_is_told_what_a_quantized_network_computes_in(
         pytest.importorskip("openvino")
     family = networks.FAMILIES["drct"]
     network = family.network(settings=family.tiny["drct"], scale=2).eval()
-    placement, settings = family.quantization(network.settings), QuantSettings(bits=8, method="minmax")
-    insert_quantizers(network, placement, settings)
-    calibrate(network, [torch.rand(1, 3, 16, 16)], placement, settings)
+    quantize(network, family, torch.rand(1, 3, 16, 16), bits=8)
     finescale.save(network, tmp_path / "n.safetensors", source="a test")
     picture, named = pictures / "one.png", ("-n", tmp_path / "n.safetensors")
     assert upscale(picture, "-o", tmp_path / "out", *named, "--device", "cpu", "--engine", engine) == 0

@@ -18,11 +18,11 @@ from finescale.engines import openvino as engine_module
 from finescale.engines.openvino import OpenVINOEngine
 from finescale.errors import NumericalError
 from finescale.networks import FAMILIES, Frame
-from finescale.quantize import QuantSettings, insert_quantizers, switched_off
-from finescale.quantize.calibrate import calibrate
+from finescale.quantize import switched_off
 from finescale.quantize.modules import quantized_layers
 from finescale.upscale import Tiling, Upscaler
 from helpers import seeded_input, seeded_tensor
+from quantizing import quantize
 
 pytest.importorskip("openvino")
 
@@ -72,9 +72,7 @@ def test_each_size_has_the_same_answer(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("family", "variant", "bits"), QUANTIZED)
 def test_quantized_networks_are_translated_to_integers(family: Any, variant: str, bits: int) -> None:
     network, images = tiny(family.name, variant), seeded_input((1, 3, 16, 24))
-    placement, settings = family.quantization(network.settings), QuantSettings(bits=bits, method="minmax")
-    insert_quantizers(network, placement, settings)
-    calibrate(network, [images], placement, settings)
+    quantize(network, family, images, bits=bits)
     engine = OpenVINOEngine(network)
     found, expected = engine(images, precision="float32"), answer(network, images)
     with switched_off(network):

@@ -14,10 +14,10 @@ from finescale.engines import parity
 from finescale.errors import NumericalError, WeightsError
 from finescale.export import export_onnx
 from finescale.networks import FAMILIES, Frame
-from finescale.quantize import QuantSettings, insert_quantizers, switched_off
-from finescale.quantize.calibrate import calibrate
+from finescale.quantize import switched_off
 from finescale.quantize.modules import quantized_layers
 from helpers import seeded_input
+from quantizing import quantize
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -35,9 +35,7 @@ def tiny(family: Any, variant: str, *, bits: int | None = None) -> Frame:
     torch.manual_seed(0)
     network: Frame = family.network(settings=family.tiny[variant], scale=2).eval()
     if bits is not None:
-        placement, settings = family.quantization(network.settings), QuantSettings(bits=bits, method="minmax")
-        insert_quantizers(network, placement, settings)
-        calibrate(network, [seeded_input((2, 3, 20, 24))], placement, settings)
+        quantize(network, family, seeded_input((2, 3, 20, 24)), bits=bits)
     return network
 
 

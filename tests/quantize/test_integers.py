@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from finescale.networks import FAMILIES
-from finescale.quantize import QuantSettings, insert_quantizers, integer_form, switched_off
-from finescale.quantize.calibrate import calibrate
+from finescale.quantize import QuantSettings, integer_form, switched_off
 from finescale.quantize.integers import EightBits, SignedWeights
 from finescale.quantize.modules import QuantLinear, quantizers
 from finescale.quantize.quantizer import Quantizer
 from helpers import seeded_input
+from quantizing import quantize
 
 TINY = [
     pytest.param(family, settings, id=variant)
@@ -83,9 +83,7 @@ def test_weights_are_the_same_where_signed_integers_hold_them(bits: int) -> None
 def test_every_network_answers_alike_and_is_left_as_it_was(family: Any, tiny: Any, bits: int) -> None:
     torch.manual_seed(1)
     network, images = family.network(settings=tiny, scale=2).eval(), seeded_input((1, 3, 16, 24))
-    placement, settings = family.quantization(tiny), QuantSettings(bits=bits, method="minmax")
-    insert_quantizers(network, placement, settings)
-    calibrate(network, [images], placement, settings)
+    quantize(network, family, images, bits=bits)
     form = integer_form(network)
     assert not quantizers(form)
     assert quantizers(network)
@@ -100,9 +98,7 @@ def test_products_are_signed_and_inputs_of_layers_are_not() -> None:
     family = FAMILIES["drct"]
     tiny = next(iter(family.tiny.values()))
     network, images = family.network(settings=tiny, scale=2).eval(), seeded_input((1, 3, 16, 16))
-    placement, settings = family.quantization(tiny), QuantSettings(bits=8, method="minmax")
-    insert_quantizers(network, placement, settings)
-    calibrate(network, [images], placement, settings)
+    quantize(network, family, images, bits=8)
     forms = {name: module for name, module in integer_form(network).named_modules() if isinstance(module, EightBits)}
     signed = {name for name, form in forms.items() if form.lowest < 0}
     assert signed == {name for name in forms if name.endswith((".query", ".key", ".value"))} != set()
