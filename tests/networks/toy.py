@@ -40,15 +40,11 @@ class Block(nn.Module):
 class Toy(Frame):
     """The toy network."""
 
+    settings: ToySettings
+
     def __init__(self, *, settings: ToySettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self._settings = settings
         self.blocks = nn.Sequential(*(Block(channels=settings.embed_dim) for _ in range(settings.depth)))
-
-    @property
-    def settings(self) -> ToySettings:
-        """What the network was built with."""
-        return self._settings
 
     def body(self, features: Tensor) -> Tensor:
         """The blocks: features (N, C, H, W) to the same shape."""

@@ -163,18 +163,14 @@ class CIT(DAT):
     channel_attention = ComplementaryChannelAttention
     gate = ContrastGate
 
+    settings: CITSettings
+
     def __init__(self, *, settings: CITSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self._settings: CITSettings = settings
         for module in self.modules():
             if isinstance(module, OffsetMLP):
                 for parameter in module.pos3[-1].parameters():
                     nn.init.zeros_(parameter)
-
-    @property
-    def settings(self) -> CITSettings:
-        """What the network was built with."""
-        return self._settings
 
 
 # ---- reading files and options

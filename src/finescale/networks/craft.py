@@ -355,17 +355,13 @@ class RCRFG(nn.Module):
 class CRAFT(Frame):
     """Groups of units, then a norm."""
 
+    settings: CRAFTSettings
+
     def __init__(self, *, settings: CRAFTSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self._settings = settings
         self.layers = nn.Sequential(*(RCRFG(settings=settings, group=group) for group in range(len(settings.depths))))
         self.norm = ChannelNorm(channels=settings.embed_dim)
         initialise_small(self, nn.Linear)
-
-    @property
-    def settings(self) -> CRAFTSettings:
-        """What the network was built with."""
-        return self._settings
 
     @property
     def period(self) -> int:

@@ -398,9 +398,10 @@ class DAT(Frame):
     channel_attention: ClassVar[type[ChannelAttention]] = ChannelAttention
     gate: ClassVar[type[SpatialGate]] = SpatialGate
 
+    settings: DATSettings
+
     def __init__(self, *, settings: DATSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self._settings = settings
         # The first step stands for a change of layout in the published network, whose norm has number 1.
         self.before_RG = nn.Sequential(nn.Identity(), nn.LayerNorm(settings.embed_dim))
         self.layers = nn.Sequential(
@@ -435,11 +436,6 @@ class DAT(Frame):
             feed_forward=SGFN(channels=channels, hidden=settings.hidden, gate=gate),
             drop_rate=depth_rates(settings.drop_path_rate, settings.depths)[group][block],
         )
-
-    @property
-    def settings(self) -> DATSettings:
-        """What the network was built with."""
-        return self._settings
 
     @property
     def period(self) -> int:

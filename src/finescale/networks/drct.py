@@ -216,9 +216,10 @@ class ResidualDenseGroup(nn.Module):
 class DRCT(Frame):
     """DRCT or DRCT-L, by the number of groups."""
 
+    settings: DRCTSettings
+
     def __init__(self, *, settings: DRCTSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self._settings = settings
         if settings.patch_norm:
             self.patch_embed = PatchEmbed(channels=settings.embed_dim)
         if settings.position_size is not None:
@@ -229,11 +230,6 @@ class DRCT(Frame):
         )
         self.norm = nn.LayerNorm(settings.embed_dim)
         initialise_small(self, nn.Linear)
-
-    @property
-    def settings(self) -> DRCTSettings:
-        """What the network was built with."""
-        return self._settings
 
     @property
     def period(self) -> int:

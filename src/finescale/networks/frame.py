@@ -66,6 +66,9 @@ class Frame(nn.Module, ABC):
     closing_conv: ClassVar[type[nn.Conv2d]] = nn.Conv2d
     """What the body closes with."""
 
+    settings: FrameSettings
+    """What the network was built with; a family names its own type."""
+
     mean: Tensor
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
@@ -74,6 +77,7 @@ class Frame(nn.Module, ABC):
         if type(scale) is not int or scale not in ((1,) if restores else SCALES):
             offered = "1 for the upsampler 'restoration'" if restores else "2, 3 or 4"
             raise ValueError(f"scale must be {offered}, got {scale!r}")
+        self.settings = settings
         self.scale = scale
         self.in_channels = settings.in_channels
         self.image_range = settings.image_range
@@ -88,11 +92,6 @@ class Frame(nn.Module, ABC):
         for name, step in head.items():
             self.add_module(name, step)
         self.result = Tap()
-
-    @property
-    @abstractmethod
-    def settings(self) -> FrameSettings:
-        """What the network was built with."""
 
     @property
     def period(self) -> int:

@@ -312,9 +312,10 @@ class ResidualGroup(nn.Module):
 class HiTSR(Frame):
     """HiT-SIR, HiT-SNG or HiT-SRF, by its settings."""
 
+    settings: HiTSRSettings
+
     def __init__(self, *, settings: HiTSRSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self._settings = settings
         if settings.patch_norm:
             self.patch_embed = PatchEmbed(channels=settings.embed_dim)
         self.layers = nn.Sequential(
@@ -322,11 +323,6 @@ class HiTSR(Frame):
         )
         self.norm = nn.LayerNorm(settings.embed_dim)
         initialise_small(self, nn.Linear)
-
-    @property
-    def settings(self) -> HiTSRSettings:
-        """What the network was built with."""
-        return self._settings
 
     @property
     def period(self) -> int:

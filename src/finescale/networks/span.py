@@ -356,16 +356,12 @@ class SPAN(Frame):
 
     closing_conv = SafeConv2d
 
+    settings: SPANSettings
+
     def __init__(self, *, settings: SPANSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self._settings = settings
         self.layers = nn.Sequential(*(Group(settings=settings, group=group) for group in range(len(settings.depths))))
         initialise_small(self, nn.Conv2d)
-
-    @property
-    def settings(self) -> SPANSettings:
-        """What the network was built with."""
-        return self._settings
 
     @property
     def period(self) -> int:
