@@ -28,10 +28,15 @@ LEAST_GAIN = {
 CARD = (weights.BUNDLED / "README.md").read_text(encoding="utf-8")
 
 
-def card_psnr(name: str, scale: int) -> float:
+def card_row(scale: int) -> list[str]:
+    """Parameters, Set5, Set14, and the bicubic's."""
     row = re.search(rf"^\| default_x{scale}\.safetensors \|(.+)\|$", CARD, flags=re.MULTILINE)
     assert row
-    return float(row[1].split("|")[("Set5", "Set14").index(name) + 1].split("/")[0])
+    return row[1].split("|")
+
+
+def card_psnr(name: str, scale: int) -> float:
+    return float(card_row(scale)[("Set5", "Set14").index(name) + 1].split("/")[0])
 
 
 @pytest.mark.parametrize(("name", "scale"), LEAST_GAIN)
@@ -46,6 +51,12 @@ def test_the_bundled_network_beats_the_bicubic_as_its_card_says(data_root: Path,
         bicubic.append(psnr(baseline, hr, border=scale))
     assert mean(ours) >= mean(bicubic) + LEAST_GAIN[name, scale]
     assert mean(ours) == pytest.approx(card_psnr(name, scale), abs=0.011)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_readme_says_what_the_card_says(scale: int) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"| x{scale} |{'|'.join(card_row(scale)[1:])}|\n" in readme
 
 
 def test_each_scale_is_there_and_small() -> None:
