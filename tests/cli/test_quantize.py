@@ -11,6 +11,7 @@ import torch
 
 import finescale
 from finescale.cli.main import run
+from finescale.cli.quantize import _tell_better_ranges
 from finescale.images import write_image
 from finescale.networks import FAMILIES
 from finescale.quantize import run as room
@@ -121,6 +122,24 @@ def test_the_table_names_the_ranges_taken(
     printed = capsys.readouterr().out
     assert "percentile, taken" in printed
     assert "refined" not in printed
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "told"),
+    [
+        ({"minmax": 25.8, "percentile": 28.26, "dual": 24.3, "refined": 26.79}, True),
+        ({"minmax": 25.8, "percentile": 28.26, "dual": 24.3}, True),
+        ({"minmax": 35.4, "percentile": 35.2, "dual": 34.8, "refined": 36.4}, False),
+        ({"minmax": 35.4, "percentile": 35.2, "dual": 35.6}, False),
+    ],
+)
+def test_ranges_that_are_nearer_than_what_was_reached_are_told(
+    fidelity: dict[str, float], told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _tell_better_ranges("dual", fidelity)
+    printed = capsys.readouterr().err
+    assert bool(printed) == told
+    assert not told or ("by percentile come nearer" in printed and "--method percentile begins" in printed)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def quantize(
     else:
         _print(report)
     say(f"weights: {output}, {report['bytes']:,} bytes in place of {report['float_bytes']:,}")
+    _tell_better_ranges(settings.method, report["fidelity_db"])
     width = loaded.network.settings.embed_dim
     if width < WIDE:
         say(f"note: with {width} channels the file is smaller, but integers gain little or no time over bf16")
@@ -209,6 +210,19 @@ def _print(report: Mapping[str, Any]) -> None:
             costs.add_row(layer, f"{cost:.3g}")
         tables.append(costs)
     console.print_tables(*tables)
+
+
+def _tell_better_ranges(taken: str, fidelity: Mapping[str, float]) -> None:
+    """Names other ranges, where they as they are come nearer to the float network than all that was made of these."""
+    from finescale.quantize import REFINED
+
+    *_, reached = (fidelity[name] for name in (taken, REFINED) if name in fidelity)
+    best = max((name for name in fidelity if name != REFINED), key=lambda name: fidelity[name])
+    if fidelity[best] > reached:
+        say(
+            f"note: ranges by {best} come nearer to the float network, {fidelity[best]:.2f} dB, than these, "
+            f"{reached:.2f} dB; --method {best} begins with them"
+        )
 
 
 @contextmanager
