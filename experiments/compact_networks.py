@@ -32,7 +32,9 @@ _DAT = {"embed_dim": 48, "depths": (8,), "window_size": (8, 16), "drop_path_rate
 _DRCT = {"embed_dim": 48, "depths": (2, 2), "num_heads": (4, 4), "window_size": 8, "growth": 16, "drop_path_rate": 0}
 
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
+    "hit-sir-32": ("hit-sir", {**_HIT, "embed_dim": 32}),
     "hit-sir-48": ("hit-sir", _HIT),
+    "hit-sir-60": ("hit-sir", {}),
     "hit-srf-48": ("hit-srf", _HIT),
     "craft-48": ("craft", {"depths": (2, 2), "num_heads": (6, 6)}),
     "drct-48": ("drct", _DRCT),
@@ -40,7 +42,7 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "dat-48": ("dat-light", _DAT),
     "cit-48": ("cit", _DAT),
 }
-"""Names, and the published networks that they are small ones of, with the fields in which they differ."""
+"""Names with the width, and the published networks that they come from, with the fields in which they differ."""
 
 SCALE, PATCH, BATCH, RATE = 4, 32, 8, 1e-3
 
