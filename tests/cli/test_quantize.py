@@ -131,6 +131,7 @@ def test_the_table_names_the_ranges_taken(
         ({"minmax": 25.8, "percentile": 28.26, "dual": 24.3}, True),
         ({"minmax": 35.4, "percentile": 35.2, "dual": 34.8, "refined": 36.4}, False),
         ({"minmax": 35.4, "percentile": 35.2, "dual": 35.6}, False),
+        ({"minmax": 35.4, "percentile": 35.2, "dual": 36.4, "refined": 36.1}, False),
     ],
 )
 def test_ranges_that_are_nearer_than_what_was_reached_are_told(

@@ -216,8 +216,8 @@ def _tell_better_ranges(taken: str, fidelity: Mapping[str, float]) -> None:
     """Names other ranges, where they as they are come nearer to the float network than all that was made of these."""
     from finescale.quantize import REFINED
 
-    *_, reached = (fidelity[name] for name in (taken, REFINED) if name in fidelity)
-    best = max((name for name in fidelity if name != REFINED), key=lambda name: fidelity[name])
+    reached = fidelity.get(REFINED, fidelity[taken])
+    best = max(fidelity.keys() - {taken, REFINED}, key=lambda name: fidelity[name])
     if fidelity[best] > reached:
         say(
             f"note: ranges by {best} come nearer to the float network, {fidelity[best]:.2f} dB, than these, "

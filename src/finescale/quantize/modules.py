@@ -7,6 +7,7 @@ what can be learned are the quantizers' bounds.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +27,7 @@ KEPT_BITS = 8
 """Width of the integers in the layers that `QuantSettings.keep` names."""
 
 
-class _QuantLayer(nn.Module):
+class _QuantLayer(nn.Module, ABC):
     """What quantized layers share; computes in float32 where it would in float16."""
 
     weight: Tensor
@@ -53,8 +54,9 @@ class _QuantLayer(nn.Module):
         weight: Tensor = self.weight_quantizer(widened(self.weight))
         return weight
 
+    @abstractmethod
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """The layer's own product, of tensors in float32."""
 
 
 class QuantLinear(_QuantLayer, nn.Linear):
