@@ -18,7 +18,7 @@ from torch import Tensor
 
 from finescale import Upscaler
 from finescale.data import DegradationSettings, degrade, find_images
-from finescale.data.originals import read_original
+from finescale.data.hr_images import read_original
 from finescale.images import decode_image, encode_jpeg
 from finescale.metrics import psnr, ssim
 from finescale.resize import downsample, round_half_up, upsample

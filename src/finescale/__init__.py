@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finescale import networks
     from finescale.errors import FinescaleError
-    from finescale.hub import HubNetwork as HubNetwork
     from finescale.images import Image, read_image, write_image
     from finescale.networks import build
     from finescale.upscale import Tiling, Upscaler
     from finescale.weights import Loaded, load, save
+    from finescale.weights.hub import HubNetwork as HubNetwork
 
 __all__ = [
     "FinescaleError",

@@ -13,8 +13,8 @@ import torch
 
 from finescale.cli.main import run
 from finescale.data import DegradationSettings, degrade, open_cache
-from finescale.data.parallel import FileReport
 from finescale.resize import downsample
+from finescale.system.jobs import FileReport
 from pictures import draw, files_below, stored
 
 

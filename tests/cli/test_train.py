@@ -15,7 +15,7 @@ from finescale.networks import FAMILIES
 from finescale.settings import load_settings
 from finescale.train import TrainSettings
 
-OPTION_FILES = Path(__file__).parents[1] / "train" / "option_files"
+OPTION_FILES = Path(__file__).parents[1] / "basicsr" / "option_files"
 
 RECIPE = """
 name: small

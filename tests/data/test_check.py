@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from finescale.data import PictureSet, Problem, benchmark_sets, check_pictures, plan_check
-from finescale.data.originals import write_levels
+from finescale.data.hr_images import write_levels
 from finescale.errors import DataError
 from pictures import draw
 

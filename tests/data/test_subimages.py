@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finescale.data import CropSettings, crop_files
-from finescale.data.parallel import FileReport
 from finescale.data.subimages import Part, plan_parts
 from finescale.errors import DataError
+from finescale.system.jobs import FileReport
 from pictures import draw, files_below, stored
 
 

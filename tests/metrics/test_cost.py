@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.layers.attention import SoftmaxAttention
-from finescale.layers.derived import Derived
+from finescale.layers.parameter_cache import Derived
 from finescale.metrics.cost import count_operations, count_parameters, time_forward
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from finescale.color import rgb_to_y
 from finescale.metrics import Channel, psnr, ssim
+from finescale.metrics.luma import rgb_to_y
 from finescale.resize import round_half_up, upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.layers.exposed import Tap
+from finescale.layers.explicit_attention import Tap
 from finescale.networks import FAMILIES, Family, Frame, FrameSettings
 from finescale.quantize import QuantSettings, insert_quantizers, switched_off
 from finescale.quantize import calibrate as room

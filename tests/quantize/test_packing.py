@@ -19,7 +19,7 @@ from finescale.networks import FAMILIES, Frame
 from finescale.quantize import QuantSettings, insert_quantizers, settings_of
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.packing import BOUNDS, CODES, pack, packed_size, unpack
-from finescale.statefile import write_state
+from finescale.weightfiles.tensors import write_state
 
 
 @given(st.sampled_from((4, 6, 8, 16)), st.integers(1, 70), st.integers(0, 2**31))

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from finescale import foreign, weights, zoo
+from finescale import weights, zoo
 from finescale.analyze.published import BEYOND, count_by_rule
 from finescale.errors import DeviceError
-from finescale.foreign import ForeignNetwork
 from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
 from finescale.networks import Cost, Count, Frame, build, family_of
 from finescale.upscale.memory import LiveBytes, is_out_of_memory
+from finescale.weights import third_party
+from finescale.weights.third_party import ForeignNetwork
 
 Size = tuple[int, int]
 
@@ -52,7 +53,7 @@ def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
         entry = zoo.entry(name, scale=scale)
         with torch.random.fork_rng(devices=[]), torch.device("cpu" if runs else "meta"):  # callers' numbers stay
             return Subject(name=name, scale=scale, network=build(str(entry.variant), scale=scale), cost=entry.cost)
-    network, _ = foreign.load_any(name, scale=scale)
+    network, _ = third_party.load_any(name, scale=scale)
     return Subject(name=name, scale=scale, network=network, cost=_known_cost(network))
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finescale import weights, zoo
-from finescale.analyze import drawing
 from finescale.analyze.costs import input_for, subject
 from finescale.analyze.published import BEYOND
 from finescale.errors import DataError, WeightsError
+from finescale.figures import svg as drawing
 from finescale.metrics.cost import count_operations, count_parameters
 from finescale.networks import FAMILIES, SCALES, SETS, published
 

@@ -186,8 +186,8 @@ def plot(
     as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
 ) -> None:
     """Draw PSNR against cost: a point for each network, as its authors print it and as measured here."""
-    from finescale.analyze import drawing
     from finescale.analyze.plot import draw_plot, gather_points
+    from finescale.figures import svg as drawing
 
     drawing.check_name(output)
     if _is_kept(output, overwrite=overwrite):
@@ -287,9 +287,9 @@ def attribution(
     if not corner:
         raise typer.BadParameter(f"--at must be two numbers of pixels such as 120,64, got {at!r}")
 
-    from finescale.analyze import drawing
     from finescale.analyze.attribution import Patch
-    from finescale.analyze.look import draw_look, look_at
+    from finescale.analyze.patch_attribution import draw_look, look_at
+    from finescale.figures import svg as drawing
     from finescale.images import read_image
     from finescale.upscale import Upscaler
 

@@ -87,8 +87,8 @@ def evaluate(
     import torch
 
     from finescale.evaluate import BICUBIC, Failure, Report, ResultsFolder, perceptual_metrics, run
-    from finescale.interrupt import deferred_interrupt
     from finescale.settings import read_overrides
+    from finescale.system.interrupt import deferred_interrupt
 
     if options is not None and option_file is not None:
         raise typer.BadParameter("one option file at a time")
@@ -297,8 +297,8 @@ def _plan(
 
 def _plan_of_file(path: Path, using: _Using) -> _Plan:
     """What a published option file asks for."""
+    from finescale.basicsr.testing import load_option_file
     from finescale.evaluate import bicubic, labels_of, network_model
-    from finescale.evaluate.options import load_option_file
     from finescale.upscale import Upscaler
 
     asked = load_option_file(path)

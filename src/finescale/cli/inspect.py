@@ -10,8 +10,8 @@ import typer
 from finescale.cli import console
 
 if TYPE_CHECKING:
-    from finescale.foreign import ForeignNetwork
     from finescale.weights import Inspection
+    from finescale.weights.third_party import ForeignNetwork
 
 
 def inspect(
@@ -25,14 +25,15 @@ def inspect(
     """Tell what a weight file is: family, variant, scale, settings. It is checked as if it were to be used."""
     from rich.console import Console
 
-    from finescale import foreign, weights
+    from finescale import weights
     from finescale.errors import UnknownNetworkError
     from finescale.settings import read_overrides
+    from finescale.weights import third_party
 
     try:
         facts = weights.inspect(file, settings=read_overrides(settings or ()))
     except UnknownNetworkError as refusal:
-        network = foreign.load_unknown(file, refusal)
+        network = third_party.load_unknown(file, refusal)
         report, rows = _foreign_report(network), _foreign_rows(network)
     else:
         report, rows = _report(facts), _rows(facts)

@@ -14,7 +14,7 @@ import typer
 from finescale.cli import console
 
 if TYPE_CHECKING:
-    from finescale.data.parallel import FileReport
+    from finescale.system.jobs import FileReport
 
 SOME_FAILED = 2
 
@@ -178,7 +178,7 @@ def check(
 ) -> None:
     """List every picture that is missing, unreadable, of the wrong size, or there twice."""
     from finescale.data import PictureSet, benchmark_sets, check_pictures, plan_check
-    from finescale.interrupt import deferred_interrupt
+    from finescale.system.interrupt import deferred_interrupt
 
     if bool(folders) == (root is not None):
         raise typer.BadParameter("name either folders of originals or --root")
@@ -232,7 +232,7 @@ def _run(
     first: Iterable[FileReport] = (),
 ) -> None:
     """Take reports as they come, say and count them, and end with the exit code that they deserve."""
-    from finescale.interrupt import deferred_interrupt
+    from finescale.system.interrupt import deferred_interrupt
 
     taken = list(first)
     total += len(taken)

@@ -118,8 +118,8 @@ def _quantize(
     """Do it, and tell what was reached."""
     from finescale import quantize as room
     from finescale import weights
-    from finescale.files import sha256
     from finescale.networks import FAMILIES
+    from finescale.system.files import sha256
 
     network, family = loaded.network, FAMILIES[loaded.family]
     device = next(network.parameters()).device

@@ -138,8 +138,8 @@ def _recipe(name: str, *, scale: int | None, stage: int | None) -> _Given:
 
 
 def _file(path: Path) -> _Given:
+    from finescale.basicsr.training import convert, is_option_file
     from finescale.settings import read_values
-    from finescale.train.option_files import convert, is_option_file
 
     values = read_values(path)
     if not is_option_file(values):

@@ -90,8 +90,8 @@ def upscale(
 
     from finescale import weights
     from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
-    from finescale.interrupt import deferred_interrupt
     from finescale.settings import parse_settings, read_overrides
+    from finescale.system.interrupt import deferred_interrupt
     from finescale.upscale import Tiling, Upscaler
     from finescale.upscale.batch import OutputSettings, find_sources, plan_jobs, run_jobs
 

@@ -6,13 +6,13 @@ from finescale.data.check import PictureSet, Problem, benchmark_sets, check_pict
 from finescale.data.crops import Augmentation, crop_pair, sample
 from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.downsampling import DownsampleSettings, downsample_files
+from finescale.data.hr_images import find_originals
 from finescale.data.lmdb import LmdbImages, write_lmdb
 from finescale.data.loader import Batches, batches, make_batch
-from finescale.data.originals import find_originals
 from finescale.data.pairs import Pair, find_images, find_pairs, match_pairs
-from finescale.data.parallel import FileReport
 from finescale.data.sources import Source, open_source
 from finescale.data.subimages import CropSettings, crop_files
+from finescale.system.jobs import FileReport
 
 __all__ = [
     "Augmentation",

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from finescale.data.folders import may_be_replaced
-from finescale.data.originals import Original, read_original
-from finescale.data.parallel import FileReport, map_files
+from finescale.data.hr_images import Original, read_original
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, printable_name
-from finescale.files import whole_file, whole_folder
+from finescale.system.files import whole_file, whole_folder
+from finescale.system.jobs import FileReport, map_files
 
 _FORMAT = 1
 _INDEX, _PIXELS = "index.json", "pixels.bin"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finescale.data.benchmarks import benchmark_folders, benchmark_names
-from finescale.data.originals import Original, read_original
+from finescale.data.hr_images import Original, read_original
 from finescale.data.pairs import find_images, match_pairs, mismatch
-from finescale.data.parallel import FileReport, map_files
 from finescale.errors import DataError, ImageReadError, printable_name
+from finescale.system.jobs import FileReport, map_files
 
 
 @dataclass(frozen=True)

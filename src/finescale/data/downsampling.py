@@ -15,11 +15,11 @@ from typing_extensions import Self
 
 from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.folders import claim_folder
-from finescale.data.originals import Original, as_text, read_original, write_levels
-from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
+from finescale.data.hr_images import Original, as_text, read_original, write_levels
 from finescale.errors import DataError, printable_name
 from finescale.resize import Variant, downsample
 from finescale.settings import Settings
+from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
 
 
 class DownsampleSettings(Settings):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finescale.errors import DataError, printable_name
-from finescale.files import whole_file
+from finescale.system.files import whole_file
 
 _MARK = ".finescale.json"  # hidden, since some programs take every other file of a folder for a picture
 

@@ -20,13 +20,13 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from finescale.data.folders import may_be_replaced
-from finescale.data.originals import as_text, read_original
-from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_namesake
+from finescale.data.hr_images import as_text, read_original
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, MissingExtraError, printable_name
-from finescale.files import whole_file, whole_folder
 from finescale.images import decode_image, encode_png
 from finescale.resize import round_half_up
+from finescale.system.files import whole_file, whole_folder
+from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_namesake
 
 _DATA, _META, _LOCK = "data.mdb", "meta_info.txt", "lock.mdb"
 _COMPRESSION = 1

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from finescale.data.crops import Augmentation
-from finescale.data.parallel import single_core_threads
 from finescale.data.sources import Source
+from finescale.system.threads import single_core_threads
 
 
 def make_batch(

@@ -17,14 +17,14 @@ from torch import Tensor
 from finescale.data.cache import CachedImages, open_cache
 from finescale.data.crops import Augmentation, sample
 from finescale.data.degradation import DegradationSettings
+from finescale.data.hr_images import read_original
 from finescale.data.lmdb import LmdbImages
-from finescale.data.originals import read_original
 from finescale.data.pairs import find_images, match_pairs, mismatch
-from finescale.data.parallel import single_core_threads
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
-from finescale.hostmemory import free_host_memory
 from finescale.images import read_size
+from finescale.system.memory import free_host_memory
+from finescale.system.threads import single_core_threads
 
 logger = logging.getLogger("finescale")
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from finescale.data.folders import claim_folder
-from finescale.data.originals import Original, as_text, read_original, write_levels
+from finescale.data.hr_images import Original, as_text, read_original, write_levels
 from finescale.data.pairs import mismatch
-from finescale.data.parallel import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
 from finescale.errors import DataError, printable_name
 from finescale.settings import Settings
+from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
 
 
 class CropSettings(Settings):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from finescale.engines.pytorch import PyTorchEngine
-from finescale.foreign import ForeignNetwork
 from finescale.networks import Frame
+from finescale.weights.third_party import ForeignNetwork
 
 EngineName = Literal["torch", "compile", "openvino"]
 

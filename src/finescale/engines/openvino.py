@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finescale.download import cache_folder
 from finescale.engines.parity import check_parity
 from finescale.errors import MissingExtraError
-from finescale.files import whole_file
 from finescale.layers.exportable import exportable
 from finescale.networks import Frame
 from finescale.quantize import integer_form, is_quantized, settings_of
+from finescale.system.files import whole_file
+from finescale.weights.download import cache_folder
 
 MAX_COMPILED = 9
 """Networks in memory at once: tiles of one picture are of up to nine sizes."""

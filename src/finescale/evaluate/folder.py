@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from finescale.errors import DataError, printable_name
-from finescale.files import whole_file
 from finescale.images import read_image, write_image
+from finescale.system.files import whole_file
 
 _FINISHED = "finished.jsonl"
 

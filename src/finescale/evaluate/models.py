@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from finescale import resize
-from finescale.files import sha256
 from finescale.layers.windows import pad_reflect
 from finescale.networks import Family, Frame, Published, family_of, published
 from finescale.quantize.modules import is_quantized, settings_of
+from finescale.system.files import sha256
 from finescale.upscale import Tiling, Upscaler
 
 BICUBIC = "bicubic"

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from finescale.color import rgb_to_y
 from finescale.evaluate.run import Score
+from finescale.metrics.luma import rgb_to_y
 from finescale.resize import resize
 
 DETAIL = 80

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from finescale.engines.parity import Parity, check_parity
 from finescale.errors import MissingExtraError, WeightsError
-from finescale.files import whole_file
 from finescale.layers.exportable import exportable
 from finescale.networks import Frame
 from finescale.quantize import integer_form, is_quantized
 from finescale.quantize.integers import SIGNED
+from finescale.system.files import whole_file
 
 OPSET = 19
 """Version of ONNX's operators; from 21 on, ONNX Runtime 1.31 refuses its own rearrangement of quantized transposes."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.layers.exposed import (
+from finescale.layers.explicit_attention import (
     ExposedChannelCorrelation,
     ExposedExponentialSums,
     ExposedShiftedAttention,

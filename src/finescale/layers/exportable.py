@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from finescale.layers.derived import Derived
+from finescale.layers.parameter_cache import Derived
 from finescale.layers.precision import SafeConv2d
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)

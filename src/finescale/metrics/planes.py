@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from finescale.color import rgb_to_y
+from finescale.metrics.luma import rgb_to_y
 
 Channel = Literal["y", "rgb"]
 """What is compared: "y" is BT.601 luma, "rgb" all three channels."""

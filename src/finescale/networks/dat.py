@@ -25,10 +25,10 @@ from typing_extensions import Self
 
 from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve, residual_conv
-from finescale.layers.derived import Derived
-from finescale.layers.exposed import ExposedChannelAttention
+from finescale.layers.explicit_attention import ExposedChannelAttention
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
+from finescale.layers.parameter_cache import Derived
 from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import without_autocast

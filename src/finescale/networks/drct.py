@@ -26,10 +26,10 @@ from typing_extensions import Self
 
 from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
-from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
+from finescale.layers.parameter_cache import Derived
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index

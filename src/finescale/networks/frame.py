@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from finescale.layers.convolution import ResidualConv, residual_conv
-from finescale.layers.exposed import Tap
+from finescale.layers.explicit_attention import Tap
 from finescale.layers.precision import without_autocast
 from finescale.layers.upsampling import Upsampler, upsampling_head
 from finescale.settings import Settings

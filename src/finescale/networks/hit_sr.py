@@ -25,9 +25,9 @@ from typing_extensions import Self
 
 from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, SpatialCorrelation
 from finescale.layers.convolution import convolve, residual_conv
-from finescale.layers.derived import Derived
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.parameter_cache import Derived
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index

@@ -26,8 +26,8 @@ from typing_extensions import Self
 
 from finescale.layers.attention import ExponentialSums
 from finescale.layers.convolution import convolve
-from finescale.layers.derived import Derived
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.parameter_cache import Derived
 from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened

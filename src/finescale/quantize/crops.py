@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.data.originals import find_originals, read_original
+from finescale.data.hr_images import find_originals, read_original
 from finescale.errors import DataError, printable_name
 from finescale.images import read_size
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.layers.derived import Derived
-from finescale.layers.exposed import Tap
+from finescale.layers.explicit_attention import Tap
 from finescale.layers.linear import Linear
+from finescale.layers.parameter_cache import Derived
 from finescale.layers.placement import Placement, matches
 from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
 from finescale.quantize.quantizer import Quantizer

@@ -18,8 +18,8 @@ from finescale.layers.placement import Placement
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.modules import insert_quantizers, quantizers, switch
 from finescale.quantize.refine import Refinement, refine
+from finescale.quantize.resume import load_standing, save_standing
 from finescale.quantize.settings import Method, QuantSettings
-from finescale.quantize.standing import load_standing, save_standing
 
 REFINED = "refined"
 """What stage 2 reaches, beside the names of `Method` for what its ranges reach."""

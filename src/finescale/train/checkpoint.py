@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from finescale.errors import CheckpointError
-from finescale.files import whole_file
 from finescale.settings import group_of
+from finescale.system.files import whole_file
 from finescale.train.settings import TrainSettings
 
 MAY_CHANGE = {

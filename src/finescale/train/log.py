@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Protocol
 
 from finescale.errors import CheckpointError, DataError, MissingExtraError, printable_name
-from finescale.files import whole_file
-from finescale.train.curve import Series, draw_curves
+from finescale.figures.curves import Series, draw_curves
+from finescale.system.files import whole_file
 from finescale.train.settings import TrainSettings
 
 _METRICS, _TENSORBOARD, _CURVE = "metrics.csv", "tensorboard", "curve.png"

@@ -16,18 +16,18 @@ from finescale import weights
 from finescale.data.loader import Batches, batches
 from finescale.data.sources import open_source
 from finescale.errors import CheckpointError, NumericalError
-from finescale.interrupt import deferred_interrupt
 from finescale.networks import Frame
 from finescale.settings import save_settings
+from finescale.system.interrupt import deferred_interrupt
 from finescale.train.checkpoint import Checkpoint, Checkpoints, Standing
 from finescale.train.distributed import Team, joined
+from finescale.train.initial_weights import first_network
 from finescale.train.learner import Learner, Outcome
 from finescale.train.log import Log, plot_curve
 from finescale.train.progress import OnStep, Progress
 from finescale.train.recompute import statistics
 from finescale.train.schedule import learning_rate
 from finescale.train.settings import TrainSettings
-from finescale.train.start import first_network
 from finescale.train.validation import Validation
 
 logger = logging.getLogger("finescale.train")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.errors import WeightsMismatchError, printable_name
-from finescale.statefile import as_float32, read_state
+from finescale.weightfiles.tensors import as_float32, read_state
 
 SMALLEST_SIDE = 16
 """Fewest pixels on a side of a picture, which is halved four times."""

@@ -16,9 +16,9 @@ from finescale.data import Pair, find_images, match_pairs
 from finescale.data.pairs import mismatch
 from finescale.errors import CheckpointError, DataError, ImageReadError, printable_name
 from finescale.evaluate import PAPERS, Case, cases_of, network_model
-from finescale.files import whole_file
 from finescale.images import read_size, write_image
 from finescale.networks import Frame
+from finescale.system.files import whole_file
 from finescale.train.settings import ValidationSettings
 from finescale.upscale import Upscaler
 

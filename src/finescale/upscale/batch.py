@@ -21,9 +21,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from finescale.data.parallel import single_core_threads
 from finescale.errors import FinescaleError, ImageWriteError, printable_name
-from finescale.hostmemory import free_host_memory
 from finescale.images import (
     MAX_PIXELS,
     READABLE_SUFFIXES,
@@ -34,6 +32,8 @@ from finescale.images import (
 )
 from finescale.resize import resize
 from finescale.settings import Settings, suggest
+from finescale.system.memory import free_host_memory
+from finescale.system.threads import single_core_threads
 from finescale.upscale.compression import Compression, compression_of
 from finescale.upscale.memory import UNKNOWN_MEMORY
 from finescale.upscale.upscaler import Upscaler

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from finescale.errors import DeviceError
-from finescale.hostmemory import free_host_memory
+from finescale.system.memory import free_host_memory
 
 MIN_TILE = 32  # below this, a tile is mostly overlap
 MAX_TILE = 256  # HiT-SRF on one CPU core takes 48 us per lr pixel at 256 a side, 87 at 384, 94 at 448, 117 at 640

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from finescale import foreign
 from finescale.engines import EngineName, Precision, build_engine, choose_precision
 from finescale.errors import DeviceError, NumericalError
-from finescale.foreign import ForeignNetwork
 from finescale.images import Image
 from finescale.networks import Frame
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.ensemble import self_ensemble
-from finescale.upscale.kinds import open_image
+from finescale.upscale.image_types import open_image
 from finescale.upscale.memory import (
     MIN_TILE,
     PROBE_SIDES,
@@ -34,6 +32,8 @@ from finescale.upscale.memory import (
     too_small,
 )
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
+from finescale.weights import third_party
+from finescale.weights.third_party import ForeignNetwork
 
 Progress = Callable[[int, int], None]
 AnyImage = TypeVar("AnyImage")
@@ -50,7 +50,7 @@ class Upscaler:
     Args:
         network: Has ``scale`` and ``in_channels``, and maps (N, in_channels, H, W) to images ``scale`` times as large.
             It is moved to the device and set to evaluation. Tiles begin at multiples of its ``period``. One of ours, or
-            of `finescale.foreign`.
+            of `finescale.weights.third_party`.
         tiling: How images are cut; by default as few tiles as the free memory allows.
         ensemble: Average over the eight flips and transposes of each tile: a little better, eight times slower.
         device: "cpu", "cuda", "cuda:1", ...
@@ -134,7 +134,7 @@ class Upscaler:
                 the engine is not.
             DeviceError: There is no such device here.
         """
-        network, notes = foreign.load_any(name, scale=scale, offline=offline, settings=settings)
+        network, notes = third_party.load_any(name, scale=scale, offline=offline, settings=settings)
         upscaler = cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision, engine=engine)
         upscaler.notes = notes
         return upscaler

@@ -1,0 +1,1 @@
+"""Published option files of BasicSR: their blocks, as tests, as trainings."""

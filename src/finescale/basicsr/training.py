@@ -1,0 +1,419 @@
+"""Published option files for training: BasicSR's YAML to the settings of a training.
+
+What a file asks for is done or refused; keys that are known to change nothing here are told.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from finescale import networks
+from finescale.basicsr.testing import Ignored, ignored_keys
+from finescale.errors import SettingsError
+from finescale.settings import Settings, parse_settings
+from finescale.train.losses import CHARBONNIER_EPSILON
+from finescale.train.optimizers import default_of
+
+
+class TrainSetOptions(Settings):
+    """The block ``datasets.train``."""
+
+    type: str = "PairedImageDataset"
+    """"PairedImageDataset", or "ImageNetPairedDataset", whose low-resolution pictures are made on the fly."""
+    dataroot_gt: Path
+    """Originals: a folder or an LMDB."""
+    dataroot_lq: Path | None = None
+    """Low-resolution pictures."""
+    filename_tmpl: str = "{}"
+    """Name of a low-resolution picture, without ending, from that of its original."""
+    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
+    """How pictures are stored: "disk" or "lmdb"."""
+    gt_size: int = Field(ge=1)
+    """Side of a sample, in hr pixels."""
+    use_hflip: bool
+    """Left to right, and upside down ..."""
+    use_rot: bool
+    """... and transposed; offered together only."""
+    batch_size_per_gpu: int = Field(ge=1)
+    """Samples of a step on each device."""
+    name: Ignored = None
+    """No effect."""
+    meta_info_file: Ignored = None
+    """No effect: all pictures of the folder are taken."""
+    use_shuffle: Ignored = None
+    """No effect: each sample is drawn at random."""
+    num_worker_per_gpu: Ignored = None
+    """No effect."""
+    dataset_enlarge_ratio: Ignored = None
+    """No effect: there are no epochs."""
+    prefetch_mode: Ignored = None
+    """No effect."""
+    num_prefetch_queue: Ignored = None
+    """No effect."""
+    pin_memory: Ignored = None
+    """No effect."""
+    task: Ignored = None
+    """No effect."""
+    phase: Ignored = None
+    """No effect."""
+
+
+class TestSetOptions(Settings):
+    """Another block of ``datasets``, to validate on."""
+
+    __test__ = False  # for pytest
+
+    type: str = "PairedImageDataset"
+    """"PairedImageDataset"."""
+    dataroot_gt: Path
+    """Folder of originals."""
+    dataroot_lq: Path
+    """Folder of low-resolution pictures."""
+    filename_tmpl: str = "{}"
+    """As in `TrainSetOptions`."""
+    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
+    """As in `TrainSetOptions`."""
+    name: Ignored = None
+    """No effect."""
+    task: Ignored = None
+    """No effect."""
+    phase: Ignored = None
+    """No effect."""
+
+
+class PathOptions(Settings):
+    """The block ``path``."""
+
+    pretrain_network_g: Path | None = None
+    """Weight file to begin with."""
+    resume_state: None = None
+    """Only null: a training is resumed by its name."""
+    param_key_g: Ignored = None
+    """No effect: averaged weights are taken where a file has them."""
+    strict_load_g: Ignored = None
+    """No effect: what fits is taken over, and what is left is told."""
+    ignore_resume_networks: Ignored = None
+    """No effect."""
+    root: Ignored = None
+    """No effect: everything goes to the folder ``output``."""
+    experiments_root: Ignored = None
+    """No effect, as ``root``."""
+
+
+class OptimizerOptions(Settings, extra="allow"):
+    """The block ``train.optim_g``; further keys are arguments of the optimizer."""
+
+    type: str
+    """Name of a class of `torch.optim`."""
+    lr: float
+    """Learning rate."""
+    weight_decay: float | None = None
+    """Weight decay; without it the optimizer's own."""
+    betas: tuple[float, float] | None = None
+    """Betas; without them the optimizer's own."""
+
+
+class SchedulerOptions(Settings):
+    """The block ``train.scheduler``."""
+
+    type: str
+    """"MultiStepLR" or "CosineAnnealingRestartLR"."""
+    milestones: tuple[int, ...] = ()
+    """Of MultiStepLR."""
+    gamma: float = 0.1
+    """Of MultiStepLR."""
+    periods: tuple[int, ...] = ()
+    """Of CosineAnnealingRestartLR; one, as long as the training."""
+    restart_weights: tuple[float, ...] = (1.0,)
+    """Of CosineAnnealingRestartLR; one, 1."""
+    eta_min: float = 0.0
+    """Of CosineAnnealingRestartLR: the last learning rate."""
+
+
+class LossOptions(Settings):
+    """A block such as ``train.pixel_opt``."""
+
+    type: str
+    """"L1Loss", "MSELoss", "CharbonnierLoss" or "EdgeLoss"."""
+    loss_weight: float = 1.0
+    """Its weight."""
+    reduction: str = "mean"
+    """Only "mean"."""
+    eps: float | None = None
+    """Of CharbonnierLoss: what is added to the square."""
+
+
+class StepOptions(Settings):
+    """The block ``train``."""
+
+    total_iter: int = Field(ge=1)
+    """Steps in all."""
+    optim_g: dict[str, Any]
+    """See `OptimizerOptions`."""
+    scheduler: dict[str, Any]
+    """See `SchedulerOptions`."""
+    warmup_iter: int = -1
+    """Steps over which the learning rate rises; -1 for none."""
+    ema_decay: float = 0.0
+    """Share of the old in the running average of the weights."""
+    pixel_opt: dict[str, Any] | None = None
+    """See `LossOptions`."""
+    edge_opt: dict[str, Any] | None = None
+    """See `LossOptions`."""
+    perceptual_opt: None = None
+    """Only null."""
+
+
+class ValidationOptions(Settings):
+    """The block ``val``."""
+
+    val_freq: float
+    """Steps between two validations."""
+    save_img: bool = False
+    """Whether upscaled pictures are kept."""
+    suffix: Ignored = None
+    """No effect."""
+    pbar: Ignored = None
+    """No effect."""
+    use_chop: Ignored = None
+    """No effect: large pictures are tiled by themselves."""
+    metrics: Ignored = None
+    """No effect: PSNR and SSIM on Y, by the papers' protocol."""
+
+
+class LoggerOptions(Settings):
+    """The block ``logger``."""
+
+    print_freq: float = 100
+    """Steps between two lines of progress."""
+    save_checkpoint_freq: float = 5000
+    """Steps between two checkpoints."""
+    use_tb_logger: bool = False
+    """Also write TensorBoard's files."""
+    wandb: dict[str, Any] | None = None
+    """Also report to Weights & Biases, if it has a ``project``."""
+
+
+class OptionFile(Settings):
+    """The whole file."""
+
+    name: str
+    """Name of the training."""
+    scale: int
+    """How many times the network enlarges."""
+    num_gpu: int = Field(ge=0)
+    """Devices, by which the samples of a step are multiplied; 0 is one CPU."""
+    manual_seed: int
+    """Seed."""
+    datasets: dict[str, dict[str, Any]]
+    """``train``, and any names to `TestSetOptions`."""
+    network_g: dict[str, Any]
+    """The published constructor and its arguments."""
+    path: PathOptions = PathOptions()
+    """The weights to begin with."""
+    train: StepOptions
+    """The steps."""
+    val: ValidationOptions | None = None
+    """How often to validate."""
+    logger: LoggerOptions = LoggerOptions()
+    """What is told and kept."""
+    model_type: Ignored = None
+    """No effect."""
+    is_train: Ignored = None
+    """No effect."""
+    dist: Ignored = None
+    """No effect."""
+    dist_params: Ignored = None
+    """No effect: torchrun says it."""
+    auto_resume: Ignored = None
+    """No effect: what was begun is resumed."""
+    find_unused_parameters: Ignored = None
+    """No effect."""
+    cudnn_benchmark: Ignored = None
+    """No effect."""
+    use_chop: Ignored = None
+    """No effect: large pictures are tiled by themselves."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What an option file asks for."""
+
+    values: dict[str, Any]
+    """Fields of `TrainSettings`."""
+    ignored: tuple[str, ...]
+    """What of the file changes nothing here."""
+
+
+def is_option_file(values: Mapping[str, Any]) -> bool:
+    """Whether the fields of a YAML file are those of a BasicSR option file."""
+    return "network_g" in values
+
+
+def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
+    """The settings of the training that an option file describes.
+
+    Args:
+        values: The file's fields.
+        source: Name of the file, for messages.
+
+    Raises:
+        SettingsError: There are unknown or wrong values, or the file asks for what is not offered.
+        ValueError: The network is unknown.
+    """
+    options = parse_settings(OptionFile, values, source=source)
+    blocks = dict(options.datasets)
+    if "train" not in blocks:
+        raise SettingsError(f"{source}: 'datasets.train' is missing")
+    data = parse_settings(TrainSetOptions, blocks.pop("train"), source=f"{source}: datasets.train")
+    test_sets = {
+        key: parse_settings(TestSetOptions, block, source=f"{source}: datasets.{key}") for key, block in blocks.items()
+    }
+    for key, block in test_sets.items():
+        _check_set(block, scale=options.scale, source=f"{source}: datasets.{key}")
+    _check_set(data, scale=options.scale, source=f"{source}: datasets.train")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        variant, fields = _network(options, source)
+    validation, unused = _validation(options.val, test_sets)
+    logger = options.logger
+    return Conversion(
+        values={
+            "name": options.name,
+            "variant": variant,
+            "network": fields,
+            "scale": options.scale,
+            "warm_start": options.path.pretrain_network_g,
+            "data": _data(data, scale=options.scale, source=f"{source}: datasets.train"),
+            "train": {
+                **_steps(options.train, source=f"{source}: train"),
+                "batch": data.batch_size_per_gpu * max(options.num_gpu, 1),
+                "seed": options.manual_seed,
+            },
+            "validation": validation,
+            "keep": {
+                "every": logger.save_checkpoint_freq,
+                "log_every": logger.print_freq,
+                "tensorboard": logger.use_tb_logger,
+                "tracker": "wandb" if (logger.wandb or {}).get("project") else "none",
+            },
+        },
+        ignored=ignored_keys({"": options, "path.": options.path, "datasets.train.": data})
+        + ignored_keys({f"datasets.{key}.": block for key, block in test_sets.items()})
+        + ignored_keys({"val.": options.val} if options.val else {})
+        + unused
+        + tuple(str(warning.message) for warning in caught),
+    )
+
+
+def _network(options: OptionFile, source: str) -> tuple[str, dict[str, Any]]:
+    """The variant nearest to the described network, and the fields in which that differs."""
+    with torch.device("meta"):
+        network = networks.from_options(options.network_g)
+    if network.scale != options.scale:
+        raise SettingsError(f"{source}: scale is {options.scale}, but network_g has upscale {network.scale}")
+    variant, differing = networks.family_of(network).nearest(network.settings)
+    described = network.settings.model_dump(mode="json")
+    return variant, {name: described[name] for name in differing}
+
+
+def _check_set(block: TrainSetOptions | TestSetOptions, *, scale: int, source: str) -> None:
+    kinds = ("PairedImageDataset", *(("ImageNetPairedDataset",) if isinstance(block, TrainSetOptions) else ()))
+    if block.type not in kinds:
+        raise SettingsError(f"{source}: type must be {' or '.join(kinds)}, got {block.type!r}")
+    if block.io_backend.get("type") not in ("disk", "lmdb"):
+        raise SettingsError(f"{source}: io_backend must be of type disk or lmdb, got {block.io_backend}")
+    if block.filename_tmpl not in ("{}", f"{{}}x{scale}"):
+        raise SettingsError(
+            f"{source}: filename_tmpl must be '{{}}' or '{{}}x{scale}', got {block.filename_tmpl!r}; rename the "
+            "low-resolution pictures"
+        )
+
+
+def _data(block: TrainSetOptions, *, scale: int, source: str) -> dict[str, Any]:
+    paired = block.type == "PairedImageDataset"
+    if paired != (block.dataroot_lq is not None):
+        raise SettingsError(f"{source}: a {block.type} {'needs' if paired else 'has no'} dataroot_lq")
+    if block.gt_size % scale:
+        raise SettingsError(f"{source}: gt_size must be a multiple of the scale {scale}, got {block.gt_size}")
+    if block.use_hflip != block.use_rot:
+        raise SettingsError(f"{source}: use_hflip and use_rot are offered together only; make both true or both false")
+    return {
+        "hr": [block.dataroot_gt],
+        "lr": [block.dataroot_lq] if paired else [],
+        "patch": block.gt_size // scale,
+        "augmentation": "flips-and-transpose" if block.use_hflip else "none",
+    }
+
+
+def _steps(options: StepOptions, *, source: str) -> dict[str, Any]:
+    optimizer = parse_settings(OptimizerOptions, options.optim_g, source=f"{source}.optim_g")
+    decay = optimizer.weight_decay
+    return {
+        "iterations": options.total_iter,
+        "optimizer": optimizer.type,
+        "lr": optimizer.lr,
+        "betas": optimizer.betas,
+        "weight_decay": default_of(optimizer.type, "weight_decay") or 0.0 if decay is None else decay,
+        "options": optimizer.model_extra or {},
+        **_schedule(options, source=f"{source}.scheduler"),
+        "warm_up": max(options.warmup_iter, 0),
+        "loss": _losses(options, source),
+        "average": options.ema_decay,
+        "average_warm_up": False,
+    }
+
+
+def _schedule(options: StepOptions, *, source: str) -> dict[str, Any]:
+    scheduler = parse_settings(SchedulerOptions, options.scheduler, source=source)
+    if scheduler.type == "MultiStepLR":
+        return {"schedule": "multi-step", "milestones": scheduler.milestones, "gamma": scheduler.gamma}
+    if scheduler.type != "CosineAnnealingRestartLR":
+        raise SettingsError(f"{source}: type must be MultiStepLR or CosineAnnealingRestartLR, got {scheduler.type!r}")
+    if scheduler.periods != (options.total_iter,) or scheduler.restart_weights != (1.0,):
+        raise SettingsError(
+            f"{source}: periods must be [{options.total_iter}] as total_iter, and restart_weights [1]: nothing is "
+            f"restarted here; got {list(scheduler.periods)} and {list(scheduler.restart_weights)}"
+        )
+    return {"schedule": "cosine", "final_lr": scheduler.eta_min}
+
+
+_LOSSES = {"L1Loss": "l1", "MSELoss": "mse", "CharbonnierLoss": "charbonnier", "EdgeLoss": "edge"}
+
+
+def _losses(options: StepOptions, source: str) -> dict[str, float]:
+    blocks = {"pixel_opt": options.pixel_opt, "edge_opt": options.edge_opt}
+    weights: dict[str, float] = {}
+    for key, block in blocks.items():
+        if block is None:
+            continue
+        loss = parse_settings(LossOptions, block, source=f"{source}.{key}")
+        if loss.type not in _LOSSES:
+            raise SettingsError(f"{source}.{key}: type must be one of {', '.join(_LOSSES)}, got {loss.type!r}")
+        if loss.reduction != "mean":
+            raise SettingsError(f"{source}.{key}: reduction must be mean, got {loss.reduction!r}")
+        ours = CHARBONNIER_EPSILON**2
+        if loss.type == "CharbonnierLoss" and loss.eps != ours:
+            raise SettingsError(f"{source}.{key}: eps must be {ours:g}, got {loss.eps}")
+        name = _LOSSES[loss.type]
+        weights[name] = weights.get(name, 0.0) + loss.loss_weight
+    return weights
+
+
+def _validation(
+    options: ValidationOptions | None, sets: Mapping[str, TestSetOptions]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The first of the sets, as fields of `ValidationSettings`, and the others as what changes nothing here."""
+    if options is None or not sets:
+        return {}, tuple(f"datasets.{key}" for key in sets)
+    first, *others = sets
+    block = sets[first]
+    values = {"hr": block.dataroot_gt, "lr": block.dataroot_lq, "every": options.val_freq}
+    return {**values, "pictures": int(options.save_img)}, tuple(f"datasets.{key}" for key in others)

@@ -1,0 +1,78 @@
+"""How far a quantization is, as a file from which it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from finescale.errors import CheckpointError, WeightsError, printable_name
+from finescale.quantize.modules import bounds_of, quantizers, switch
+from finescale.quantize.refine import Refinement
+from finescale.weightfiles.tensors import read_state, write_state
+
+
+def save_standing(
+    path: Path, network: nn.Module, *, identity: str, fidelity: Mapping[str, float], progress: Refinement
+) -> None:
+    """Write the bounds of a network and what belongs to them; the file is whole or absent.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        network: Calibrated.
+        identity: What decides the result; only a quantization with the same goes on from the file.
+        fidelity: What was measured so far.
+        progress: Of the refinement.
+
+    Raises:
+        WeightsError: The file cannot be written.
+    """
+    header = {"identity": identity, "fidelity": json.dumps(dict(fidelity)), "losses": json.dumps(progress.losses)}
+    tensors = {"bounds": _joined([end for ends in bounds_of(network).values() for end in ends])}
+    if progress.moments:
+        tensors["moments"] = _joined(progress.moments)
+    write_state(path, tensors, header)
+
+
+def load_standing(path: Path, network: nn.Module, *, identity: str) -> tuple[dict[str, float], Refinement]:
+    """Give a network the bounds that `save_standing` wrote, and switch its quantizers on.
+
+    Returns:
+        What was measured, and the progress of the refinement.
+
+    Raises:
+        CheckpointError: The file is of another quantization, or damaged.
+    """
+    name = printable_name(path)
+    try:
+        raw = read_state(path)
+        if raw.header["identity"] != identity:
+            raise CheckpointError(
+                f"{name} is of a quantization with other settings, images or weights; finish that, or delete the file"
+            )
+        fidelity, losses = json.loads(raw.header["fidelity"]), json.loads(raw.header["losses"])
+        places = quantizers(network).values()
+        ends = _split(raw.state["bounds"], [end for one in places for end in (one.low, one.high)])
+        moments = []
+        if "moments" in raw.state:
+            moments = _split(
+                raw.state["moments"], [end for one in places for end in (one.low, one.low, one.high, one.high)]
+            )
+    except (WeightsError, KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{name}: damaged ({type(error).__name__}); delete it and begin anew") from None
+    for one, low, high in zip(places, ends[::2], ends[1::2], strict=True):
+        one.set_bounds(low, high)
+    switch(network, on=True)
+    return fidelity, Refinement(losses=losses, moments=moments)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().cpu().flatten() for tensor in tensors])
+
+
+def _split(joined: Tensor, like: list[Tensor]) -> list[Tensor]:
+    parts = torch.split(joined, [tensor.numel() for tensor in like])
+    return [part.reshape(tensor.shape).to(tensor.device) for part, tensor in zip(parts, like, strict=True)]

@@ -1,0 +1,1 @@
+"""Tensors in a file, whatever network they belong to."""

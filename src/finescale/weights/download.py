@@ -1,0 +1,191 @@
+"""Published weights, fetched once into a folder of ours and checked at every use.
+
+What authors publish on the Hugging Face hub is downloaded by the hub's own client, the extra "hub"; what has been
+downloaded is used without it. Where they offer a link only, a person follows it. A file that a person has placed is
+found by its published name, and goes first. What a file holds is not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+from finescale.errors import DownloadError, MissingExtraError
+from finescale.networks import Published
+from finescale.system.files import sha256, whole_file
+
+HUB_FILE = "model.safetensors"
+"""The weights in a repository of the hub."""
+
+PRETRAINED = Path("experiments") / "pretrained_models"
+"""Where published training code expects weights, below the working folder."""
+
+logger = logging.getLogger("finescale")
+
+
+def cache_folder() -> Path:
+    """The folder of fetched weights: FINESCALE_CACHE, else finescale in XDG_CACHE_HOME or in ~/.cache."""
+    if stated := os.environ.get("FINESCALE_CACHE"):
+        return Path(stated).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "finescale"
+
+
+def is_repository(name: str) -> bool:
+    """Whether a text has the form "owner/name" of a repository on the hub."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, flags=re.ASCII) is not None
+
+
+def fetch(published: Published, *, offline: bool = False) -> Path:
+    """The weight file of a published network.
+
+    Args:
+        published: What its authors publish.
+        offline: Touch no network; so does the environment variable HF_HUB_OFFLINE, set to 1.
+
+    Raises:
+        DownloadError: The file can neither be found nor fetched, or has changed since it was fetched.
+        MissingExtraError: It must be fetched from the hub, and the hub's client is not installed.
+    """
+    title = f"{published.name} x{published.scale}"
+    if published.file is None:
+        raise DownloadError(f"{title}: its authors publish no weights; give the path of a weight file")
+    if (placed := _placed_by_hand(published.file)) is not None:
+        return placed
+    if published.hub is not None:
+        return fetch_repository(published.hub, offline=offline)
+    raise DownloadError(
+        f"{title}: its authors offer the weights at {published.page}; download {published.file} and put it into "
+        f"{cache_folder()} or {PRETRAINED}"
+    )
+
+
+def fetch_repository(repository: str, *, offline: bool = False) -> Path:
+    """The weight file of a repository on the hub, downloaded at first use and taken from the cache ever after.
+
+    Args:
+        repository: "owner/name"; its weights are ``model.safetensors``.
+        offline: See `fetch`.
+
+    Raises:
+        ValueError: The name has another form.
+        DownloadError: See `fetch`.
+        MissingExtraError: See `fetch`.
+    """
+    if not is_repository(repository):
+        raise ValueError(f"a repository of the hub is called owner/name, got {repository!r}")
+    file = cache_folder() / "hub" / repository / HUB_FILE
+    record = file.with_name(f"{HUB_FILE}.sha256")
+    if file.is_file() and record.is_file():  # the record is written last: with it, the file is whole
+        _check(file, record)
+        return file
+    if offline or _is_told_to_stay_offline():
+        raise DownloadError(
+            f"{repository}: its weights are not in {file.parent}, and the hub is not asked while offline; "
+            "fetch them once without --offline and without HF_HUB_OFFLINE"
+        )
+    _download(repository, file, record)
+    return file
+
+
+def _is_told_to_stay_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")  # as the hub's client reads it
+
+
+def _check(file: Path, record: Path) -> None:
+    """Refuse a file that is not the one that was fetched."""
+    try:
+        noted, found = record.read_text(encoding="ascii", errors="replace").partition(" ")[0], sha256(file)
+    except OSError as error:
+        raise DownloadError(f"{error.filename}: cannot be read ({error.strerror}); make it readable") from None
+    if found != noted:
+        raise DownloadError(
+            f"{file}: changed since it was fetched (SHA-256 {found[:12]}..., was {noted[:12]}...); "
+            "delete it, and it is fetched again"
+        )
+
+
+def _download(repository: str, file: Path, record: Path) -> None:
+    """Fetch a repository's weights into ``file``, and write down their hash as sha256sum does."""
+    hub = _client(repository)
+    address = f"{hub.constants.ENDPOINT}/{repository}"
+    try:
+        stated = hub.get_hf_file_metadata(hub.hf_hub_url(repository, HUB_FILE))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(file.parent, stated.size)
+        size = "of unknown size" if stated.size is None else _mib(stated.size)
+        logger.info("fetching %s of %s (%s) into %s", HUB_FILE, address, size, file.parent)
+        hub.hf_hub_download(repository, HUB_FILE, local_dir=file.parent)
+        found = sha256(file)
+        # Small files are stated by git's own hash; a weight file is large and stated by its SHA-256.
+        if re.fullmatch(r"[0-9a-f]{64}", stated.etag or "") and found != stated.etag:
+            file.unlink()
+            raise DownloadError(
+                f"{address}: {HUB_FILE} arrived damaged (SHA-256 {found[:12]}..., the hub states "
+                f"{stated.etag[:12]}...); fetch it again"
+            )
+        with whole_file(record) as note:
+            note.write(f"{found}  {HUB_FILE}\n".encode())
+    # The base of the client's own errors is that of its HTTP library, which is another one in each major version;
+    # its other transport, for large files, raises RuntimeError.
+    except (OSError, RuntimeError, hub.errors.HfHubHTTPError.__bases__[0]) as error:
+        raise DownloadError(_reason(error, address, file, hub.errors)) from None
+
+
+def _client(repository: str) -> ModuleType:
+    """The hub's client, which is optional."""
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+    except ImportError:
+        raise MissingExtraError(
+            f"{repository}: fetching from the hub needs its client; install it with pip install 'finescale[hub]'"
+        ) from None
+    return huggingface_hub
+
+
+def _check_room(folder: Path, size: int | None) -> None:
+    free = shutil.disk_usage(folder).free
+    if size is not None and size > free:
+        raise DownloadError(
+            f"{folder}: too little room for {_mib(size)}, {_mib(free)} are free; "
+            "make room, or set FINESCALE_CACHE to a folder on another disk"
+        )
+
+
+def _reason(error: Exception, address: str, file: Path, kinds: ModuleType) -> str:
+    """Why a download failed, in one sentence with its remedy."""
+    kind = type(error).__name__
+    lost = f"{address}: cannot be reached, or the connection broke ({kind}); check the network and fetch again"
+    if isinstance(error, kinds.LocalEntryNotFoundError):  # how the client tells that it got no answer
+        return lost
+    if isinstance(error, kinds.GatedRepoError):
+        return f"{address}: its owner gives access on request; ask for it there, then log in with 'hf auth login'"
+    if isinstance(error, kinds.RepositoryNotFoundError):
+        return f"{address}: no such repository, or a private one; check the name, or log in with 'hf auth login'"
+    if isinstance(error, kinds.EntryNotFoundError):
+        return f"{address}: there is no {HUB_FILE} in it; download what it has, and give the path of the weight file"
+    if isinstance(error, kinds.HfHubHTTPError):
+        return f"{address}: the hub answered with status {error.response.status_code}; try again later"
+    if isinstance(error, OSError) and error.errno is not None:  # of the disk: those of a connection have no number
+        return f"{file}: cannot be written ({error.strerror}); make room, or set FINESCALE_CACHE to another folder"
+    return lost
+
+
+def _placed_by_hand(name: str) -> Path | None:
+    """The file that a person has downloaded under its published name; letters may be large or small."""
+    wanted = {name.lower(), f"{Path(name).stem}.safetensors".lower()}
+    for folder in (cache_folder(), PRETRAINED):
+        if folder.is_dir():
+            found = [path for path in sorted(folder.iterdir()) if path.name.lower() in wanted and path.is_file()]
+            if found:
+                return found[0]
+    return None
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"

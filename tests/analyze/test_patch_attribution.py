@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import pytest
+import pyvips
+import torch
+from torch import Tensor
+
+from finescale.analyze.attribution import Attribution, Patch
+from finescale.analyze.patch_attribution import Look, draw_look, heat, look_at
+from finescale.networks import FAMILIES, Frame
+from finescale.weights import third_party
+
+
+@pytest.fixture(scope="module")
+def network() -> Frame:
+    torch.manual_seed(0)
+    family = FAMILIES["hit-sr"]
+    return family.network(settings=family.tiny["hit-sir"], scale=2).eval()
+
+
+@pytest.fixture
+def image() -> Tensor:
+    torch.manual_seed(1)
+    return torch.rand(3, 40, 50)
+
+
+def test_the_part_around_the_patch_is_looked_at(network: Frame, image: Tensor) -> None:
+    look = look_at(network, image, Patch(top=40, left=50, size=8), region=20, steps=1)
+    assert look.image.shape == (3, 20, 20)
+    assert look.corner == (12, 17)  # the patch's middle, 22 and 27, less 10
+    assert look.patch_in_part == Patch(top=16, left=16, size=8)
+    assert torch.equal(look.image, image[:, 12:32, 17:37])
+
+
+def test_the_part_stays_within_the_picture(network: Frame, image: Tensor) -> None:
+    assert look_at(network, image, Patch(top=0, left=0, size=8), region=20, steps=1).corner == (0, 0)
+    assert look_at(network, image, Patch(top=72, left=92, size=8), region=20, steps=1).corner == (20, 30)
+
+
+def test_a_region_of_0_or_beyond_the_picture_is_the_whole_picture(network: Frame, image: Tensor) -> None:
+    for region in (0, 1000):
+        look = look_at(network, image, Patch(top=40, left=50, size=8), region=region, steps=1)
+        assert look.image.shape == image.shape
+
+
+def test_gray_pictures_enter_as_equal_channels(network: Frame, image: Tensor) -> None:
+    look = look_at(network, image[:1], Patch(top=40, left=50, size=8), region=20, steps=1)
+    assert look.image.shape == (3, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("patch", "region", "sentence"),
+    [
+        (
+            Patch(top=0, left=96, size=8),
+            20,
+            "a patch of 8 pixels at 96,0 does not lie in the result, which has 100 x 80",
+        ),
+        (Patch(top=0, left=0, size=0), 20, "a patch of 0 pixels at 0,0 does not lie in the result"),
+        (Patch(top=0, left=0, size=8), 5, "region must be 0 or hold a patch of 8 pixels at x2, got 5"),
+        (Patch(top=0, left=0, size=8), -1, "region must be 0 or hold a patch"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused(
+    network: Frame, image: Tensor, patch: Patch, region: int, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        look_at(network, image, patch, region=region, steps=1)
+
+
+def test_networks_of_others_are_looked_at_in_sizes_that_they_take(
+    spandrel: ModuleType, tmp_path: Path, image: Tensor
+) -> None:
+    torch.manual_seed(0)
+    theirs = spandrel.architectures.ESRGAN.ESRGAN(in_nc=12, num_filters=8, num_blocks=1, scale=4, shuffle_factor=2)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    network = third_party.load(tmp_path / "theirs.pth")
+    assert (network.scale, network.period) == (2, 4)
+    look = look_at(network, image, Patch(top=40, left=50, size=8), region=21, steps=64)
+    assert look.image.shape == (3, 20, 20)
+    assert look.attribution.map.sum() > 0
+
+
+def test_what_was_found_is_reported(network: Frame, image: Tensor) -> None:
+    told = look_at(network, image, Patch(top=40, left=50, size=8), region=20, steps=2).as_json()
+    assert told["patch"] == {"top": 40, "left": 50, "size": 8}
+    assert told["region"] == {"corner": [12, 17], "size": [20, 20]}
+    assert told["attributed"] == pytest.approx(told["detector"] - told["detector_blurred"], rel=2 * told["gap"] + 1e-6)
+
+
+def test_the_figure_shows_three_pictures_and_marks_the_patch_in_two() -> None:
+    values = torch.zeros(3, 10, 12)
+    values[0, 4, 5] = 1
+    look = Look(
+        scale=2,
+        image=torch.full((3, 10, 12), 0.5),
+        corner=(0, 0),
+        sr=torch.full((3, 20, 24), 0.5),
+        patch=Patch(top=12, left=10, size=4),
+        attribution=Attribution(values=values, sharp=1, blurred=0),
+    )
+    figure = draw_look(look)
+    tree = ElementTree.fromstring(figure)
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", figure)
+    sizes = [(png.width, png.height) for png in map(_decode, pictures)]
+    assert sizes == [(12, 10), (12, 10), (20, 16)]  # around the patch: 8 on each side, cut off by the border
+    marks = [element for element in tree if element.get("stroke") == "#e6194b"]
+    enlarged = 32  # 384 / 12
+    assert float(str(marks[0].get("x"))) == pytest.approx(24 + enlarged * 5)
+    assert float(str(marks[0].get("width"))) == pytest.approx(enlarged * 2)
+    assert len(marks) == 2
+
+
+def _decode(text: str) -> pyvips.Image:
+    return pyvips.Image.new_from_buffer(base64.b64decode(text), "")
+
+
+def test_heat_is_white_where_most_was_used_and_a_dim_picture_where_nothing_was() -> None:
+    values = torch.tensor([[0.0, 1.0]])
+    shown = heat(torch.full((3, 1, 2), 0.8), values)
+    assert torch.allclose(shown[:, 0, 0], torch.full((3,), 0.36))
+    assert torch.allclose(shown[:, 0, 1], torch.ones(3))
+
+
+def test_heat_of_nothing_is_finite() -> None:
+    assert heat(torch.rand(3, 2, 2), torch.zeros(2, 2)).isfinite().all()

@@ -1,0 +1,87 @@
+"""The quality of a JPEG file by its tables; Pillow is the witness."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from finescale.images import decode_image, encode_jpeg, encode_png
+from finescale.images.imagebytes import jpeg_quality
+
+LEVELS = torch.arange(3 * 16 * 24, dtype=torch.int64).reshape(3, 16, 24).remainder(256).to(torch.uint8)
+
+
+def jpeg(quality: int, *, gray: bool = False, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture = Pillow.fromarray(LEVELS.permute(1, 2, 0).numpy())
+    (picture.convert("L") if gray else picture).save(file, "JPEG", quality=quality, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("quality", [1, 5, 10, 25, 40, 50, 75, 90, 95, 99, 100])
+def test_the_quality_is_the_encoder_s(quality: int) -> None:
+    data = jpeg(quality)
+    near = 1 if quality > 5 else 4  # steps end at 255, so that the lowest qualities are nearly one
+    assert jpeg_quality(data) == pytest.approx(quality, abs=near)
+    assert decode_image(data, name="a test").jpeg_quality == jpeg_quality(data)
+
+
+@pytest.mark.parametrize("quality", [10, 30, 72, 96])
+def test_our_own_jpegs_say_what_they_were_made_with(quality: int) -> None:
+    for subsample in (True, False):
+        assert jpeg_quality(encode_jpeg(LEVELS, quality=quality, subsample=subsample)) == quality
+    assert jpeg_quality(encode_jpeg(LEVELS[:1], quality=quality, subsample=True)) == quality
+
+
+def test_gray_progressive_and_files_with_much_metadata_say_it_too() -> None:
+    assert jpeg_quality(jpeg(60, gray=True)) == 60
+    assert jpeg_quality(jpeg(60, progressive=True)) == 60
+    assert jpeg_quality(jpeg(60, comment=b"x" * 60_000, icc_profile=b"y" * 200_000)) == 60
+
+
+def test_tables_of_other_encoders_are_taken_for_the_nearest_quality() -> None:
+    assert jpeg_quality(b"\xff\xd8\xff\xdb\x00\x43\x00" + bytes([12] * 64)) == 90
+
+
+def test_tables_of_two_bytes_a_step_are_read() -> None:
+    steps = np.full(64, 300, dtype=">u2").tobytes()
+    assert jpeg_quality(b"\xff\xd8\xff\xdb\x00\x83\x10" + steps) == 1
+
+
+def test_a_picture_that_is_no_jpeg_has_no_quality() -> None:
+    assert decode_image(encode_png(LEVELS), name="a test").jpeg_quality is None
+
+
+def test_a_file_that_ends_before_its_tables_has_no_quality() -> None:
+    assert [jpeg_quality(jpeg(50)[:length]) for length in (0, 1, 3, 10, 60)] == [None] * 5
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_no_damaged_file_gives_more_than_a_quality_or_nothing(data: st.DataObject) -> None:
+    whole = jpeg(50)
+    damaged = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
+    for place, value in data.draw(st.dictionaries(st.integers(0, 700), st.integers(0, 255), max_size=20)).items():
+        if place < len(damaged):
+            damaged[place] = value
+    assert jpeg_quality(bytes(damaged)) in {None, *range(1, 101)}
+
+
+@pytest.mark.parametrize(
+    ("levels", "quality", "message"),
+    [
+        (LEVELS.float(), 50, "levels must be uint8"),
+        (LEVELS[:2], 50, "levels must be uint8"),
+        (LEVELS, 0, "quality must be between 1 and 100, got 0"),
+        (LEVELS, 101, "quality must be between 1 and 100, got 101"),
+    ],
+)
+def test_what_cannot_be_a_jpeg_is_refused(levels: torch.Tensor, quality: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode_jpeg(levels, quality=quality, subsample=True)
