@@ -66,10 +66,10 @@ def test_a_flat_image_has_nothing_to_share_out() -> None:
     assert found.gap < 1
 
 
-def test_steps_are_told(image: Tensor) -> None:
-    told: list[tuple[int, int]] = []
-    attribute(convolutions(), image, PATCH, steps=3, on_step=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+def test_steps_are_reported(image: Tensor) -> None:
+    reported: list[tuple[int, int]] = []
+    attribute(convolutions(), image, PATCH, steps=3, on_step=lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_arguments_out_of_range_are_refused(image: Tensor) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from finescale.analyze.attribution import Attribution, Patch
-from finescale.analyze.patch_attribution import Look, draw_look, heat, look_at
+from finescale.analyze.patch_attribution import PatchAttribution, attribute_patch, draw_patch_attribution, heat
 from finescale.networks import FAMILIES, Frame
 from finescale.weights import third_party
 
@@ -30,28 +30,28 @@ def image() -> Tensor:
     return torch.rand(3, 40, 50)
 
 
-def test_the_part_around_the_patch_is_looked_at(network: Frame, image: Tensor) -> None:
-    look = look_at(network, image, Patch(top=40, left=50, size=8), region=20, steps=1)
-    assert look.image.shape == (3, 20, 20)
-    assert look.corner == (12, 17)  # the patch's middle, 22 and 27, less 10
-    assert look.patch_in_part == Patch(top=16, left=16, size=8)
-    assert torch.equal(look.image, image[:, 12:32, 17:37])
+def test_the_region_around_the_patch_is_attributed(network: Frame, image: Tensor) -> None:
+    found = attribute_patch(network, image, Patch(top=40, left=50, size=8), region=20, steps=1)
+    assert found.image.shape == (3, 20, 20)
+    assert found.corner == (12, 17)  # the patch's middle, 22 and 27, less 10
+    assert found.patch_in_region == Patch(top=16, left=16, size=8)
+    assert torch.equal(found.image, image[:, 12:32, 17:37])
 
 
-def test_the_part_stays_within_the_picture(network: Frame, image: Tensor) -> None:
-    assert look_at(network, image, Patch(top=0, left=0, size=8), region=20, steps=1).corner == (0, 0)
-    assert look_at(network, image, Patch(top=72, left=92, size=8), region=20, steps=1).corner == (20, 30)
+def test_the_region_stays_within_the_image(network: Frame, image: Tensor) -> None:
+    assert attribute_patch(network, image, Patch(top=0, left=0, size=8), region=20, steps=1).corner == (0, 0)
+    assert attribute_patch(network, image, Patch(top=72, left=92, size=8), region=20, steps=1).corner == (20, 30)
 
 
-def test_a_region_of_0_or_beyond_the_picture_is_the_whole_picture(network: Frame, image: Tensor) -> None:
+def test_a_region_of_0_or_larger_than_the_image_is_the_whole_image(network: Frame, image: Tensor) -> None:
     for region in (0, 1000):
-        look = look_at(network, image, Patch(top=40, left=50, size=8), region=region, steps=1)
-        assert look.image.shape == image.shape
+        found = attribute_patch(network, image, Patch(top=40, left=50, size=8), region=region, steps=1)
+        assert found.image.shape == image.shape
 
 
 def test_gray_pictures_enter_as_equal_channels(network: Frame, image: Tensor) -> None:
-    look = look_at(network, image[:1], Patch(top=40, left=50, size=8), region=20, steps=1)
-    assert look.image.shape == (3, 20, 20)
+    found = attribute_patch(network, image[:1], Patch(top=40, left=50, size=8), region=20, steps=1)
+    assert found.image.shape == (3, 20, 20)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_gray_pictures_enter_as_equal_channels(network: Frame, image: Tensor) ->
         (Patch(top=0, left=0, size=8), -1, "region must be 0 or hold a patch"),
     ],
 )
-def test_what_cannot_be_looked_at_is_refused(
+def test_what_cannot_be_attributed_is_refused(
     network: Frame, image: Tensor, patch: Patch, region: int, sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        look_at(network, image, patch, region=region, steps=1)
+        attribute_patch(network, image, patch, region=region, steps=1)
 
 
-def test_networks_of_others_are_looked_at_in_sizes_that_they_take(
+def test_third_party_networks_get_regions_of_sizes_that_they_take(
     spandrel: ModuleType, tmp_path: Path, image: Tensor
 ) -> None:
     torch.manual_seed(0)
@@ -82,22 +82,23 @@ def test_networks_of_others_are_looked_at_in_sizes_that_they_take(
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     network = third_party.load(tmp_path / "theirs.pth")
     assert (network.scale, network.period) == (2, 4)
-    look = look_at(network, image, Patch(top=40, left=50, size=8), region=21, steps=64)
-    assert look.image.shape == (3, 20, 20)
-    assert look.attribution.map.sum() > 0
+    found = attribute_patch(network, image, Patch(top=40, left=50, size=8), region=21, steps=64)
+    assert found.image.shape == (3, 20, 20)
+    assert found.attribution.map.sum() > 0
 
 
-def test_what_was_found_is_reported(network: Frame, image: Tensor) -> None:
-    told = look_at(network, image, Patch(top=40, left=50, size=8), region=20, steps=2).as_json()
-    assert told["patch"] == {"top": 40, "left": 50, "size": 8}
-    assert told["region"] == {"corner": [12, 17], "size": [20, 20]}
-    assert told["attributed"] == pytest.approx(told["detector"] - told["detector_blurred"], rel=2 * told["gap"] + 1e-6)
+def test_an_attribution_is_reported(network: Frame, image: Tensor) -> None:
+    report = attribute_patch(network, image, Patch(top=40, left=50, size=8), region=20, steps=2).as_json()
+    assert report["patch"] == {"top": 40, "left": 50, "size": 8}
+    assert report["region"] == {"corner": [12, 17], "size": [20, 20]}
+    gained = report["detector"] - report["detector_blurred"]
+    assert report["attributed"] == pytest.approx(gained, rel=2 * report["gap"] + 1e-6)
 
 
 def test_the_figure_shows_three_pictures_and_marks_the_patch_in_two() -> None:
     values = torch.zeros(3, 10, 12)
     values[0, 4, 5] = 1
-    look = Look(
+    found = PatchAttribution(
         scale=2,
         image=torch.full((3, 10, 12), 0.5),
         corner=(0, 0),
@@ -105,7 +106,7 @@ def test_the_figure_shows_three_pictures_and_marks_the_patch_in_two() -> None:
         patch=Patch(top=12, left=10, size=4),
         attribution=Attribution(values=values, sharp=1, blurred=0),
     )
-    figure = draw_look(look)
+    figure = draw_patch_attribution(found)
     tree = ElementTree.fromstring(figure)
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", figure)
     sizes = [(png.width, png.height) for png in map(_decode, pictures)]

@@ -35,18 +35,21 @@ def test_every_flag_stands_in_the_manual(verb: str) -> None:
 
 def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["analyze"]) == 1
-    told = capsys.readouterr().out
-    assert all(verb in told for verb in COMMANDS)
+    printed = capsys.readouterr().out
+    assert all(verb in printed for verb in COMMANDS)
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["cost"], "Invalid value: say which networks: -n MODEL, once or more, or --all"),
-        (["cost", "--all", "-n", "span"], "Invalid value: say which networks: -n MODEL, once or more, or --all"),
+        (["cost"], "Invalid value: name networks with -n MODEL, or use --all"),
+        (
+            ["cost", "--all", "-n", "span"],
+            "Invalid value: name networks with -n MODEL, or use --all",
+        ),
         (
             ["cost", "-n", "span", "--input", "64x64", "--output", "9x9"],
-            "Invalid value: --input and --output exclude one another",
+            "Invalid value: --input and --output are mutually exclusive",
         ),
         (
             ["cost", "-n", "span", "--input", "64"],
@@ -60,7 +63,7 @@ def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[
         (["cost", "-n", "span", "--device", "tpux"], "device 'tpux' cannot be used here; use 'cpu'"),
         (["cost", "-n", "span", "--runs", "0"], "Invalid value: --runs must be at least 1, got 0"),
         (["plot", "-o", "a.gif"], "a figure's name must end in .svg or .png, got 'a.gif'"),
-        (["plot", "-o", "a.svg", "--x", "beauty"], "the axis must be parameters, multiply-adds, time, got 'beauty'"),
+        (["plot", "-o", "a.svg", "--x", "beauty"], "axis must be one of parameters, multiply-adds, time, got 'beauty'"),
         (
             ["plot", "-o", "a.svg", "--results", "nowhere.json"],
             "nowhere.json: cannot be read (No such file or directory)",
@@ -73,15 +76,19 @@ def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[
             ["attribution", "nowhere.png", "--at", "1,1", "-o", "a.svg"],
             "nowhere.png: cannot be read (No such file or directory)",
         ),
+        (
+            ["attribution", "nowhere.png", "-n", "nowhere.pth", "--at", "1,1", "-o", "a.svg"],
+            "nowhere.png: cannot be read (No such file or directory)",
+        ),
     ],
 )
 def test_wrong_usage_is_one_sentence(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert run(["analyze", *arguments]) == 1
-    told = capsys.readouterr()
-    assert told.err == f"finescale: {sentence}\n"
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert printed.err == f"finescale: {sentence}\n"
+    assert printed.out == ""
 
 
 # ---- cost
@@ -89,27 +96,27 @@ def test_wrong_usage_is_one_sentence(
 
 def test_costs_are_a_table_beside_what_is_published(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["analyze", "cost", "-n", "span", "--no-time"]) == 0
-    told = capsys.readouterr()
-    lines = [line.split() for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    lines = [line.split() for line in printed.out.splitlines()]
     assert ["span", "x4", "180x320", "519,156", "48.48", "G", "48.09", "G"] in lines
     assert ["span", "x4", "64x64", "519,156", "3.43", "G", "3.40", "G"] in lines
     published = ["span", "x4", "180x320", "48.48", "G", "48.48", "G", "convolutions,"]
     assert published in [line[: len(published)] for line in lines]
-    assert told.err == ""
+    assert printed.err == ""
 
 
 def test_costs_are_a_report(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["-n", str(tiny_weights), "-s", "2", "--output", "48x32", "--runs", "2", "--json"]
     assert run(["analyze", "cost", *arguments]) == 0
-    told = capsys.readouterr()
-    report = json.loads(told.out)
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
     (row,) = report["rows"]
     assert (row["model"], row["scale"], row["input_size"]) == (str(tiny_weights), 2, [16, 24])
     assert row["time"]["runs"] == 2
     assert row["memory_mib"] > 0
     assert report["published"] == []
     assert report["machine"]["torch"] == torch.__version__
-    assert told.err == f"timing {tiny_weights} x2 on 16x24 pixels\n"
+    assert printed.err == f"timing {tiny_weights} x2 on 16x24 pixels\n"
 
 
 def test_what_was_measured_before_a_failure_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,16 +138,16 @@ def test_a_plot_is_drawn_with_results_of_ours_and_then_kept(tmp_path: Path, caps
     figure = tmp_path / "figure.svg"
     arguments = ["analyze", "plot", "-o", str(figure), "--set", "Set5", "--results", str(report), "--json"]
     assert run(arguments) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["output"], told["status"]) == (str(figure), "done")
-    assert [point["psnr_db"] for point in told["points"] if point["measured"]] == [30.97]
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["output"], printed["status"]) == (str(figure), "done")
+    assert [point["psnr_db"] for point in printed["points"] if point["measured"]] == [30.97]
     assert ">default</text>" in figure.read_text()
 
     figure.write_text("precious")
     assert run(arguments) == 0
     kept = capsys.readouterr()
     assert json.loads(kept.out)["status"] == "kept"
-    assert kept.err == f"kept: {figure}: it exists already; --overwrite makes it anew\n"
+    assert kept.err == f"kept: {figure}: already exists; use --overwrite to replace it\n"
     assert figure.read_text() == "precious"
     assert run([*arguments, "--overwrite"]) == 0
     assert figure.read_text() != "precious"
@@ -149,9 +156,9 @@ def test_a_plot_is_drawn_with_results_of_ours_and_then_kept(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("{", "is no report, which is JSON"),
-        ("[]", "has no list called 'rows'"),
-        ('{"rows": 1}', "no list called 'rows'"),
+        ("{", "not a report, because it is not JSON"),
+        ("[]", "has no list named 'rows'"),
+        ('{"rows": 1}', "no list named 'rows'"),
     ],
 )
 def test_what_is_no_report_is_refused(
@@ -163,7 +170,7 @@ def test_what_is_no_report_is_refused(
     assert sentence in capsys.readouterr().err
 
 
-# ---- attribution
+# ---- curve
 
 
 def test_the_curve_of_a_training_is_drawn_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,18 +182,21 @@ def test_the_curve_of_a_training_is_drawn_on_request(tmp_path: Path, capsys: pyt
     assert "has no values to draw yet; let the training run to its first report" in capsys.readouterr().err
 
 
+# ---- attribution
+
+
 def test_an_attribution_is_drawn_and_reported(
     tmp_path: Path, picture: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figure = tmp_path / "figure.png"
     arguments = ["-n", str(tiny_weights), "--at", "30,20", "--size", "8", "--region", "16", "--steps", "2", "--json"]
     assert run(["analyze", "attribution", str(picture), *arguments, "-o", str(figure)]) == 0
-    told = capsys.readouterr()
-    report = json.loads(told.out)
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
     assert report["patch"] == {"top": 20, "left": 30, "size": 8}
     assert report["region"] == {"corner": [4, 9], "size": [16, 16]}
     assert 0 < report["diffusion_index"] <= 100
-    assert f"diffusion index {report['diffusion_index']:.2f} in 16x16 pixels" in told.err
+    assert f"diffusion index {report['diffusion_index']:.2f} in 16x16 pixels" in printed.err
     assert images.read_image(figure).size[1] > 3 * 384
 
 

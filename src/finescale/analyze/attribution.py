@@ -1,9 +1,9 @@
 """Local attribution maps: which pixels of the input a network uses for a patch of its result.
 
-J. Gu and C. Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021. A detector D adds up
-the gradient magnitude within a patch of the result: how much edge and texture the network has put there. Integrated
-gradients of D over inputs that begin blurred and become sharp share out among the pixels of the input what the network
-gained. Letters: F network, I lr image, C channels, H W its size.
+J. Gu and C. Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021. A detector D sums
+the gradient magnitude within a patch of the result, which measures the edges and textures there. Integrated gradients
+of D, along a path from a blurred to the sharp input, attribute the increase of D to the pixels of the input.
+Letters: F network, I lr image, C channels, H W its size.
 """
 
 from __future__ import annotations
@@ -16,54 +16,54 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIGMA = 1.2
-"""Standard deviation, in lr pixels, of the blur at which the path begins, as in the code of the map's authors."""
+"""Standard deviation of the blur at the start of the path, in lr pixels, as in the authors' code."""
 
 STEPS = 50
-"""Steps of the path, as in the code of the map's authors."""
+"""Steps of the path, as in the authors' code."""
 
-_RADIUS = 4  # of the kernel, in pixels; the authors' kernel has 9 x 9
+_RADIUS = 4  # of the kernel, in pixels; the authors use 9 x 9
 _ROUNDING = 1e-6  # of a sum in float32
-_TINY = 1e-12  # under the root, where the slope of a flat patch would be infinite
+_TINY = 1e-12  # under the root, whose slope would be infinite for a flat patch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """A square of the result, in its pixels."""
+    """Square part of the result, in pixels of the result."""
 
     top: int
     """Rows above it."""
     left: int
     """Columns before it."""
     size: int
-    """Its side."""
+    """Side length."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Attribution:
-    """What each value of the input contributes to the detector of a patch."""
+    """Contribution of each input value to the detector of a patch."""
 
     values: Tensor
     """(C, H, W), float32; may be negative."""
     sharp: float
-    """D(F(I)), what the detector says for the image."""
+    """D(F(I)), the detector's value for the image itself."""
     blurred: float
-    """What it says for the image at its most blurred."""
+    """Its value for the image at the start of the path."""
 
     @property
     def map(self) -> Tensor:
-        """How much each pixel is involved: |sum over its channels|, (H, W)."""
+        """Involvement of each pixel, (H, W): the absolute sum over its channels."""
         return self.values.sum(0).abs()
 
     @property
     def diffusion_index(self) -> float:
-        """How widely the network looks: 0 if all depends on one pixel, up to 100 if on all alike."""
+        """Spread of the used pixels: near 0 for a single pixel, 100 for all pixels alike."""
         return 100 * (1 - gini(self.map))
 
     @property
     def gap(self) -> float:
-        """Share of ``sharp - blurred`` that the values miss; the integral's error, which falls with more steps."""
+        """Integration error: the share of ``sharp - blurred`` that the values miss; it falls with more steps."""
         gained = self.sharp - self.blurred
-        least = _ROUNDING * max(abs(self.sharp), abs(self.blurred), _TINY)  # where there is nothing to gain
+        least = _ROUNDING * max(abs(self.sharp), abs(self.blurred), _TINY)  # for a detector that does not change
         return abs(float(self.values.sum()) - gained) / max(abs(gained), least)
 
 
@@ -76,15 +76,15 @@ def attribute(
     steps: int = STEPS,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Attribution:
-    """Share out among the pixels of an image what a network makes of them in a patch of its result.
+    """Attribute a patch of a network's result to the pixels of the input.
 
     Args:
-        network: Images (N, C, H, W) to larger ones; any network that gradients pass through.
+        network: Differentiable map from images (N, C, H, W) to larger ones.
         image: (C, H, W) in [0, 1], on the network's device.
-        patch: Where in the result.
-        sigma: Standard deviation of the blur at which the path begins, in lr pixels.
+        patch: The patch of the result.
+        sigma: Standard deviation of the blur at the start of the path, in lr pixels.
         steps: Points at which gradients are taken; the error falls with their square.
-        on_step: Called after each step with the steps done and the steps in all.
+        on_step: Called after each step with the number of steps done and their total.
 
     Raises:
         ValueError: The patch does not lie in the result, or ``sigma`` or ``steps`` is not positive.
@@ -111,11 +111,11 @@ def attribute(
 
 
 def detect(sr: Tensor, patch: Patch) -> Tensor:
-    """The detector D: gradient magnitude, by forward differences, added up over a patch and its channels.
+    """Return the detector D: gradient magnitude by forward differences, summed over a patch and its channels.
 
     Args:
         sr: One result (1, C, H, W).
-        patch: Where to look.
+        patch: The patch of the result.
 
     Raises:
         ValueError: The patch does not lie in the result.
@@ -133,7 +133,7 @@ def detect(sr: Tensor, patch: Patch) -> Tensor:
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
-    """An image (C, H, W) after a Gaussian of 9 x 9 pixels, its edge repeated; 0 leaves it as it is."""
+    """Blur an image (C, H, W) by a Gaussian of 9 x 9 pixels with replicated edges; a sigma of 0 copies it."""
     if sigma == 0:
         return image.clone()
     offsets = torch.arange(-_RADIUS, _RADIUS + 1, device=image.device)
@@ -145,9 +145,9 @@ def blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def gini(values: Tensor) -> float:
-    """How unequal positive values are: 0 if all are alike, near 1 if one has it all.
+    """Return the Gini index of positive values: 0 if all are equal, near 1 if one holds everything.
 
-    The mean absolute difference of two of them, over twice their mean; of values that are all 0 it is 0.
+    It is the mean absolute difference of two values over twice their mean, and 0 if all values are 0.
     """
     ordered = values.double().flatten().sort().values
     total, number = float(ordered.sum()), ordered.numel()

@@ -173,7 +173,7 @@ def _peak_bytes(network: nn.Module, image: torch.Tensor) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PublishedComparison:
     """A published number beside ours."""
 
     model: str
@@ -200,7 +200,7 @@ class Comparison:
         }
 
 
-def compare_with_published(subject: Subject) -> Iterator[Comparison]:
+def compare_with_published(subject: Subject) -> Iterator[PublishedComparison]:
     """Every count that is published of a network, beside the same count of ours; nothing for unpublished networks."""
     if subject.cost is None:
         return
@@ -214,7 +214,7 @@ def compare_with_published(subject: Subject) -> Iterator[Comparison]:
             operations[published.size] = count_operations(subject.network, shape, beyond=BEYOND)
         ours = operations[published.size]
         counted = count_by_rule(published.rule, subject.network, shape, ours) if by_authors else ours.multiply_adds
-        yield Comparison(
+        yield PublishedComparison(
             model=subject.name, scale=subject.scale, published=published, counted=counted, by_authors=by_authors
         )
 

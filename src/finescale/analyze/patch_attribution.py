@@ -1,4 +1,4 @@
-"""A network, a picture and a patch of the result: the attribution around it, and its figure."""
+"""Attribution of a patch to the region of the input around it, and its figure."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import torch
 from torch import Tensor
 
 from finescale.analyze.attribution import SIGMA, STEPS, Attribution, Patch, attribute
-from finescale.figures import svg as drawing
+from finescale.figures import svg
 from finescale.networks import Frame
 from finescale.weights.third_party import ForeignNetwork
 
 REGION = 128
-"""Side of the part of the input that is looked at, in lr pixels."""
+"""Side length of the region, in lr pixels."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Look:
-    """What was found around one patch."""
+class PatchAttribution:
+    """Attribution of one patch of a result within a region of the input."""
 
     scale: int
     """Of the network."""
     image: Tensor
-    """The part of the input that was looked at, (C, H, W)."""
+    """The region of the input, (C, H, W)."""
     corner: tuple[int, int]
-    """(top, left) of it in the whole input, in lr pixels."""
+    """(top, left) of the region in the whole input, in lr pixels."""
     sr: Tensor
-    """Its result, (C, scale * H, scale * W)."""
+    """Result of the region, (C, scale * H, scale * W)."""
     patch: Patch
-    """In the whole result."""
+    """Position in the whole result."""
     attribution: Attribution
-    """Of the patch, within the part."""
+    """Contribution of each value of ``image``."""
 
     @property
-    def patch_in_part(self) -> Patch:
-        """The patch in the result of the part."""
+    def patch_in_region(self) -> Patch:
+        """Position of the patch in ``sr``."""
         top, left = (self.scale * start for start in self.corner)
         return Patch(top=self.patch.top - top, left=self.patch.left - left, size=self.patch.size)
 
     def as_json(self) -> dict[str, Any]:
-        """What a report says of it."""
+        """Return the fields of a report."""
         return {
             "scale": self.scale,
             "patch": asdict(self.patch),
@@ -55,7 +55,7 @@ class Look:
         }
 
 
-def look_at(
+def attribute_patch(
     network: Frame | ForeignNetwork,
     image: Tensor,
     patch: Patch,
@@ -64,24 +64,24 @@ def look_at(
     sigma: float = SIGMA,
     steps: int = STEPS,
     on_step: Callable[[int, int], None] | None = None,
-) -> Look:
-    """The attribution of a patch, in the part of a picture around it.
+) -> PatchAttribution:
+    """Attribute a patch of a network's result to the pixels of the input around it.
 
-    The part lies within the picture, with the patch in its middle where the border leaves room; what is beyond it
-    counts for nothing, and diffusion indices of parts of different sizes cannot be compared.
+    The region lies within the image, with the patch in its middle unless the image's border is near. Pixels outside
+    of the region are ignored, and diffusion indices of regions of different sizes cannot be compared.
 
     Args:
-        network: On its device; its parameters are taken out of the reach of gradients.
+        network: On its device; gradients of its parameters are switched off.
         image: (C, H, W) in [0, 1], C = 1 or 3.
-        patch: In the whole result.
-        region: Side of the part, in lr pixels; 0 is the whole picture.
-        sigma: See `finescale.analyze.attribution.attribute`.
-        steps: See there.
-        on_step: See there.
+        patch: Position in the whole result.
+        region: Side length of the region, in lr pixels; 0 takes the whole image.
+        sigma: Standard deviation of the blur at the start of the path, in lr pixels.
+        steps: Steps of the path from blurred to sharp; the error falls with their square.
+        on_step: Called after each step with the number of steps done and their total.
 
     Raises:
-        ValueError: The patch does not lie in the result or in the part, or an argument is out of range; or the picture
-            has colours, and the network none.
+        ValueError: The patch lies outside of the result or does not fit into the region, an argument is out of range,
+            or the image has colours and the network takes none.
     """
     scale, channels = network.scale, network.in_channels
     height, width = image.shape[1:]
@@ -94,11 +94,13 @@ def look_at(
     if region < 0 or 0 < scale * region < patch.size + 2 * scale:
         raise ValueError(f"region must be 0 or hold a patch of {patch.size} pixels at x{scale}, got {region}")
     if image.shape[0] > channels:
-        raise ValueError(f"the network takes {channels} channel, the picture has {image.shape[0]}: make it gray")
-    # Others' networks are called without what pads for them, which no gradient passes.
+        raise ValueError(
+            f"the network takes {channels} channel, but the image has {image.shape[0]}; convert it to grayscale"
+        )
+    # Third-party networks are called without their padding, which no gradient passes.
     multiple = network.period if isinstance(network, ForeignNetwork) else 1
-    top, rows = _part(height, (patch.top + bottom) / 2 / scale, region, multiple)
-    left, columns = _part(width, (patch.left + right) / 2 / scale, region, multiple)
+    top, rows = _interval(height, (patch.top + bottom) / 2 / scale, region, multiple)
+    left, columns = _interval(width, (patch.left + right) / 2 / scale, region, multiple)
     module = network.model if isinstance(network, ForeignNetwork) else network
     module.requires_grad_(False)
     device = next(module.parameters()).device
@@ -107,11 +109,11 @@ def look_at(
     found = attribute(module, part, inside, sigma=sigma, steps=steps, on_step=on_step)
     with torch.no_grad():
         sr = module(part[None])[0]
-    return Look(scale=scale, image=part, corner=(top, left), sr=sr, patch=patch, attribution=found)
+    return PatchAttribution(scale=scale, image=part, corner=(top, left), sr=sr, patch=patch, attribution=found)
 
 
-def _part(side: int, middle: float, region: int, multiple: int) -> tuple[int, int]:
-    """Begin and length of a part of so many pixels around a middle, within a side."""
+def _interval(side: int, middle: float, region: int, multiple: int) -> tuple[int, int]:
+    """Start and length of the region along one side of the image."""
     length = min(region or side, side)
     length = max(length - length % multiple, min(multiple, side))
     return min(max(round(middle - length / 2), 0), side - length), length
@@ -119,44 +121,44 @@ def _part(side: int, middle: float, region: int, multiple: int) -> tuple[int, in
 
 # ---- the figure
 
-_PANEL = 384  # units; the side that each panel comes close to
+_PANEL = 384  # units; approximate side length of each panel
 _GAP = 24
-_TITLE = 14
-_AROUND = 2  # of a patch's sides, what is shown of the result on each side of it
+_TITLE_SIZE = 14
+_AROUND = 2  # part of the result shown on each side of the patch, as a multiple of its size
 _RED = "#e6194b"
 
 
-def draw_look(look: Look) -> str:
-    """Three panels as SVG: the input with the patch marked, what of it was used, and the result around the patch.
+def draw_patch_attribution(found: PatchAttribution) -> str:
+    """Draw three panels as SVG: the input with the patch marked, the pixels used, and the result around the patch.
 
-    The map is shown as the square root of its values, as shares of the largest: most are small.
+    The map is shown as the square root of its values relative to the largest, since most are small.
     """
-    lr, patch, index = _rgb(look.image), look.patch_in_part, look.attribution.diffusion_index
-    height, width = look.sr.shape[-2:]
+    lr, patch, index = _rgb(found.image), found.patch_in_region, found.attribution.diffusion_index
+    height, width = found.sr.shape[-2:]
     around = _AROUND * patch.size
     top, left = max(patch.top - around, 0), max(patch.left - around, 0)
     below, beside = min(patch.top + patch.size + around, height), min(patch.left + patch.size + around, width)
     panels = [
-        ("input, the patch marked", lr, (patch.top, patch.left, 1 / look.scale)),
-        (f"what was used: diffusion index {index:.2f}", heat(lr, look.attribution.map.cpu()), None),
-        ("result around the patch", _rgb(look.sr[:, top:below, left:beside]), (patch.top - top, patch.left - left, 1)),
+        ("input with the patch", lr, (patch.top, patch.left, 1 / found.scale)),
+        (f"pixels used, diffusion index {index:.2f}", heat(lr, found.attribution.map.cpu()), None),
+        ("result around the patch", _rgb(found.sr[:, top:below, left:beside]), (patch.top - top, patch.left - left, 1)),
     ]
     parts, x, lowest = [], float(_GAP), 0.0
     for title, pixels, mark in panels:
-        enlarged = max(1, round(_PANEL / max(pixels.shape[1:])))
-        parts.append(drawing.text(x, 1.5 * _GAP, title, size=_TITLE))
-        parts.append(drawing.picture(x, 2 * _GAP, pixels, enlarged=enlarged))
+        pixel_size = max(1, round(_PANEL / max(pixels.shape[1:])))
+        parts.append(svg.text(x, 1.5 * _GAP, title, size=_TITLE_SIZE))
+        parts.append(svg.image(x, 2 * _GAP, pixels, pixel_size=pixel_size))
         if mark is not None:
             row, column, unit = mark
-            place = x + enlarged * unit * column, 2 * _GAP + enlarged * unit * row
-            parts.append(drawing.frame(*place, *(2 * [enlarged * unit * patch.size]), colour=_RED))
-        x += max(enlarged * pixels.shape[2], drawing.LETTER * _TITLE * len(title)) + _GAP
-        lowest = max(lowest, 2 * _GAP + enlarged * pixels.shape[1])
-    return drawing.svg(x, lowest + _GAP, parts)
+            place = x + pixel_size * unit * column, 2 * _GAP + pixel_size * unit * row
+            parts.append(svg.outline(*place, *(2 * [pixel_size * unit * patch.size]), colour=_RED))
+        x += max(pixel_size * pixels.shape[2], svg.LETTER_WIDTH * _TITLE_SIZE * len(title)) + _GAP
+        lowest = max(lowest, 2 * _GAP + pixel_size * pixels.shape[1])
+    return svg.document(x, lowest + _GAP, parts)
 
 
 def heat(image: Tensor, values: Tensor) -> Tensor:
-    """Positive values (H, W), from black over red and yellow to white, over a dim gray image (3, H, W)."""
+    """Colour positive values (H, W) from black over red and yellow to white, above a dim gray image (3, H, W)."""
     strength = (values / values.max().clamp_min(torch.finfo(values.dtype).tiny)).sqrt()
     glow = torch.stack([(3 * strength - channel).clamp(0, 1) for channel in range(3)])
     gray = 0.45 * image.mean(0, keepdim=True)

@@ -1,14 +1,13 @@
-"""``finescale analyze``: what networks take, what they look at, and figures of both."""
+"""``finescale analyze``: costs of networks, local attribution maps, and figures."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,11 +16,11 @@ from finescale.cli import console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from finescale.analyze.costs import Comparison, CostRow
+    from finescale.analyze.cost_report import CostReport
     from finescale.analyze.plot import Axis
 
 analyze = typer.Typer(
-    help="Tell what networks take, what they look at, and draw figures of both.",
+    help="Measure the costs of networks, draw plots and training curves, and show which pixels a network uses.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
@@ -41,79 +40,74 @@ def _analyze(context: typer.Context) -> None:
 def cost(
     models: Annotated[
         list[str] | None,
-        typer.Option("-n", "--network", metavar="MODEL", help="A known network, or a weight file; may be repeated."),
+        typer.Option("-n", "--network", metavar="MODEL", help="A known network or a weight file; may be repeated."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every published variant.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Report every published variant.")] = False,
     scale: Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")] = 4,
     input_size: Annotated[
-        str | None, typer.Option("--input", metavar="HxW", help="Height and width of the input, such as 64x64.")
+        str | None, typer.Option("--input", metavar="HxW", help="Height and width of the input, for example 64x64.")
     ] = None,
     output_size: Annotated[
         str | None,
         typer.Option(
-            "--output", metavar="WxH", help="Width and height of the result; default 1280x720, and --input 64x64."
+            "--output",
+            metavar="WxH",
+            help="Width and height of the result; default: 1280x720, and an input of 64x64.",
         ),
     ] = None,
     timed: Annotated[
-        bool | None, typer.Option("--time/--no-time", help="Measure time and memory; default for -n, not for --all.")
+        bool | None,
+        typer.Option("--time/--no-time", help="Measure time and memory; default: on for -n, off for --all."),
     ] = None,
-    runs: Annotated[int, typer.Option(help="Forwards that are timed, after one that is not.")] = 5,
-    device: Annotated[str, typer.Option(help="Where forwards are timed: cpu, cuda, cuda:1, mps.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    runs: Annotated[int, typer.Option(help="Number of timed forward passes, after one that is not timed.")] = 5,
+    device: Annotated[str, typer.Option(help="Device to time on: cpu, cuda, cuda:1 or mps.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
 ) -> None:
-    """Count parameters and multiply-adds, and measure time and memory, beside what the authors publish."""
+    """Count parameters and multiply-adds, and measure time and memory, beside published numbers."""
     if bool(models) == every:
-        raise typer.BadParameter("say which networks: -n MODEL, once or more, or --all")
+        raise typer.BadParameter("name networks with -n MODEL, or use --all")
     if input_size is not None and output_size is not None:
-        raise typer.BadParameter("--input and --output exclude one another")
+        raise typer.BadParameter("--input and --output are mutually exclusive")
     if runs < 1:
         raise typer.BadParameter(f"--runs must be at least 1, got {runs}")
 
-    from finescale.analyze import costs as room
+    from finescale.analyze.cost_report import CostReport
+    from finescale.analyze.costs import input_for
     from finescale.networks import variants
 
+    sizes = None
     if input_size is not None:
         sizes = [_size("--input", input_size)]
     elif output_size is not None:
-        sizes = [room.input_for(_size("--output", output_size)[::-1], scale=scale)]
-    else:
-        sizes = [room.input_for((720, 1280), scale=scale), (64, 64)]
+        sizes = [input_for(_size("--output", output_size)[::-1], scale=scale)]
+
+    def announce(model: str, size: tuple[int, int]) -> None:
+        console.say(f"timing {model} x{scale} on {_by(size)} pixels")
+
     timed = bool(models) if timed is None else timed
-    machine = room.machine(device) if timed else None
-    rows: list[CostRow] = []
-    comparisons: list[Comparison] = []
+    report = CostReport(scale=scale, sizes=sizes, timed=timed, runs=runs, device=device)
     try:
         for name in models or variants():
-            subject = room.subject(name, scale=scale, runs=timed)
-            comparisons += room.compare_with_published(subject)
-            for size in sizes:
-                if timed:
-                    console.say(f"timing {name} x{scale} on {size[0]}x{size[1]} pixels")
-                rows.append(room.measure_cost(subject, size, timed=timed, runs=runs, device=device))
+            report.add(name, before_timing=announce)
     finally:  # what is known so far, even when interrupted
         if as_json:
-            report = {
-                "rows": [row.as_json() for row in rows],
-                "published": [comparison.as_json() for comparison in comparisons],
-                "machine": machine,
-            }
-            console.print_json(report)
-        elif rows:
-            _print_costs(rows, comparisons)
+            console.print_json(report.as_json())
+        elif report.rows:
+            _print_costs(report)
 
 
 def _size(flag: str, text: str) -> tuple[int, int]:
-    """Two numbers such as "64x64", in their order."""
+    """Parse two numbers such as "64x64", in their order."""
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
     if not found or 0 in (size := (int(found[1]), int(found[2]))):
         raise typer.BadParameter(f"{flag} must be two numbers of pixels such as 64x64, got {text!r}")
     return size
 
 
-def _print_costs(rows: list[CostRow], comparisons: list[Comparison]) -> None:
-    """A row for each network and input, then one for each published number."""
+def _print_costs(report: CostReport) -> None:
+    """Print a row for each network and input, then one for each published number."""
     costs = _table("model", "scale", right=("input", "parameters", "multiply-adds", "executed", "time", "memory"))
-    for row in rows:
+    for row in report.rows:
         costs.add_row(
             row.model,
             f"x{row.scale}",
@@ -126,12 +120,12 @@ def _print_costs(rows: list[CostRow], comparisons: list[Comparison]) -> None:
             else "-",
             f"{row.memory_mib:,.0f} MiB" if row.memory_mib is not None else "-",
         )
-    if not any(row.timing for row in rows):
+    if not any(row.timing for row in report.rows):
         costs.columns = costs.columns[:-2]
     tables = [costs]
-    if comparisons:
+    if report.published:
         published = _table("model", "scale", right=("input", "stated", "counted here"), left=("what is counted",))
-        for comparison in comparisons:
+        for comparison in report.published:
             published.add_row(
                 comparison.model,
                 f"x{comparison.scale}",
@@ -153,7 +147,7 @@ def _giga(number: float) -> str:
 
 
 def _table(*names: str, right: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> Table:
-    """An empty table whose first columns stand to the left."""
+    """Return an empty table: left-aligned columns, then right-aligned, then left-aligned ones that wrap."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -171,71 +165,60 @@ def _table(*names: str, right: tuple[str, ...] = (), left: tuple[str, ...] = ())
 
 @analyze.command()
 def plot(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FIGURE", help="Name of the figure, .svg or .png.")],
-    axis: Annotated[str, typer.Option("--x", help="parameters, multiply-adds or time.")] = "parameters",
-    test_set: Annotated[str, typer.Option("--set", help="Set5, Set14, B100, Urban100 or Manga109.")] = "Urban100",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FIGURE", help="File name of the figure, .svg or .png.")
+    ],
+    axis: Annotated[
+        str, typer.Option("--x", help="Cost on the horizontal axis: parameters, multiply-adds or time.")
+    ] = "parameters",
+    test_set: Annotated[
+        str, typer.Option("--set", help="Test set: Set5, Set14, B100, Urban100 or Manga109.")
+    ] = "Urban100",
     scale: Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")] = 4,
     results: Annotated[
         list[Path] | None, typer.Option("--results", metavar="FILE", help="A report.json of evaluate; may be repeated.")
     ] = None,
     costs: Annotated[
         list[Path] | None,
-        typer.Option("--costs", metavar="FILE", help="A report of 'analyze cost --time --json', for --x time."),
+        typer.Option(
+            "--costs", metavar="FILE", help="A report of 'analyze cost --time --json', for --x time; may be repeated."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Draw a figure anew that exists already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing figure.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
 ) -> None:
-    """Draw PSNR against cost: a point for each network, as its authors print it and as measured here."""
-    from finescale.analyze.plot import draw_plot, gather_points
-    from finescale.figures import svg as drawing
+    """Plot PSNR against cost: a point for each network, with published values and own measurements."""
+    from finescale.analyze.plot import draw_plot, gather_points, read_rows
+    from finescale.figures import svg
 
-    drawing.check_name(output)
-    if _is_kept(output, overwrite=overwrite):
-        _report_kept(output, as_json=as_json)
+    svg.check_name(output)
+    if _is_kept(output, overwrite=overwrite, as_json=as_json):
         return
-    shown = gather_points(
+    data = gather_points(
         scale=scale,
         axis=cast("Axis", axis),
         test_set=test_set,
-        results=_rows(results or ()),
-        costs=_rows(costs or ()),
+        results=read_rows(results or ()),
+        costs=read_rows(costs or ()),
     )
-    for sentence in shown.left_out:
+    for sentence in data.left_out:
         console.say(sentence)
-    drawing.write_figure(output, draw_plot(shown))
-    console.say(f"done: {output}, {len(shown.points)} points")
+    svg.write_figure(output, draw_plot(data))
+    console.say(f"done: {output}, {len(data.points)} points")
     if as_json:
         console.print_json(
-            {"output": str(output), "status": "done", "points": [asdict(point) for point in shown.points]}
+            {"output": str(output), "status": "done", "points": [asdict(point) for point in data.points]}
         )
 
 
-def _rows(reports: Iterable[Path]) -> list[dict[str, Any]]:
-    """The rows of several reports, one after the other."""
-    from finescale.errors import DataError
-
-    rows: list[dict[str, Any]] = []
-    for path in reports:
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise DataError(f"{path}: is no report, which is JSON ({error})") from None
-        if not isinstance(report, dict) or not isinstance(report.get("rows"), list):
-            raise DataError(f"{path}: is no report, it has no list called 'rows'")
-        rows += report["rows"]
-    return rows
-
-
-def _is_kept(output: Path, *, overwrite: bool) -> bool:
-    return output.exists() and not overwrite
-
-
-def _report_kept(output: Path, *, as_json: bool) -> None:
-    console.say(f"kept: {output}: it exists already; --overwrite makes it anew")
+def _is_kept(output: Path, *, overwrite: bool, as_json: bool) -> bool:
+    """Whether a figure exists and is not to be replaced; if so, report it."""
+    if overwrite or not output.exists():
+        return False
+    console.say(f"kept: {output}: already exists; use --overwrite to replace it")
     if as_json:
         console.print_json({"output": str(output), "status": "kept"})
+    return True
 
 
 # ---- curve
@@ -243,10 +226,12 @@ def _report_kept(output: Path, *, as_json: bool) -> None:
 
 @analyze.command()
 def curve(
-    training: Annotated[Path, typer.Argument(metavar="FOLDER", help="A training's folder, such as experiments/mine.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    training: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of a training, for example experiments/mine.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
 ) -> None:
-    """Draw the loss and the validation PSNR of a training, also while it runs, as its curve.png."""
+    """Draw the loss and validation PSNR of a training as its curve.png, also while it runs."""
     from finescale.train.log import plot_curve
 
     picture = plot_curve(training)
@@ -260,67 +245,68 @@ def curve(
 
 @analyze.command()
 def attribution(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture, as it would be upscaled.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The input image.")],
     at: Annotated[
         str, typer.Option("--at", metavar="X,Y", help="Upper left corner of the patch, in pixels of the result.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FIGURE", help="Name of the figure, .svg or .png.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FIGURE", help="File name of the figure, .svg or .png.")
+    ],
     network: Annotated[
-        str, typer.Option("-n", "--network", metavar="MODEL", help="A known network, or a weight file.")
+        str, typer.Option("-n", "--network", metavar="MODEL", help="A known network or a weight file.")
     ] = "default",
     scale: Annotated[
-        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default 4, or what the weight file is made for.")
+        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default: 4, or the scale of the weight file.")
     ] = None,
-    size: Annotated[int, typer.Option(help="Side of the patch, in pixels of the result.")] = 16,
+    size: Annotated[int, typer.Option(help="Side length of the patch, in pixels of the result.")] = 16,
     region: Annotated[
         int,
-        typer.Option(help="Side of the part of the input around the patch that is looked at, in its pixels; 0: all."),
+        typer.Option(help="Side length of the region around the patch, in pixels of the input; 0 takes all."),
     ] = 128,
-    steps: Annotated[int, typer.Option(help="Steps from blurred to sharp; more are more exact.")] = 50,
-    sigma: Annotated[float, typer.Option(help="Blur of the first step, in pixels of the input.")] = 1.2,
+    steps: Annotated[int, typer.Option(help="Steps from blurred to sharp; more steps are more accurate.")] = 50,
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the initial blur, in pixels of the input.")] = 1.2,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Draw a figure anew that exists already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing figure.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
 ) -> None:
-    """Draw which pixels of a picture a network uses for a patch of its result: a local attribution map."""
+    """Draw a local attribution map: which pixels of the input a network uses for a patch of its result."""
     corner = re.fullmatch(r"(\d{1,7}),(\d{1,7})", at.replace(" ", ""))
     if not corner:
         raise typer.BadParameter(f"--at must be two numbers of pixels such as 120,64, got {at!r}")
 
     from finescale.analyze.attribution import Patch
-    from finescale.analyze.patch_attribution import draw_look, look_at
-    from finescale.figures import svg as drawing
+    from finescale.analyze.patch_attribution import attribute_patch, draw_patch_attribution
+    from finescale.figures import svg
     from finescale.images import read_image
     from finescale.upscale import Upscaler
 
-    drawing.check_name(output)
-    if _is_kept(output, overwrite=overwrite):
-        _report_kept(output, as_json=as_json)
+    svg.check_name(output)
+    if _is_kept(output, overwrite=overwrite, as_json=as_json):
         return
+    pixels = read_image(image).pixels
     upscaler = Upscaler.from_pretrained(network, scale=scale, device=device)
     for note in upscaler.notes:
         console.say(f"note: {note}")
     patch = Patch(top=int(corner[2]), left=int(corner[1]), size=size)
     with _steps() as on_step:
-        look = look_at(
-            upscaler.network, read_image(image).pixels, patch, region=region, sigma=sigma, steps=steps, on_step=on_step
+        found = attribute_patch(
+            upscaler.network, pixels, patch, region=region, sigma=sigma, steps=steps, on_step=on_step
         )
-    drawing.write_figure(output, draw_look(look))
-    found = look.attribution
+    svg.write_figure(output, draw_patch_attribution(found))
     console.say(
-        f"diffusion index {found.diffusion_index:.2f} in {_by(look.image.shape[1:])} pixels of the input; "
-        f"the map misses {found.gap:.2%} of what the network gained"
+        f"diffusion index {found.attribution.diffusion_index:.2f} in {_by(found.image.shape[1:])} pixels of the input; "
+        f"integration error {found.attribution.gap:.2%}"
     )
     console.say(f"done: {output}")
     if as_json:
         console.print_json(
-            {"output": str(output), "status": "done", "model": network, "image": str(image), **look.as_json()}
+            {"output": str(output), "status": "done", "model": network, "image": str(image), **found.as_json()}
         )
 
 
 @contextmanager
 def _steps() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere: what to call after each step."""
+    """Yield what to call after each step; it draws a bar on a terminal and nothing elsewhere."""
     if not console.errors().is_terminal:
         yield lambda _done, _total: None
         return

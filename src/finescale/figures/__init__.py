@@ -1,1 +1,1 @@
-"""Figures as SVG and PNG; no network is known here."""
+"""Drawing of figures as SVG and PNG; nothing here knows a network."""

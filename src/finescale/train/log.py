@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Protocol
 
 from finescale.errors import CheckpointError, DataError, MissingExtraError, printable_name
+from finescale.figures import svg
 from finescale.figures.curves import Series, draw_curves
 from finescale.system.files import whole_file
 from finescale.train.settings import TrainSettings
@@ -91,6 +92,7 @@ def plot_curve(folder: Path) -> Path:
     Raises:
         DataError: There is nothing to draw yet.
         CheckpointError: ``metrics.csv`` is damaged.
+        ImageWriteError: The picture cannot be written.
     """
     path = folder / _METRICS
     rows = _read_rows(path) if path.exists() else []
@@ -101,8 +103,7 @@ def plot_curve(folder: Path) -> Path:
             curves.append(Series(name, points))
     if not curves:
         raise DataError(f"{printable_name(path)} has no values to draw yet; let the training run to its first report")
-    with whole_file(folder / _CURVE) as file:
-        file.write(draw_curves(curves, title=folder.resolve().name))
+    svg.write_figure(folder / _CURVE, draw_curves(curves, title=folder.resolve().name), density=1)
     return folder / _CURVE
 
 

@@ -1,0 +1,91 @@
+"""Report of the costs of several networks, beside published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from finescale.analyze.costs import (
+    CostRow,
+    PublishedComparison,
+    Size,
+    compare_with_published,
+    input_for,
+    machine,
+    measure_cost,
+    subject,
+)
+
+OUTPUT = (720, 1280)
+"""(height, width) of the result for which papers count operations."""
+
+SMALL_INPUT = (64, 64)
+"""(height, width) of a small input, on which even slow networks are timed quickly."""
+
+
+class CostReport:
+    """Costs of networks beside published numbers.
+
+    Networks are added one by one. A call of `add` that fails or is interrupted leaves what was counted before.
+
+    Args:
+        scale: 2, 3 or 4.
+        sizes: (height, width) of the inputs, in lr pixels; by default the one whose result is 1280 x 720 pixels, and
+            64 x 64.
+        timed: Whether to run the networks, to measure time and memory.
+        runs: Number of timed forward passes, after one that is not timed.
+        device: Where they run.
+
+    Raises:
+        ValueError: ``scale`` is out of range.
+        DeviceError: There is no such device.
+
+    Attributes:
+        rows: Costs, one row for each network and input size.
+        published: Published numbers, each beside the same count of our network.
+        machine: Where times were measured; None without times.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int = 4,
+        sizes: Sequence[Size] | None = None,
+        timed: bool = False,
+        runs: int = 5,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self._scale, self._timed, self._runs, self._device = scale, timed, runs, device
+        self._sizes = [input_for(OUTPUT, scale=scale), SMALL_INPUT] if sizes is None else list(sizes)
+        self.rows: list[CostRow] = []
+        self.published: list[PublishedComparison] = []
+        self.machine = machine(device) if timed else None
+
+    def add(self, model: str, *, before_timing: Callable[[str, Size], None] | None = None) -> None:
+        """Count, and measure if asked for, the costs of one network.
+
+        Args:
+            model: Name of a published or bundled network, or path of a weight file.
+            before_timing: Called before each timing with the model and the size of the input.
+
+        Raises:
+            ValueError: There is no such network at this scale, or ``runs`` is less than 1.
+            WeightsError: The weight file cannot be used.
+            DeviceError: The image does not fit on the device.
+        """
+        network = subject(model, scale=self._scale, runs=self._timed)
+        self.published += compare_with_published(network)
+        for size in self._sizes:
+            if self._timed and before_timing is not None:
+                before_timing(model, size)
+            self.rows.append(measure_cost(network, size, timed=self._timed, runs=self._runs, device=self._device))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "rows": [row.as_json() for row in self.rows],
+            "published": [comparison.as_json() for comparison in self.published],
+            "machine": self.machine,
+        }
