@@ -77,13 +77,27 @@ def exif_directory(order: str, *entries: tuple[int, int, int], start: bytes = b"
     return start + mark + struct.pack(f"{order}IH", 8, len(entries)) + packed + bytes(4)
 
 
+@pytest.mark.parametrize("kind", [3, 4], ids=["short", "long"])
 @pytest.mark.parametrize("start", [b"", b"Exif\0\0"])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_only_the_orientation_of_exif_is_changed(order: str, start: bytes) -> None:
-    turned = exif_directory(order, (256, 4, 274), (274, 3, 6), (282, 3, 6), start=start)
-    assert upright_exif(turned) == exif_directory(order, (256, 4, 274), (274, 3, 1), (282, 3, 6), start=start)
+def test_only_the_orientation_of_exif_is_changed(order: str, start: bytes, kind: int) -> None:
+    turned = exif_directory(order, (256, 4, 274), (274, kind, 6), (282, 3, 6), start=start)
+    assert upright_exif(turned) == exif_directory(order, (256, 4, 274), (274, kind, 1), (282, 3, 6), start=start)
     without = exif_directory(order, (282, 3, 6), start=start)
     assert upright_exif(without) == without
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_long_orientation_is_applied_once(order: str, suffix: str, tmp_path: Path) -> None:
+    exif = exif_directory(order, (274, 4, 6), start=b"Exif\0\0")
+    Pillow.fromarray(smooth()).save(tmp_path / "x.jpg", exif=exif)
+    image = read_image(tmp_path / "x.jpg")
+    assert image.size == (40, 24)
+    write_image(tmp_path / f"out{suffix}", image)
+    with Pillow.open(tmp_path / f"out{suffix}") as written:
+        assert (written.height, written.width) == (40, 24)
+        assert written.getexif().get(274) == 1
 
 
 @pytest.mark.parametrize(

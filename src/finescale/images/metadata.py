@@ -10,7 +10,7 @@ import re
 import struct
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8]")
-_EXIF_ORIENTATION = 0x0112
+_EXIF_ORIENTATION, _EXIF_LONG = 0x0112, 4  # a tag, and a type of value
 
 
 def profile_mismatch(profile: bytes, num_channels: int) -> str | None:
@@ -32,9 +32,9 @@ def upright_exif(exif: bytes) -> bytes | None:
         (offset,) = struct.unpack_from(f"{order}I", exif, start + 4)
         (num_entries,) = struct.unpack_from(f"{order}H", exif, start + offset)
         for entry in range(start + offset + 2, start + offset + 2 + 12 * num_entries, 12):
-            (tag,) = struct.unpack_from(f"{order}H", exif, entry)
-            if tag == _EXIF_ORIENTATION:
-                struct.pack_into(f"{order}H", upright, entry + 8, 1)
+            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
+            if tag == _EXIF_ORIENTATION:  # a SHORT, but some programs write a LONG, which libvips applies as well
+                struct.pack_into(f"{order}{'I' if kind == _EXIF_LONG else 'H'}", upright, entry + 8, 1)
     except struct.error:
         return None
     return bytes(upright)
