@@ -64,6 +64,28 @@ def test_damaged_exif_is_dropped_with_a_note(tmp_path: Path) -> None:
     assert image.notes == ("the EXIF data are damaged: dropped",)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_the_resolution_is_kept_and_that_of_a_screen_where_there_is_none(suffix: str, tmp_path: Path) -> None:
+    for resolution in (None, 300):
+        Pillow.fromarray(smooth()).save(tmp_path / "x.png", **({"dpi": (resolution, resolution)} if resolution else {}))
+        write_image(tmp_path / f"out{suffix}", read_image(tmp_path / "x.png"))
+        with Pillow.open(tmp_path / f"out{suffix}") as written:
+            assert [float(value) for value in written.info["dpi"]] == pytest.approx([resolution or 72] * 2, abs=0.5)
+
+
+def test_metadata_too_large_for_a_format_are_dropped_and_others_kept(tmp_path: Path) -> None:
+    def dropped(suffix: str, name: str, num_bytes: int) -> tuple[str, ...]:
+        exif = exif_directory(">", (282, 3, 6), start=b"Exif\0\0")
+        value = exif + bytes(num_bytes - len(exif)) if name == "exif-data" else b"x" * num_bytes
+        return write_image(tmp_path / f"x{suffix}", dataclasses.replace(as_image(smooth()), metadata={name: value}))
+
+    assert dropped(".jpg", "xmp-data", 65_502) == ()
+    assert dropped(".jpg", "xmp-data", 65_503) == ("65503 bytes of XMP data do not fit into JPEG: dropped",)
+    assert dropped(".png", "xmp-data", 65_503) == ()
+    assert dropped(".png", "exif-data", 65_502) == ()
+    assert dropped(".png", "exif-data", 65_503) == ("65503 bytes of EXIF data do not fit into PNG: dropped",)
+
+
 # ---- bytes alone
 
 

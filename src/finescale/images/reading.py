@@ -93,7 +93,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Ima
 
 @contextmanager
 def _name_in_errors(name: Path | str) -> Iterator[None]:
-    """Turn whatever fails in the block into an `ImageReadError` that begins with the name of the file."""
+    """Turn an error of reading into an `ImageReadError` that begins with the name of the file."""
     try:
         yield
         return
