@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from finescale.resize import Variant, _whole_taps, downsample, resize, round_half_up, tap_margin, upsample
+from finescale.resize import Variant, downsample, integer_taps, resize, round_half_up, tap_margin, upsample
 
 GOLDEN = Path(__file__).parent / "golden" / "bicubic"
 SCALES = (2, 3, 4)
@@ -67,12 +67,12 @@ def test_benchmark_images_are_made_byte_for_byte(data_root: Path, name: str, sca
 
 
 class TestDownsample:
-    def test_the_weights_are_the_published_whole_numbers(self) -> None:
-        assert _whole_taps(2) == (-3, -9, 29, 111, 111, 29, -9, -3)
-        assert _whole_taps(3) == (-1, -2, 0, 9, 21, 27, 21, 9, 0, -2, -1)
-        assert _whole_taps(4)[:8] == (-7, -45, -75, -49, 93, 399, 745, 987)
-        assert _whole_taps(4) == _whole_taps(4)[::-1]
-        assert [sum(_whole_taps(scale)) for scale in SCALES] == [256, 81, 4096]
+    def test_the_weights_are_the_published_integers(self) -> None:
+        assert integer_taps(2) == (-3, -9, 29, 111, 111, 29, -9, -3)
+        assert integer_taps(3) == (-1, -2, 0, 9, 21, 27, 21, 9, 0, -2, -1)
+        assert integer_taps(4)[:8] == (-7, -45, -75, -49, 93, 399, 745, 987)
+        assert integer_taps(4) == integer_taps(4)[::-1]
+        assert [sum(integer_taps(scale)) for scale in SCALES] == [256, 81, 4096]
 
     def test_a_letter_and_its_name_mean_the_same(self) -> None:
         hr = noise(0, 3, 24, 24)
@@ -140,7 +140,7 @@ class TestDownsample:
         hr = noise(0, 3, 9, 3)
         with pytest.raises(ValueError, match=r"needs uint8 images \(\.\.\., H, W\), got torch.float32"):
             downsample(hr.float(), scale=2)
-        with pytest.raises(ValueError, match="scale must be a whole number from 1 to 16, got 0"):
+        with pytest.raises(ValueError, match="scale must be an integer from 1 to 16, got 0"):
             downsample(hr, scale=0)
         with pytest.raises(ValueError, match=r"variant must be one of A, uint8, B, .*, got 'D'"):
             downsample(hr, scale=2, variant="D")  # type: ignore[arg-type]

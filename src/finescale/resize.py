@@ -1,13 +1,13 @@
-"""Bicubic resampling, as the benchmarks use it: MATLAB's ``imresize``, bit for bit.
+"""Bicubic resampling as the benchmarks define it: MATLAB's ``imresize``, bit for bit.
 
 All functions share one filter: Keys' cubic with a = -1/2, stretched when the image shrinks (antialiasing), pixel
-centres aligned at the borders of the picture, what lies beyond the border mirrored. They differ in their arithmetic:
+centres aligned at the borders of the image, which is mirrored beyond them. They differ in their arithmetic:
 
-- `downsample` makes low-resolution images of 8-bit originals, in whole numbers;
+- `downsample` makes low-resolution images from 8-bit originals, in integers;
 - `upsample` is the bicubic baseline of the tables, in float64;
-- `resize` serves any size, up or down, in the image's own precision.
+- `resize` takes any size, up or down, in the precision of the image.
 
-Source: the three variants and what was measured on MATLAB's own files are spelled out in docs/prepare.md.
+Source: docs/prepare.md describes the three variants, and measurements on files that MATLAB wrote.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 Variant = Literal["A", "uint8", "B", "double", "C", "uint8-replicate"]
-"""Whose low-resolution images to reproduce; each variant has a letter and a speaking name.
+"""Source whose low-resolution images to reproduce; each variant has a letter and a descriptive name.
 
 =======================  ======================  ==================  =========================================
 variant                  between the two passes  beyond the border   seen in
@@ -31,36 +31,36 @@ variant                  between the two passes  beyond the border   seen in
 =======================  ======================  ==================  =========================================
 """
 
-_MAX_SCALE = 16  # up to here all sums, also the unrounded ones of variant B, stay whole numbers below 2**53
+_MAX_SCALE = 16  # up to here all sums, even the unrounded ones of variant B, are integers below 2**53
 
 
 def downsample(hr: Tensor, *, scale: int, variant: Variant = "A") -> Tensor:
-    """The low-resolution image that belongs to an original, byte for byte as MATLAB makes it.
+    """Return the low-resolution image of an original, byte for byte as MATLAB makes it.
 
-    The original is first cut to a multiple of the scale (top left stays). It may be smaller than the filter.
+    The original is first cropped at the bottom and right to a multiple of the scale. It may be smaller than the filter.
 
     Args:
         hr: Originals (..., H, W), uint8; channels do not mix.
-        scale: How many times smaller the result is, from 1 to 16.
-        variant: Whose files to reproduce, see `Variant`.
+        scale: Factor by which the result is smaller, from 1 to 16.
+        variant: Source whose files to reproduce; `Variant` lists them.
 
     Returns:
         (..., H // scale, W // scale), uint8.
 
     Raises:
-        ValueError: ``hr`` is not uint8 or has no pixel left, or scale or variant are not among the known ones.
+        ValueError: ``hr`` is not uint8 or is smaller than the scale, or ``scale`` or ``variant`` is not supported.
     """
     if hr.dtype != torch.uint8 or hr.ndim < 2:
         raise ValueError(f"downsample needs uint8 images (..., H, W), got {hr.dtype} of shape {tuple(hr.shape)}")
     if variant not in get_args(Variant):
         raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}, got {variant!r}")
     if not 1 <= scale <= _MAX_SCALE:
-        raise ValueError(f"scale must be a whole number from 1 to {_MAX_SCALE}, got {scale}")
+        raise ValueError(f"scale must be an integer from 1 to {_MAX_SCALE}, got {scale}")
     height, width = hr.shape[-2] // scale * scale, hr.shape[-1] // scale * scale
     if not height or not width:
         raise ValueError(f"an image of {hr.shape[-2]} x {hr.shape[-1]} pixels is too small for scale {scale}")
 
-    taps = _whole_taps(scale)
+    taps = integer_taps(scale)
     divisor = float(sum(taps))
     replicate = variant in ("C", "uint8-replicate")
     image = hr[..., :height, :width]
@@ -74,14 +74,14 @@ def downsample(hr: Tensor, *, scale: int, variant: Variant = "A") -> Tensor:
 
 
 def upsample(lr: Tensor, *, scale: int) -> Tensor:
-    """The bicubic baseline: what a network has to beat.
+    """Return the bicubic enlargement, the baseline that a network has to beat.
 
     Args:
         lr: Images (..., h, w), values 0..255 of any dtype.
-        scale: How many times larger the result is.
+        scale: Factor by which the result is larger.
 
     Returns:
-        (..., h * scale, w * scale), float64, neither rounded nor clipped; `round_half_up` finishes it.
+        (..., h * scale, w * scale), float64, neither rounded nor clipped; `round_half_up` does both.
 
     Raises:
         ValueError: ``lr`` has no pixel, or ``scale`` is not positive.
@@ -90,14 +90,14 @@ def upsample(lr: Tensor, *, scale: int) -> Tensor:
 
 
 def resize(image: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """An image at another size, each side on its own, up or down.
+    """Return an image at another size; each side is resized on its own, up or down.
 
     Args:
         image: Images (..., H, W), floating point, any range.
         size: Height and width of the result.
 
     Returns:
-        (..., *size) in the dtype of ``image``; not clipped, so sharp edges may overshoot the range by a few percent.
+        (..., *size) in the dtype of ``image``; not clipped, so that sharp edges may exceed the range by a few percent.
 
     Raises:
         ValueError: The values are not floating point, or a side is not positive.
@@ -106,17 +106,17 @@ def resize(image: Tensor, *, size: tuple[int, int]) -> Tensor:
         raise ValueError(f"resize needs floating point images (..., H, W), got {image.dtype} of {tuple(image.shape)}")
     if min(*size, *image.shape[-2:]) < 1:
         raise ValueError(f"both sides must be positive, got {tuple(image.shape[-2:])} to be resized to {size}")
-    # As in MATLAB, the side that shrinks most goes first, which is also the fastest; the height where both are equal.
+    # As in MATLAB, the side that shrinks most comes first, which is also the fastest; the height if both are equal.
     for dim in sorted((-2, -1), key=lambda dim: size[dim] / image.shape[dim]):
         image = _resample(image, size[dim], dim)
     return image
 
 
 def round_half_up(values: Tensor) -> Tensor:
-    """The nearest 8-bit values; halves go up, as in MATLAB, where ``torch.round`` goes to the even neighbour.
+    """Return the nearest 8-bit values; halves are rounded up, as in MATLAB, where ``torch.round`` takes the even value.
 
     Args:
-        values: Floating point values on the scale 0..255, any shape.
+        values: Floating point values in the range 0..255, any shape.
 
     Returns:
         The same shape, clipped to 0..255, uint8.
@@ -125,21 +125,22 @@ def round_half_up(values: Tensor) -> Tensor:
 
 
 def tap_margin(scale: int) -> int:
-    """How far a pixel of `downsample` reaches beyond its own ``scale`` x ``scale`` original pixels, on every side."""
+    """Return how many original pixels `downsample` uses beyond a result's own ``scale`` x ``scale``, on every side."""
     return 3 * scale // 2
 
 
 def _divide(sums: Tensor, divisor: float) -> Tensor:
-    """Quotients rounded half up and clipped to 0..255; exact for whole numbers."""
+    """Return quotients rounded half up and clipped to 0..255; exact for integers."""
     return (sums + divisor / 2).div_(divisor).floor_().clamp_(0, 255)
 
 
 @lru_cache
-def _whole_taps(scale: int) -> tuple[int, ...]:
-    """The weights of one output sample in `downsample`, in lowest whole numbers, to be divided by their sum.
+def integer_taps(scale: int) -> tuple[int, ...]:
+    """Return the filter weights of `downsample` as integers in lowest terms, to be divided by their sum.
 
-    Output sample i lies at ``scale * i + (scale - 1) / 2``. Its distance to any input sample is a whole number of
-    ``2 * scale``-ths of an output pixel, so that the kernel, a cubic with halves, is one of ``2 * (2 * scale)**3``-ths.
+    Output sample i lies at ``scale * i + (scale - 1) / 2``. Its distance to any input sample is a multiple of
+    ``1 / (2 * scale)`` output pixels, so that the kernel, a cubic with halves, is a multiple of
+    ``1 / (2 * (2 * scale)**3)``.
     """
     unit = 2 * scale
     margin = tap_margin(scale)
@@ -155,7 +156,7 @@ def _whole_taps(scale: int) -> tuple[int, ...]:
 
 
 def _tap_sums(image: Tensor, taps: tuple[int, ...], scale: int, *, dim: int, replicate: bool) -> Tensor:
-    """One pass of `downsample` before its division: for each output sample the sum of the taps times their inputs."""
+    """Return one pass of `downsample` before its division: for each output sample the sum of taps times inputs."""
     length = image.shape[dim]
     margin = tap_margin(scale)
     positions = torch.arange(-margin, length + margin)
@@ -170,13 +171,13 @@ def _tap_sums(image: Tensor, taps: tuple[int, ...], scale: int, *, dim: int, rep
 
 
 def _mirror(positions: Tensor, length: int) -> Tensor:
-    """Whole positions, also beyond the border, to indices: ``... 1 0 | 0 1 ... n-1 | n-1 n-2 ...``."""
+    """Map positions, also those beyond the border, to indices: ``... 1 0 | 0 1 ... n-1 | n-1 n-2 ...``."""
     positions = positions % (2 * length)
     return torch.minimum(positions, 2 * length - 1 - positions)
 
 
 def _resample(image: Tensor, length: int, dim: int) -> Tensor:
-    """One pass along ``dim`` to the given length, of any ratio."""
+    """Resample along ``dim`` to the given length, at any ratio."""
     source, weights = _positions_and_weights(image.shape[dim], length)
     weights = weights.to(image)
     if dim == -2:
@@ -190,7 +191,7 @@ def _resample(image: Tensor, length: int, dim: int) -> Tensor:
 
 
 def _positions_and_weights(before: int, after: int) -> tuple[Tensor, Tensor]:
-    """Which input samples make each output sample, and how much of each: two of shape (taps, after)."""
+    """Return the input samples of each output sample, and their weights, both of shape (taps, after)."""
     ratio = after / before
     stretch = min(ratio, 1.0)
     support = 4 / stretch

@@ -1,4 +1,4 @@
-"""Every picture of the hostile collection gets, at reading, what its table says (hostile/README.md)."""
+"""The hostile images of the data folder: each is read, or refused, as the table below states (hostile/README.md)."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ TABLE: dict[str, Check | str] = {
     "plain.bmp": p,
     "float32.tif": p_as_float,
     "float32_nan.tif": "NaN or infinite",
-    "bomb_30000x30000.png": "30000 x 30000 pixels (900.0 megapixels) pass the limit of 250 megapixels; raise it with "
+    "bomb_30000x30000.png": "30000 x 30000 pixels (900.0 megapixels) exceed the limit of 250 megapixels; raise it with "
     "--max-pixels",
     "bomb_lying_header.png": "2147483647 x 2147483647 pixels",
     "bomb_text_chunk.png": p_without_text,
@@ -282,7 +282,7 @@ def test_what_can_be_read_can_be_written_in_every_format(name: str, suffix: str,
 def test_the_bomb_is_read_when_the_limit_is_lifted_only(images: Path) -> None:
     small = images / "one_pixel.png"
     assert read_image(small, max_pixels=1).size == (1, 1)
-    with pytest.raises(ImageReadError, match=r"7 x 5 pixels \(0.0 megapixels\) pass the limit of 3.4e-05 megapixels"):
+    with pytest.raises(ImageReadError, match=r"7 x 5 pixels \(0.0 megapixels\) exceed the limit of 3.4e-05 megapixels"):
         read_image(images / "tiny_7x5.png", max_pixels=34)
 
 
@@ -300,7 +300,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is counted in KiB on Linux only")
-def test_no_hostile_image_takes_memory_or_makes_libvips_talk(images: Path) -> None:
+def test_no_hostile_image_takes_memory_or_makes_libvips_print(images: Path) -> None:
     names = [str(path) for path in sorted(images.iterdir())]
     run = subprocess.run([sys.executable, "-c", MEASURE, *names], capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")

@@ -1,3 +1,5 @@
+"""Image types that `Upscaler` accepts: each returns in kind, and what is no image is refused."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -20,7 +22,7 @@ def repeated(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64, ">u2"])
-def test_an_array_is_answered_by_an_array_of_its_dtype_and_layout(dtype: Any, channels: int | None) -> None:
+def test_an_array_returns_as_an_array_of_its_dtype_and_layout(dtype: Any, channels: int | None) -> None:
     shape = (7, 5) if channels is None else (7, 5, channels)
     array = np.random.default_rng(0).uniform(0.1, 1, shape)  # no alpha of 0, which would hide colours
     if np.dtype(dtype).kind == "u":
@@ -38,14 +40,14 @@ def test_sixteen_bits_are_all_kept() -> None:
     np.testing.assert_array_equal(UPSCALER(every), repeated(every))
 
 
-def test_an_array_with_negative_strides_is_taken() -> None:
+def test_an_array_with_negative_strides_is_accepted() -> None:
     array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)[::-1, :, ::-1]
     np.testing.assert_array_equal(UPSCALER(array), repeated(array))
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 4), (3, 5, 4), (2, 5, 4), (2, 3, 5, 4), (3, 1, 5, 4), (2, 4, 5, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_a_tensor_is_answered_by_a_tensor_of_its_dtype_and_layout(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_a_tensor_returns_as_a_tensor_of_its_dtype_and_layout(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     tensor = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     result = UPSCALER(tensor)
     assert result.dtype == dtype
@@ -72,10 +74,10 @@ def test_an_image_keeps_its_depth_profile_and_metadata() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "answered"),
+    ("mode", "returned"),
     [("1", "L"), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("I;16", "I;16")],
 )
-def test_a_pil_image_is_answered_by_a_pil_image(mode: str, answered: str) -> None:
+def test_a_pil_image_returns_as_a_pil_image(mode: str, returned: str) -> None:
     ramp = np.arange(0, 240, 4, dtype=np.uint8).reshape(10, 6)
     if mode == "I;16":
         image = PIL.Image.fromarray(ramp.astype(np.uint16) * 257)
@@ -83,10 +85,10 @@ def test_a_pil_image_is_answered_by_a_pil_image(mode: str, answered: str) -> Non
         image = PIL.Image.fromarray(ramp).convert("RGB").convert(mode)
     image.info["icc_profile"] = b"profile"
     result = UPSCALER(image)
-    assert result.mode == answered
+    assert result.mode == returned
     assert result.size == (12, 20)
     assert result.info["icc_profile"] == b"profile"
-    expected = np.asarray(image.convert(answered) if mode != "I;16" else image)
+    expected = np.asarray(image.convert(returned) if mode != "I;16" else image)
     np.testing.assert_array_equal(np.asarray(result), repeated(expected))
 
 
@@ -120,11 +122,11 @@ def test_a_transparent_colour_of_a_palette_becomes_alpha() -> None:
         (Image(torch.full((3, 4, 4), 2.0)), "got values from 2 to 2"),
     ],
 )
-def test_what_is_no_image_is_refused_with_what_it_is(image: object, message: str) -> None:
+def test_what_is_no_image_is_refused_with_its_value(image: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UPSCALER(image)
 
 
-def test_another_type_is_refused() -> None:
+def test_an_unsupported_type_is_refused() -> None:
     with pytest.raises(TypeError, match="must be a finescale Image, a tensor, a numpy array or a PIL image, got str"):
         UPSCALER("photo.jpg")

@@ -1,7 +1,7 @@
-"""BMP files <-> arrays of bytes: the one common format that our libvips cannot do.
+"""BMP files <-> arrays of bytes, since the libvips of our dependency reads and writes no BMP.
 
-A BMP is a file header (14 bytes), an information header, a palette where there are 8 bits per pixel or fewer, and rows
-of pixels, blue first, each padded to 4 bytes, the bottom row first unless the height is negative.
+A BMP file consists of a file header (14 bytes), an information header, a palette if there are 8 bits per pixel or
+fewer, and rows of pixels, blue first, each padded to 4 bytes, the bottom row first unless the height is negative.
 
 Source: the structures BITMAPFILEHEADER, BITMAPCOREHEADER and BITMAPINFOHEADER to BITMAPV5HEADER of the Windows API.
 """
@@ -42,27 +42,27 @@ class _Header:
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """(height, width) from the header alone.
+    """Return (height, width) from the header alone.
 
     Raises:
-        ImageReadError: As `decode`, except that the rows are not looked at.
+        ImageReadError: The header is truncated, damaged, or of a kind that `decode` does not support.
     """
     header = _read_header(data)
     return header.height, header.width
 
 
 def decode(data: bytes) -> Bytes:
-    """The pixels of an uncompressed BMP of 1, 4, 8, 24 or 32 bits per pixel.
+    """Return the pixels of an uncompressed BMP file of 1, 4, 8, 24 or 32 bits per pixel.
 
     Returns:
         (H, W, C): C = 1 where the palette is gray, 4 where the file declares an alpha channel, else 3.
 
     Raises:
-        ImageReadError: The file is cut short or damaged, or of a rare kind (run-length coded, 16 bits, other masks).
+        ImageReadError: The file is truncated or damaged, or of a rare kind (run-length encoded, 16 bits, other masks).
     """
     header = _read_header(data)
     if len(data) < header.offset + header.stride * header.height:
-        raise ImageReadError("truncated BMP: pixels are missing at its end")
+        raise ImageReadError("truncated BMP: pixels are missing at the end")
     rows = np.frombuffer(data, np.uint8, header.stride * header.height, header.offset)
     rows = rows.reshape(header.height, header.stride)[:: -1 if header.bottom_up else 1]
     if header.palette is None:
@@ -70,16 +70,18 @@ def decode(data: bytes) -> Bytes:
         return pixels[:, :, [2, 1, 0, 3] if header.has_alpha else [2, 1, 0]]
     indices = _unpack(rows, header.bits)[:, : header.width]
     if indices.max() >= len(header.palette):
-        raise ImageReadError(f"damaged BMP: a pixel names colour {indices.max()} of {len(header.palette)}")
+        raise ImageReadError(
+            f"damaged BMP: a pixel refers to colour {indices.max()} of a palette of {len(header.palette)}"
+        )
     is_gray = bool((header.palette == header.palette[:, :1]).all())
     return header.palette[:, :1][indices] if is_gray else header.palette[indices]
 
 
 def encode(pixels: Bytes) -> bytes:
-    """An uncompressed BMP: 8 bits with a gray palette for (H, W, 1), 24 bits for RGB (H, W, 3).
+    """Return an uncompressed BMP file: 8 bits with a gray palette for (H, W, 1), 24 bits for RGB (H, W, 3).
 
     Raises:
-        ImageWriteError: The file would pass 4 GiB.
+        ImageWriteError: The file would exceed 4 GiB.
     """
     height, width, channels = pixels.shape
     bits = 8 * channels
@@ -88,7 +90,7 @@ def encode(pixels: Bytes) -> bytes:
     offset = _FILE_HEADER + _INFO_HEADER + len(colours)
     length = offset + stride * height
     if length > _MAX_FILE:
-        raise ImageWriteError(f"{width} x {height} pixels pass the 4 GiB that a BMP holds; choose .png or .tif")
+        raise ImageWriteError(f"{width} x {height} pixels exceed the 4 GiB that a BMP holds; choose .png or .tif")
     rows = np.zeros((height, stride), np.uint8)
     rows[:, : width * channels] = pixels[::-1, :, ::-1].reshape(height, -1)
     header = struct.pack("<2sIHHI", b"BM", length, 0, 0, offset)
@@ -105,16 +107,18 @@ def _read_header(data: bytes) -> _Header:
         else:
             width, height, _, bits, compression, _, _, _, num_colours = struct.unpack_from("<iiHHIIiiI", data, 18)
     except struct.error:
-        raise ImageReadError("truncated BMP: its header is not whole") from None
+        raise ImageReadError("truncated BMP: its header is incomplete") from None
     if width <= 0 or height == 0 or length not in range(_CORE_HEADER, 125):
-        raise ImageReadError(f"damaged BMP: its header says {width} x {height} pixels")
+        raise ImageReadError(f"damaged BMP: its header states {width} x {height} pixels")
     has_alpha = False
     if compression == _BITFIELDS and bits == 32 and len(data) >= _FILE_HEADER + _V3_HEADER:
         *colour_masks, alpha_mask = struct.unpack_from("<4I", data, _FILE_HEADER + _INFO_HEADER)
         if tuple(colour_masks) == _COLOUR_MASKS:
             compression, has_alpha = _UNCOMPRESSED, length >= _V3_HEADER and alpha_mask == _ALPHA_MASK
     if compression != _UNCOMPRESSED or bits not in (1, 4, 8, 24, 32):
-        raise ImageReadError(f"a BMP of {bits} bits, compression {compression}, is not supported; save it as PNG first")
+        raise ImageReadError(
+            f"a BMP file with {bits} bits and compression {compression} is not supported; save it as PNG first"
+        )
     palette = _read_palette(data, length, num_colours or 2**bits) if bits <= 8 else None
     return _Header(width, abs(height), height > 0, bits, has_alpha, palette, offset)
 
@@ -123,12 +127,12 @@ def _read_palette(data: bytes, header_length: int, num_colours: int) -> Bytes:
     entry = 3 if header_length == _CORE_HEADER else 4  # blue, green, red, and a byte of padding in all but the oldest
     start = _FILE_HEADER + header_length
     if num_colours > 256 or start + entry * num_colours > len(data):
-        raise ImageReadError(f"damaged BMP: its palette of {num_colours} colours is not whole")
+        raise ImageReadError(f"damaged BMP: its palette of {num_colours} colours is incomplete")
     return np.frombuffer(data, np.uint8, entry * num_colours, start).reshape(-1, entry)[:, 2::-1]
 
 
 def _unpack(rows: Bytes, bits: int) -> Bytes:
-    """Indices of 1, 4 or 8 bits, the leftmost pixel in the highest bits: (H, stride) -> (H, stride * 8 / bits)."""
+    """Unpack indices of 1, 4 or 8 bits, leftmost pixel in the highest bits: (H, stride) -> (H, stride * 8 / bits)."""
     if bits == 1:
         return np.unpackbits(rows, axis=1)
     if bits == 4:

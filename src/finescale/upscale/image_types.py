@@ -1,4 +1,4 @@
-"""The kinds of images that `Upscaler` takes, and answers in: our own, tensors, numpy arrays, PIL images."""
+"""Image types that `Upscaler` accepts and returns: `finescale.Image`, tensors, numpy arrays and PIL images."""
 
 from __future__ import annotations
 
@@ -12,83 +12,83 @@ from torch import Tensor
 
 from finescale.images import Image
 
-INTEGER_PEAKS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+_INTEGER_PEAKS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Images of any kind as tensors on the host, and the way back.
+class AdaptedImage:
+    """Images of any supported type as tensors on the host, with the conversion back to that type.
 
     Attributes:
         color: (N, C, H, W) float32 in [0, 1], C = 1 (gray) or 3 (RGB).
         alpha: (N, 1, H, W) float32 in [0, 1], or None.
-        close: Makes the kind that was opened out of an upscaled ``color`` and ``alpha``.
+        restore: Converts an upscaled ``color`` and ``alpha`` to the type, dtype and layout of the original.
     """
 
     color: Tensor
     alpha: Tensor | None
-    close: Callable[[Tensor, Tensor | None], Any]
+    restore: Callable[[Tensor, Tensor | None], Any]
 
 
-def open_image(image: Any) -> Opened:
-    """Take an image of any kind apart.
+def adapt_image(image: Any) -> AdaptedImage:
+    """Convert an image of any supported type to tensors.
 
     Args:
-        image: See `Upscaler.__call__`.
+        image: One image, or a batch of them as a tensor; `Upscaler.__call__` lists types, shapes and ranges.
 
     Raises:
-        ValueError: A shape, dtype, mode or range that is no image.
-        TypeError: Not a kind of image that is known.
+        ValueError: The shape, dtype, mode or range is not that of an image.
+        TypeError: The type is not supported.
     """
     if isinstance(image, Image):
-        opened = _open_own(image)
+        adapted = _adapt_own(image)
     elif isinstance(image, Tensor):
-        opened = _open_tensor(image)
+        adapted = _adapt_tensor(image)
     elif isinstance(image, np.ndarray):
-        opened = _open_array(image)
+        adapted = _adapt_array(image)
     elif any(kind.__module__ == "PIL.Image" for kind in type(image).__mro__):
-        opened = _open_pil(image)
+        adapted = _adapt_pil(image)
     else:
         raise TypeError(
             f"an image must be a finescale Image, a tensor, a numpy array or a PIL image, got {type(image).__name__}"
         )
-    for part in (opened.color, opened.alpha):
+    for part in (adapted.color, adapted.alpha):
         if part is not None:
             _check_range(part)
-    return opened
+    return adapted
 
 
-def _open_own(image: Image) -> Opened:
-    def close(color: Tensor, alpha: Tensor | None) -> Image:
+def _adapt_own(image: Image) -> AdaptedImage:
+    def restore(color: Tensor, alpha: Tensor | None) -> Image:
         return replace(image, pixels=color[0], alpha=None if alpha is None else alpha[0])
 
     alpha = None if image.alpha is None else _on_host(image.alpha)[None]
-    return Opened(_on_host(image.pixels)[None], alpha, close)
+    return AdaptedImage(_on_host(image.pixels)[None], alpha, restore)
 
 
-def _open_tensor(image: Tensor) -> Opened:
-    """(C, H, W) or (N, C, H, W), floating point."""
+def _adapt_tensor(image: Tensor) -> AdaptedImage:
+    """Convert (C, H, W) or (N, C, H, W), floating point in [0, 1]."""
     if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4 or 0 in image.shape:
         raise ValueError(f"a tensor must be (C, H, W) or (N, C, H, W) with 1 to 4 channels, got {tuple(image.shape)}")
     if not image.is_floating_point():
         raise ValueError(f"a tensor must be floating point in [0, 1], got {image.dtype}; divide 8-bit values by 255")
 
-    def close(color: Tensor, alpha: Tensor | None) -> Tensor:
+    def restore(color: Tensor, alpha: Tensor | None) -> Tensor:
         return _join(color, alpha).reshape(*image.shape[:-2], *color.shape[-2:]).to(image.device, image.dtype)
 
     host = _on_host(image)
-    return Opened(*_split(host if image.ndim == 4 else host[None]), close)
+    return AdaptedImage(*_split(host if image.ndim == 4 else host[None]), restore)
 
 
-def _open_array(image: np.ndarray[Any, Any]) -> Opened:
-    """(H, W) or (H, W, C): uint8 and uint16 over their whole range, floating point in [0, 1]."""
+def _adapt_array(image: np.ndarray[Any, Any]) -> AdaptedImage:
+    """Convert (H, W) or (H, W, C): uint8 and uint16 over their full range, floating point in [0, 1]."""
     if image.ndim not in (2, 3) or (image.ndim == 3 and not 1 <= image.shape[2] <= 4) or 0 in image.shape:
         raise ValueError(f"an array must be (H, W) or (H, W, C) with 1 to 4 channels, got {image.shape}")
-    peak = INTEGER_PEAKS.get(image.dtype.newbyteorder("="))
+    peak = _INTEGER_PEAKS.get(image.dtype.newbyteorder("="))
     if peak is None and image.dtype.kind != "f":
         raise ValueError(f"an array must be uint8, uint16 or floating point in [0, 1], got {image.dtype}")
 
-    def close(color: Tensor, alpha: Tensor | None) -> np.ndarray[Any, Any]:
+    def restore(color: Tensor, alpha: Tensor | None) -> np.ndarray[Any, Any]:
         joined = _join(color, alpha)[0].permute(1, 2, 0)
         if peak is not None:
             joined = joined.mul(peak).round_()
@@ -96,27 +96,27 @@ def _open_array(image: np.ndarray[Any, Any]) -> Opened:
         return array if image.ndim == 3 else array[..., 0]
 
     values = torch.from_numpy(image.astype(np.float32)).div_(peak or 1)
-    return Opened(*_split(values.reshape(*image.shape[:2], -1).permute(2, 0, 1)[None]), close)
+    return AdaptedImage(*_split(values.reshape(*image.shape[:2], -1).permute(2, 0, 1)[None]), restore)
 
 
-def _open_pil(image: Any) -> Opened:
-    """Modes 1, L, LA, P, RGB, RGBA and I;16; palettes and transparent colours become RGB, L or RGBA."""
+def _adapt_pil(image: Any) -> AdaptedImage:
+    """Convert modes 1, L, LA, P, RGB, RGBA and I;16; single bits become L, palettes RGB, transparent colours RGBA."""
     if "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode in ("1", "P"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
         raise ValueError(f"a PIL image must have mode 1, L, LA, P, RGB, RGBA or I;16, got {image.mode!r}; convert it")
-    from PIL.Image import fromarray  # the image is Pillow's, so Pillow is there
+    from PIL.Image import fromarray  # the image is Pillow's, so Pillow is installed
 
-    opened = _open_array(np.asarray(image))
+    adapted = _adapt_array(np.asarray(image))
 
-    def close(color: Tensor, alpha: Tensor | None) -> Any:
-        result = fromarray(opened.close(color, alpha))
+    def restore(color: Tensor, alpha: Tensor | None) -> Any:
+        result = fromarray(adapted.restore(color, alpha))
         result.info.update(image.info)
         return result
 
-    return Opened(opened.color, opened.alpha, close)
+    return AdaptedImage(adapted.color, adapted.alpha, restore)
 
 
 def _on_host(image: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def _on_host(image: Tensor) -> Tensor:
 
 
 def _split(image: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Colour and alpha of (N, C, H, W): two and four channels end with alpha."""
+    """Split (N, C, H, W) into colour and alpha, the last of two or four channels."""
     if image.shape[1] in (2, 4):
         return image[:, :-1], image[:, -1:]
     return image, None
@@ -136,5 +136,5 @@ def _join(color: Tensor, alpha: Tensor | None) -> Tensor:
 
 def _check_range(image: Tensor) -> None:
     lowest, highest = (value.item() for value in image.aminmax())
-    if not (lowest >= 0 and highest <= 1):  # true for NaN as well
+    if not (lowest >= 0 and highest <= 1):  # also true if there is a NaN
         raise ValueError(f"an image must be in [0, 1], got values from {lowest:g} to {highest:g}")

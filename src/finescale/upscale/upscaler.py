@@ -20,7 +20,7 @@ from finescale.images import Image
 from finescale.networks import Frame
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.ensemble import self_ensemble
-from finescale.upscale.image_types import open_image
+from finescale.upscale.image_types import adapt_image
 from finescale.upscale.memory import (
     MIN_TILE,
     PROBE_SIDES,
@@ -165,8 +165,8 @@ class Upscaler:
             DeviceError: The device has too little memory for the smallest tile, or for the tiling that was asked for,
                 or the host for the result.
         """
-        opened = open_image(image)
-        color, alpha = opened.color, opened.alpha
+        adapted = adapt_image(image)
+        color, alpha = adapted.color, adapted.alpha
         if color.shape[1] != self.in_channels and 1 not in (color.shape[1], self.in_channels):
             raise ValueError(f"the network takes {self.in_channels} channels, got an image of {color.shape[1]}")
         if alpha is not None:
@@ -181,7 +181,7 @@ class Upscaler:
                 else:
                     canvas.fill_(plane[0, 0, 0])
         redone = self._fill(jobs, on_tile)
-        result: AnyImage = opened.close(color_sr, alpha_sr)
+        result: AnyImage = adapted.restore(color_sr, alpha_sr)
         if redone:
             tiles = "1 tile was" if redone == 1 else f"{redone} tiles were"
             note = f"{tiles} done again in float32, the answer in {self.precision} was not finite"

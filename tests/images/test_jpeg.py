@@ -1,4 +1,4 @@
-"""The quality of a JPEG file by its tables; Pillow is the witness."""
+"""The quality of a JPEG file, estimated from its tables. Pillow is the reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from finescale.images import decode_image, encode_jpeg, encode_png
-from finescale.images.imagebytes import jpeg_quality
+from finescale.images.jpeg import jpeg_quality
 
 LEVELS = torch.arange(3 * 16 * 24, dtype=torch.int64).reshape(3, 16, 24).remainder(256).to(torch.uint8)
 

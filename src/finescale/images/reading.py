@@ -1,0 +1,280 @@
+"""Reading of image files.
+
+The first bytes of a file decide its format, never its name. Python opens the files and hands over their bytes, so that
+libvips never parses a name (it would take ``[`` for the start of options). Size and sample format are checked in the
+header, before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+import torch
+from torch import Tensor
+
+from finescale.errors import ImageReadError, printable_name
+from finescale.images import bmp
+from finescale.images.formats import MAX_PIXELS, SIGNATURE_LENGTH, identify_format
+from finescale.images.image import Image, Levels, Notes
+from finescale.images.jpeg import jpeg_quality
+from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
+from finescale.images.png import Png, inspect_png
+from finescale.images.vips import bracketed_message, forget_errors, messages
+
+# Warnings of the JPEG decoder about files of phones and cameras whose pixels are intact.
+_HARMLESS = re.compile(r"\d+ extraneous bytes before marker|Invalid SOS parameters for sequential JPEG")
+
+_AS_STORED = ("b-w", "srgb", "rgb", "grey16", "rgb16", "scrgb", "multiband")  # interpretations that need no conversion
+_TRANSPOSED = (5, 6, 7, 8)  # values of the EXIF orientation for which rows are stored as columns
+_UNKNOWN_RESOLUTION = 1.0  # libvips' pixels per millimetre where a file states none
+
+
+def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file, whatever its name.
+
+    Gray stays gray and 16 bits stay 16; palettes and single bits are expanded; CMYK and Lab are converted to sRGB;
+    values of floating-point TIFFs are taken as they are, in [0, 1]. The EXIF orientation is applied. Only the first
+    frame or page is read.
+
+    Args:
+        path: The file, under any name that the system allows.
+        max_pixels: Limit on width times height; a larger image is not decoded.
+
+    Returns:
+        The image; its ``notes`` list what was dropped or converted.
+
+    Raises:
+        ImageReadError: The file does not exist, or is not an image, empty, truncated, damaged, or too large.
+    """
+    path = Path(path)
+    with _name_in_errors(path):
+        data = _read_bytes(path)
+    return decode_image(data, name=str(path), max_pixels=max_pixels)
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Return height and width of an image, upright, from the start of its file; nothing is decoded.
+
+    Raises:
+        ImageReadError: The file does not exist, or its start is not that of an image.
+    """
+    path = Path(path)
+    with _name_in_errors(path), path.open("rb") as file:
+        format_name = identify_format(file.read(SIGNATURE_LENGTH))
+        file.seek(0)
+        if format_name == "BMP":
+            return bmp.read_size(file.read())
+        header = _open(pyvips.Source.new_from_descriptor(file.fileno()), format_name)
+        is_transposed = _field(header, "orientation", 1) in _TRANSPOSED
+        return (header.width, header.height) if is_transposed else (header.height, header.width)
+
+
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read an image from the bytes of its file, as `read_image` does.
+
+    Args:
+        data: The whole file.
+        name: Name of the image in errors.
+        max_pixels: Limit on width times height; a larger image is not decoded.
+
+    Raises:
+        ImageReadError: The bytes are not an image, empty, truncated, damaged, or too large.
+    """
+    with _name_in_errors(name):
+        return _decode(data, max_pixels)
+
+
+@contextmanager
+def _name_in_errors(name: Path | str) -> Iterator[None]:
+    """Turn an error of reading into an `ImageReadError` that begins with the name of the file."""
+    try:
+        yield
+        return
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except pyvips.Error as error:
+        reason = f"truncated or damaged{bracketed_message(error)}"
+    except ImageReadError as error:
+        reason = str(error)
+    raise ImageReadError(f"{printable_name(name)}: {reason}") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Return the whole file, which is read only if its first bytes are those of an image."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ImageReadError("is a folder or a device, not a file")
+    with path.open("rb") as file:
+        start = file.read(SIGNATURE_LENGTH)
+        if not start:
+            raise ImageReadError("the file is empty")
+        identify_format(start)
+        file.seek(0)
+        return file.read()
+
+
+def _decode(data: bytes, max_pixels: int) -> Image:
+    format_name = identify_format(data)
+    if format_name == "BMP":
+        _check_size(bmp.read_size(data), max_pixels)
+        planes, _ = _to_planes(bmp.decode(data))
+        return Image(*_split_alpha(planes))
+    png = inspect_png(data) if format_name == "PNG" else None
+    if png is not None:
+        _check_size(png.size, max_pixels)
+        if not png.is_whole:
+            raise ImageReadError("truncated PNG: its end is missing")
+        data = png.picture
+    header = _open(data, format_name)
+    _check_size((header.height, header.width), max_pixels)
+    _check_samples(header)
+    levels, level_notes = _read_levels(header, data, format_name)
+    planes, value_notes = _to_planes(levels)
+    pixels, alpha = _split_alpha(planes)
+    metadata, metadata_notes = _read_metadata(header, png)
+    profile, profile_notes = _read_profile(header, len(pixels), is_announced=png is not None and png.has_profile)
+    return Image(
+        pixels,
+        alpha,
+        depth=8 if levels.dtype == np.uint8 else 16,
+        profile=profile,
+        metadata=metadata,
+        jpeg_quality=jpeg_quality(data) if format_name == "JPEG" else None,
+        notes=(*_parts_left_out(header, png), *level_notes, *value_notes, *metadata_notes, *profile_notes),
+    )
+
+
+def _open(source: bytes | pyvips.Source, format_name: str, *, fail_on: str = "warning") -> pyvips.Image:
+    """Open the header of an image, whose pixels libvips decodes on demand, once and from top to bottom."""
+    loader = f"{'heif' if format_name == 'AVIF' else format_name.lower()}load_source"
+    if not pyvips.type_find("VipsOperation", loader):
+        raise ImageReadError(f"this libvips was built without {format_name}; convert the file to PNG first")
+    forget_errors()
+    if isinstance(source, bytes):
+        source = pyvips.Source.new_from_memory(source)
+    image: pyvips.Image = pyvips.Operation.call(loader, source, access="sequential", fail_on=fail_on)
+    return image
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    height, width = size
+    if height * width > max_pixels:
+        raise ImageReadError(
+            f"{width} x {height} pixels ({height * width / 1e6:.1f} megapixels) exceed the limit of "
+            f"{max_pixels / 1e6:g} megapixels; raise it with --max-pixels if you trust the file"
+        )
+
+
+def _check_samples(header: pyvips.Image) -> None:
+    if header.format not in ("uchar", "ushort", "float", "double"):
+        raise ImageReadError(f"{header.format} samples are not supported; save it with 8 or 16 bits per channel")
+    if header.bands > (5 if header.interpretation == "cmyk" else 4):
+        raise ImageReadError(
+            f"{header.bands} channels per pixel are not supported; save it as gray, RGB or CMYK, with or without alpha"
+        )
+
+
+def _parts_left_out(header: pyvips.Image, png: Png | None) -> Notes:
+    """Return notes about the parts of a file that are not read."""
+    notes = ["compressed texts are dropped unread"] if png and png.has_compressed_texts else []
+    num_frames = png.num_frames if png else _field(header, "n-pages", 1)
+    if num_frames > 1:
+        notes.append(f"{num_frames - 1} further frame{'s are' if num_frames > 2 else ' is'} not upscaled")
+    return tuple(notes)
+
+
+def _read_levels(header: pyvips.Image, data: bytes, format_name: str) -> tuple[Levels, Notes]:
+    """Decode to (H, W, C), gray or RGB and perhaps alpha, in the numbers of the file, despite harmless defects."""
+    notes = []
+    if header.interpretation not in _AS_STORED:
+        source = "CMYK" if header.interpretation == "cmyk" else header.interpretation
+        notes.append(f"converted from {source} to sRGB")
+    try:
+        levels = _render(header)
+    except pyvips.Error as error:
+        if not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
+            raise
+        notes.append(f"the decoder reports a defect{bracketed_message(error)}; check the result")
+        levels = _render(_open(data, format_name, fail_on="error"))
+    return levels, tuple(notes)
+
+
+def _render(image: pyvips.Image) -> Levels:
+    """Convert to gray or RGB where necessary, and rotate upright."""
+    if image.interpretation == "cmyk":
+        depth = 16 if image.format == "ushort" else 8
+        image = image.icc_transform(
+            "srgb", embedded=True, input_profile="cmyk", black_point_compensation=True, depth=depth
+        )
+    elif image.interpretation not in _AS_STORED:
+        image = image.colourspace("srgb")
+    if _field(image, "orientation", 1) != 1:
+        image = image.copy_memory().autorot()  # rotation needs random access to the rows
+    return np.atleast_3d(image.numpy())
+
+
+def _to_planes(levels: Levels) -> tuple[Tensor, Notes]:
+    """Convert (H, W, C) in the numbers of the file to (C, H, W) in [0, 1]."""
+    planes = torch.from_numpy(levels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+    if levels.dtype.kind == "u":
+        return planes.div_(np.iinfo(levels.dtype).max), ()
+    if not torch.isfinite(planes).all():
+        raise ImageReadError("some of its values are NaN or infinite")
+    if planes.min() < 0 or planes.max() > 1:
+        return planes.clamp(0, 1), ("values outside [0, 1] are clipped",)
+    return planes, ()
+
+
+def _split_alpha(planes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Split (C, H, W) into pixels (1 or 3, H, W) and alpha (1, H, W), the last of two or four channels."""
+    return (planes[:-1], planes[-1:]) if len(planes) in (2, 4) else (planes, None)
+
+
+def _read_metadata(header: pyvips.Image, png: Png | None) -> tuple[dict[str, bytes], Notes]:
+    """Return `Image.metadata`, upright as the pixels are."""
+    names = ("exif-data", "xmp-data", "iptc-data")
+    metadata: dict[str, bytes] = {name: header.get(name) for name in names if name in header.get_fields()}
+    notes: Notes = ()
+    if "exif-data" in metadata:
+        exif = upright_exif(metadata.pop("exif-data"))
+        if exif is None:
+            notes = ("the EXIF data are damaged: dropped",)
+        else:
+            metadata["exif-data"] = exif
+    if "xmp-data" in metadata:
+        metadata["xmp-data"] = upright_xmp(metadata["xmp-data"])
+    for name in ("xres", "yres"):
+        if header.get(name) != _UNKNOWN_RESOLUTION:
+            metadata[name] = repr(header.get(name)).encode()
+    if png and png.texts:
+        metadata["png-text"] = png.texts
+    return metadata, notes
+
+
+def _read_profile(header: pyvips.Image, num_channels: int, *, is_announced: bool) -> tuple[bytes | None, Notes]:
+    """Return the ICC profile, if the pixels are still in its colour space and it fits them.
+
+    Args:
+        header: The image as it was opened.
+        num_channels: 1 (gray) or 3 (RGB).
+        is_announced: The file has a profile, even if libvips does not show one (libpng hides damaged ones).
+    """
+    if header.interpretation not in _AS_STORED:
+        return None, ()  # the pixels have been converted to sRGB
+    profile: bytes | None = _field(header, "icc-profile-data", None)
+    if profile is None and not is_announced:
+        return None, ()
+    mismatch = profile_mismatch(profile, num_channels) if profile else "is damaged"
+    if mismatch:
+        return None, (f"the colour profile {mismatch}: dropped",)
+    return profile, ()
+
+
+def _field(image: pyvips.Image, name: str, default: Any) -> Any:
+    return image.get(name) if name in image.get_fields() else default
