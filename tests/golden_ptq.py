@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.layers.placement import Placement
+from finescale.networks.placement import Placement
 from finescale.networks import FAMILIES, Frame, from_options
 from finescale.quantize import QuantSettings, insert_quantizers
 from finescale.quantize.modules import quantizers, switch

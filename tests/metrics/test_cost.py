@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.layers.attention import SoftmaxAttention
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.metrics.cost import count_operations, count_parameters, time_forward
 
 
@@ -56,7 +56,7 @@ class Remembering(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.factors = nn.ParameterList([torch.rand(3, 3), torch.rand(3, 3)])
-        self.weight = Derived(self.factors)
+        self.weight = ParameterCache(self.factors)
 
     def forward(self, image: Tensor) -> Tensor:
         return image @ self.weight(lambda: self.factors[0] @ self.factors[1])

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.layers.explicit_attention import (
-    ExposedChannelCorrelation,
-    ExposedExponentialSums,
-    ExposedShiftedAttention,
-    ExposedSoftmaxAttention,
-    ExposedSpatialCorrelation,
+    ExplicitChannelCorrelation,
+    ExplicitExponentialSums,
+    ExplicitShiftedAttention,
+    ExplicitSoftmaxAttention,
+    ExplicitSpatialCorrelation,
 )
 from finescale.layers.precision import no_float16, widened
 
@@ -40,9 +40,9 @@ class SoftmaxAttention(nn.Module):
             bias = bias[(None,) * (query.ndim - bias.ndim)]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
 
-    def exposed(self) -> ExposedSoftmaxAttention:
+    def explicit(self) -> ExplicitSoftmaxAttention:
         """The same with its operands in the open."""
-        return ExposedSoftmaxAttention(scale=self.scale)
+        return ExplicitSoftmaxAttention(scale=self.scale)
 
 
 class ShiftedAttention(nn.Module):
@@ -77,9 +77,9 @@ class ShiftedAttention(nn.Module):
         lower = torch.cat((attend(last, others, bias[2]), attend(last, last, bias[3])), dim=2)
         return torch.cat((upper, lower), dim=1).flatten(0, 2)
 
-    def exposed(self) -> ExposedShiftedAttention:
+    def explicit(self) -> ExplicitShiftedAttention:
         """The same with its operands in the open."""
-        return ExposedShiftedAttention(scale=self.attention.scale)
+        return ExplicitShiftedAttention(scale=self.attention.scale)
 
 
 class ExponentialSums(nn.Module):
@@ -106,9 +106,9 @@ class ExponentialSums(nn.Module):
             weights.append(exponentials.sum(-1).unsqueeze(-2))
         return torch.cat(values), torch.cat(weights)
 
-    def exposed(self) -> ExposedExponentialSums:
+    def explicit(self) -> ExplicitExponentialSums:
         """The same with its operands in the open."""
-        return ExposedExponentialSums()
+        return ExplicitExponentialSums()
 
 
 class SpatialCorrelation(nn.Module):
@@ -141,9 +141,9 @@ class SpatialCorrelation(nn.Module):
             placed = (position @ value).reshape(heads, -1, windows, width).permute(2, 1, 0, 3)  # (K, L, n, d)
             return torch.baddbmm(placed.reshape(query.shape), query, gram)
 
-    def exposed(self) -> ExposedSpatialCorrelation:
+    def explicit(self) -> ExplicitSpatialCorrelation:
         """The same with its operands in the open."""
-        return ExposedSpatialCorrelation(num_heads=self.num_heads)
+        return ExplicitSpatialCorrelation(num_heads=self.num_heads)
 
 
 class ChannelCorrelation(nn.Module):
@@ -159,6 +159,6 @@ class ChannelCorrelation(nn.Module):
             mixture = value.transpose(1, 2) @ (query / query.shape[1])  # Mᵀ, (K, C, C)
             return value @ mixture
 
-    def exposed(self) -> ExposedChannelCorrelation:
+    def explicit(self) -> ExplicitChannelCorrelation:
         """The same with its operands in the open."""
-        return ExposedChannelCorrelation()
+        return ExplicitChannelCorrelation()

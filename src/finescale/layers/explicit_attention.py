@@ -1,7 +1,7 @@
 """The products of attention step by step, with every operand in the open, for what must see or change operands.
 
 Each computes what its namesake of `finescale.layers.attention` does, more slowly and in more memory, and is made by the
-``exposed()`` of that. Letters as there.
+``explicit()`` of that. Letters as there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Tap(nn.Module):
         return x
 
 
-class ExposedSoftmaxAttention(nn.Module):
+class ExplicitSoftmaxAttention(nn.Module):
     """`SoftmaxAttention`; the query is seen scaled, and the probabilities are seen."""
 
     def __init__(self, *, scale: float | None) -> None:
@@ -35,7 +35,7 @@ class ExposedSoftmaxAttention(nn.Module):
         return self.probabilities(scores.softmax(-1)) @ self.value(value)  # type: ignore[no-any-return]
 
 
-class ExposedShiftedAttention(ExposedSoftmaxAttention):
+class ExplicitShiftedAttention(ExplicitSoftmaxAttention):
     """`ShiftedAttention`, all its windows at once."""
 
     def forward(  # type: ignore[override]
@@ -50,7 +50,7 @@ class ExposedShiftedAttention(ExposedSoftmaxAttention):
         return super().forward(query, key, value, bias[kinds.flatten().repeat(maps)])
 
 
-class ExposedExponentialSums(nn.Module):
+class ExplicitExponentialSums(nn.Module):
     """`ExponentialSums`; the exponentials, at most 1, are seen as probabilities, and weigh as they are then."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class ExposedExponentialSums(nn.Module):
         return self.value(value).mT @ exponentials.mT, exponentials.sum(-1).unsqueeze(-2)
 
 
-class ExposedSpatialCorrelation(nn.Module):
+class ExplicitSpatialCorrelation(nn.Module):
     """`SpatialCorrelation`; the map that multiplies the values is seen as scores."""
 
     def __init__(self, *, num_heads: int) -> None:
@@ -82,7 +82,7 @@ class ExposedSpatialCorrelation(nn.Module):
         return (scores @ value).transpose(1, 2).reshape(shape)  # type: ignore[no-any-return]
 
 
-class ExposedChannelCorrelation(nn.Module):
+class ExplicitChannelCorrelation(nn.Module):
     """`ChannelCorrelation`; the C x C matrix is seen as mixture."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class ExposedChannelCorrelation(nn.Module):
         return value @ mixture  # type: ignore[no-any-return]
 
 
-class ExposedChannelAttention(nn.Module):
+class ExplicitChannelAttention(nn.Module):
     """softmax(Q̂ᵀ K̂ · temperature) Vᵀ over the channels of each head, Q̂ and K̂ of unit length along the tokens.
 
     Shapes: query, key and value (N, tokens, n, d), temperature (n, 1, 1); answers like ``value``.

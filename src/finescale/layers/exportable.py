@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.precision import SafeConv2d
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -28,7 +28,7 @@ class ChannelsFirst(nn.Module):
 
 
 class _Constant(nn.Module):
-    """Stands for a `Derived` whose tensor is known."""
+    """Stands for a `ParameterCache` whose tensor is known."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def exportable(network: NetworkT, image: Tensor) -> NetworkT:
     hooks = [
         module.register_forward_hook(lambda _module, _input, value, name=name: constants.update({name: value}))
         for name, module in network.named_modules()
-        if isinstance(module, Derived)
+        if isinstance(module, ParameterCache)
     ]
     try:
         with torch.no_grad():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 
-class Derived(nn.Module):
+class ParameterCache(nn.Module):
     """Remembers one tensor that is computed from parameters, for as long as the parameters stay the same.
 
     A part of a layer without parameters of its own: it enters no state dict, holds one tensor at most, and may be read

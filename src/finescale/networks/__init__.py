@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from finescale.networks import cit, craft, dat, drct, hit_sr, span
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings
-from finescale.networks.transfer import warm_start
+from finescale.networks.transfer import transfer_weights
 from finescale.settings import mistakes_of, suggest
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "published",
     "recipes",
     "variants",
-    "warm_start",
+    "transfer_weights",
 ]
 
 _ALL = (hit_sr, craft, drct, span, dat, cit)

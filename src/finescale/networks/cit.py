@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from finescale.layers.convolution import convolve
-from finescale.layers.placement import NETWORK_ENDS, Placement
+from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP
 from finescale.networks.dat import (
     ARGUMENTS,

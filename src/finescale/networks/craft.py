@@ -28,12 +28,12 @@ from typing_extensions import Self
 
 from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
-from finescale.layers.explicit_attention import ExposedChannelAttention
+from finescale.layers.explicit_attention import ExplicitChannelAttention
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import Derived
-from finescale.layers.placement import NETWORK_ENDS, Placement
+from finescale.layers.parameter_cache import ParameterCache
+from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import no_float16, widened, without_autocast
 from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
@@ -128,7 +128,7 @@ class RectangleAttention(nn.Module):
         self.placed = settings.is_placed  # else it is one number for all pairs, which cancels in the softmax
         self.pos.requires_grad_(self.placed)
         self.attention = (ShiftedAttention if self.masked else SoftmaxAttention)(scale=settings.qk_scale)
-        self._bias = Derived(self.pos)
+        self._bias = ParameterCache(self.pos)
 
     def forward(self, qkv: Tensor) -> Tensor:
         """Query, key and value of a map (N, H, W, 3, c) to (N, H, W, c)."""
@@ -229,12 +229,12 @@ class NormalizedChannelAttention(nn.Module):
             mixture = scores.masked_fill(other_head, -math.inf).softmax(-1)
         return (value @ mixture.to(value.dtype).transpose(1, 2)).reshape(size)
 
-    def exposed(self) -> ExposedMapAttention:
+    def explicit(self) -> ExplicitMapAttention:
         """The same with its operands in the open."""
-        return ExposedMapAttention()
+        return ExplicitMapAttention()
 
 
-class ExposedMapAttention(ExposedChannelAttention):
+class ExplicitMapAttention(ExplicitChannelAttention):
     """`NormalizedChannelAttention` with its operands in the open."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:

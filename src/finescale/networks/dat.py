@@ -25,11 +25,11 @@ from typing_extensions import Self
 
 from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve, residual_conv
-from finescale.layers.explicit_attention import ExposedChannelAttention
+from finescale.layers.explicit_attention import ExplicitChannelAttention
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import Derived
-from finescale.layers.placement import NETWORK_ENDS, Placement
+from finescale.layers.parameter_cache import ParameterCache
+from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import without_autocast
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -163,7 +163,7 @@ class RectangleAttention(nn.Module):
         self.pos = OffsetMLP(hidden=bias_width, num_heads=num_heads)
         self.attention = ShiftedAttention() if shifted else SoftmaxAttention()
         self.has_position_bias = bias_width > 1
-        self._bias = Derived(self.pos)
+        self._bias = ParameterCache(self.pos)
 
     def forward(self, qkv: Tensor) -> Tensor:
         """Queries, keys and values (N, H', W', 3, c), whole windows, to (N, H', W', c)."""
@@ -220,9 +220,9 @@ class ChannelProducts(nn.Module):
         mixed: Tensor = value.transpose(1, 2) @ mixture.transpose(2, 3)
         return mixed.transpose(1, 2)
 
-    def exposed(self) -> ExposedChannelAttention:
+    def explicit(self) -> ExplicitChannelAttention:
         """The same with its operands in the open."""
-        return ExposedChannelAttention()
+        return ExplicitChannelAttention()
 
 
 class AdaptiveAttention(nn.Module, ABC):

@@ -29,9 +29,9 @@ from finescale.layers.convolution import convolve
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.placement import NETWORK_ENDS, Placement
+from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import WIDTH
@@ -137,7 +137,7 @@ class WindowAttention(nn.Module):
         attention = ShiftedAttention if shift else SoftmaxAttention
         self.attention = attention(scale=settings.qk_scale)
         self.proj = Linear(channels, channels)
-        self._bias = Derived(self)
+        self._bias = ParameterCache(self)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from finescale.layers.placement import Placement
+from finescale.networks.placement import Placement
 from finescale.networks.frame import Frame, FrameSettings
 from finescale.settings import suggest
 

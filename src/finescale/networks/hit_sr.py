@@ -27,9 +27,9 @@ from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, Spa
 from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.placement import NETWORK_ENDS, Placement
+from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP, offset_grid, relative_index
 from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
@@ -223,7 +223,7 @@ class SpatialChannelCorrelation(nn.Module):
         self.channel = ChannelCorrelation()
         # An even number of windows, so that each has a neighbour to make a pair with.
         self._multiple = (2 * window[0], 2 * window[1]) if ngram else window
-        self._position = Derived(self.pos)
+        self._position = ParameterCache(self.pos)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape, whatever H and W."""

@@ -27,8 +27,8 @@ from typing_extensions import Self
 from finescale.layers.attention import ExponentialSums
 from finescale.layers.convolution import convolve
 from finescale.layers.initialisation import initialise_small
-from finescale.layers.parameter_cache import Derived
-from finescale.layers.placement import NETWORK_ENDS, Placement
+from finescale.layers.parameter_cache import ParameterCache
+from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -257,7 +257,7 @@ class SPAB(nn.Module):
         self.drop_path = StochasticDepth(drop_path)
         self.norm2 = ChannelNorm(channels=channels)
         self.conv_ffn = GatedFFN(channels=channels, hidden=settings.hidden)
-        self._bias = Derived(self)
+        self._bias = ParameterCache(self)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:

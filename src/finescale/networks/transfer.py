@@ -10,7 +10,7 @@ from finescale.networks.frame import Frame
 
 
 @torch.no_grad()
-def warm_start(network: Frame, state: State) -> list[str]:
+def transfer_weights(network: Frame, state: State) -> list[str]:
     """Take over every tensor whose key and shape agree, and leave the others as they are.
 
     So the papers begin x3 and x4 from x2, and so CIT begins from DAT-light, whose answers it then gives. The small
