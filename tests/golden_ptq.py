@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.networks.placement import Placement
 from finescale.networks import FAMILIES, Frame, from_options
+from finescale.networks.placement import Placement
 from finescale.quantize import QuantSettings, insert_quantizers
 from finescale.quantize.modules import quantizers, switch
 from helpers import GOLDEN, seeded_state

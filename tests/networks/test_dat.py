@@ -154,7 +154,7 @@ def test_a_position_bias_of_width_one_changes_nothing_and_is_left_out() -> None:
     layer = spatial((2, 4), shifted=True, channels=32)
     qkv = torch.randn(1, 8, 8, 96, dtype=torch.float64)
     expected = layer.attend(qkv)
-    assert layer.attns[0].shifted_bias().shape == (4, 1, 8, 8)
+    assert layer.attns[0].masked_bias().shape == (4, 1, 8, 8)
     for attn in layer.attns:
         spread = attn.position_bias().flatten(1)
         torch.testing.assert_close(spread.amin(1), spread.amax(1))

@@ -62,4 +62,4 @@ def relative_bias(table: Tensor, index: Tensor) -> Tensor:
     Returns:
         (n, L, M), to be added to attention scores.
     """
-    return table[index].permute(2, 0, 1)
+    return table[index].permute(2, 0, 1).contiguous()

@@ -69,6 +69,11 @@ def merge(windows: Tensor, window: Size, size: Size) -> Tensor:
     return x.reshape(-1, height, width, windows.shape[-1])
 
 
+def roll(x: Tensor, shift: Size) -> Tensor:
+    """Roll a map (N, H, W, ...) down and to the right; by (0, 0), which would be a copy, return the map itself."""
+    return x.roll(shift, dims=(1, 2)) if any(shift) else x
+
+
 def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | None = None) -> Tensor:
     """What to add to attention scores where rolling brought together pixels from opposite ends of the map.
 
@@ -92,3 +97,13 @@ def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | Non
     origin = 2 * rolled_rows[:, None].int() + rolled_columns.int()  # which of four parts of the map a pixel is from
     origin = partition(origin[None, :, :, None], window).squeeze(-1)  # (windows, L)
     return -100.0 * (origin[:, :, None] != origin[:, None, :])
+
+
+def masks_by_kind(window: Size, shift: Size, *, like: Tensor) -> Tensor:
+    """`shift_mask` of the four kinds of windows of a rolled map, as `ShiftedAttention` takes them.
+
+    Returns:
+        (4, 1, L, L), with the device and dtype of ``like``: for whole windows, those last in their row, last in their
+        column, and last in both.
+    """
+    return shift_mask((2 * window[0], 2 * window[1]), window, shift, like.device)[:, None].to(like.dtype)

@@ -30,8 +30,8 @@ __all__ = [
     "from_options",
     "published",
     "recipes",
-    "variants",
     "transfer_weights",
+    "variants",
 ]
 
 _ALL = (hit_sr, craft, drct, span, dat, cit)

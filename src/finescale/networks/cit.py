@@ -23,7 +23,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from finescale.layers.convolution import convolve
-from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP
 from finescale.networks.dat import (
     ARGUMENTS,
@@ -40,6 +39,7 @@ from finescale.networks.dat import (
     unseen_fields,
 )
 from finescale.networks.family import Cost, Count, Family, Paper, Recipe, State, take_options
+from finescale.networks.placement import NETWORK_ENDS, Placement
 
 
 class CITSettings(DATSettings):

@@ -26,17 +26,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
 from finescale.layers.explicit_attention import ExplicitChannelAttention
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import ParameterCache
-from finescale.networks.placement import NETWORK_ENDS, Placement
-from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
-from finescale.layers.precision import no_float16, widened, without_autocast
-from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
+from finescale.layers.position import offset_grid, relative_index
+from finescale.layers.precision import no_float16, widened
+from finescale.layers.rectangle_attention import RectangleAttention
+from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -54,6 +52,7 @@ from finescale.networks.family import (
     take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.placement import NETWORK_ENDS, Placement
 
 
 class CRAFTSettings(FrameSettings):
@@ -90,11 +89,6 @@ class CRAFTSettings(FrameSettings):
         """Inner width of the networks that make the position bias."""
         return self.embed_dim // 2 // 4 // 4
 
-    @property
-    def is_placed(self) -> bool:
-        """Whether the position bias counts: norms over a single channel forget what comes in, and leave one number."""
-        return self.bias_width > 1
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
@@ -115,53 +109,6 @@ class CRAFTSettings(FrameSettings):
         return self
 
 
-class RectangleAttention(nn.Module):
-    """Softmax attention of one half of the channels, in windows of one shape, without projections."""
-
-    def __init__(self, *, settings: CRAFTSettings, num_heads: int, window: Size, shifted: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.window = window
-        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
-        self.masked = shifted and settings.shift_mask
-        self.pos = OffsetMLP(hidden=settings.bias_width, num_heads=num_heads)
-        self.placed = settings.is_placed  # else it is one number for all pairs, which cancels in the softmax
-        self.pos.requires_grad_(self.placed)
-        self.attention = (ShiftedAttention if self.masked else SoftmaxAttention)(scale=settings.qk_scale)
-        self._bias = ParameterCache(self.pos)
-
-    def forward(self, qkv: Tensor) -> Tensor:
-        """Query, key and value of a map (N, H, W, 3, c) to (N, H, W, c)."""
-        height, width = qkv.shape[1:3]
-        (h, w), (dy, dx) = self.window, self.shift
-        x = qkv.flatten(3)
-        if self.shift != (0, 0):
-            x = x.roll((-dy, -dx), (1, 2))
-        windows = partition(x, self.window)
-        windows = windows.reshape(*windows.shape[:2], 3, self.num_heads, -1)  # (K, L, 3, n, d)
-        query, key, value = windows.permute(2, 0, 3, 1, 4).unbind(0)
-        bias = self._bias(self.bias).to(x.dtype) if self.masked or self.placed else None
-        if self.masked:
-            out = self.attention(query, key, value, bias, (height // h, width // w))
-        else:
-            out = self.attention(query, key, value, bias)
-        x = merge(out.transpose(1, 2).flatten(2), self.window, (height, width))
-        return x if self.shift == (0, 0) else x.roll((dy, dx), (1, 2))
-
-    def bias(self) -> Tensor:
-        """What is added to the scores, query by key: (n, L, L), or with a mask (4, n or 1, L, L)."""
-        like = self.pos.pos_proj.weight
-        bias = like.new_zeros(1, 1, 1)
-        if self.masked:
-            h, w = self.window
-            bias = shift_mask((2 * h, 2 * w), self.window, self.shift, like.device)[:, None].to(like.dtype)
-        if self.placed:
-            with without_autocast(like.device):
-                table = self.pos(offset_grid(self.window, like)).flatten(0, 1)
-            bias = bias + relative_bias(table, relative_index(self.window, like.device))
-        return bias
-
-
 class SRWAB(nn.Module):
     """Shift rectangle window attention block: attention in wide and in tall windows, then a feed-forward layer."""
 
@@ -172,7 +119,14 @@ class SRWAB(nn.Module):
         self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
         self.get_v = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.attns = nn.ModuleList(
-            RectangleAttention(settings=settings, num_heads=num_heads // 2, window=window, shifted=shifted)
+            RectangleAttention(
+                num_heads=num_heads // 2,
+                window=window,
+                shifted=shifted,
+                bias_width=settings.bias_width,
+                masked=settings.shift_mask,
+                scale=settings.qk_scale,
+            )
             for window in (settings.split_size, settings.split_size[::-1])
         )
         self.proj = Linear(channels, channels)
@@ -440,7 +394,7 @@ def unseen_fields(_: CRAFTSettings, state: State) -> tuple[str, ...]:
 def quantization(settings: CRAFTSettings) -> Placement:
     """As in the sequel of the paper; it leaves out the position bias where that has no effect."""
     return Placement(
-        float_layers=() if settings.is_placed else ("*.pos",),
+        float_layers=() if settings.bias_width > 1 else ("*.pos",),
         frequency=(*NETWORK_ENDS, "*.hfer_blocks.*.input_quantizer"),
     )
 

@@ -23,18 +23,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.explicit_attention import ExplicitChannelAttention
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import ParameterCache
-from finescale.networks.placement import NETWORK_ENDS, Placement
-from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
+from finescale.layers.position import offset_grid, relative_index
 from finescale.layers.precision import without_autocast
+from finescale.layers.rectangle_attention import RectangleAttention
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
-from finescale.layers.windows import Size, merge, partition, shift_mask, whole_windows
+from finescale.layers.windows import Size, shift_mask, whole_windows
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -51,6 +49,7 @@ from finescale.networks.family import (
     take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.placement import NETWORK_ENDS, Placement
 
 
 class DATSettings(FrameSettings):
@@ -141,63 +140,6 @@ class SGFN(nn.Module):
         """Map (N, H, W, C) to the same shape."""
         kept, gating = F.gelu(self.fc1(x)).chunk(2, dim=-1)
         return self.fc2(kept * self.sg(gating))  # type: ignore[no-any-return]
-
-
-class RectangleAttention(nn.Module):
-    """Softmax attention in windows of one shape, for one half of the channels.
-
-    Args:
-        num_heads: n.
-        window: (h, w).
-        shifted: Whether the windows lie half a window further down and to the right, over the border to the other side.
-        bias_width: Inner width of the network that makes the position bias. If it is 1 there is no bias: a norm over
-            one value forgets it, what is left is one number per head, and softmax forgets that.
-    """
-
-    def __init__(self, *, num_heads: int, window: Size, shifted: bool, bias_width: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.window = window
-        self.shifted = shifted
-        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
-        self.pos = OffsetMLP(hidden=bias_width, num_heads=num_heads)
-        self.attention = ShiftedAttention() if shifted else SoftmaxAttention()
-        self.has_position_bias = bias_width > 1
-        self._bias = ParameterCache(self.pos)
-
-    def forward(self, qkv: Tensor) -> Tensor:
-        """Queries, keys and values (N, H', W', 3, c), whole windows, to (N, H', W', c)."""
-        height, width = qkv.shape[1:3]
-        (h, w), (down, right) = self.window, self.shift
-        parts = (partition(_roll(part, (-down, -right)), (h, w)) for part in qkv.unbind(3))
-        heads = [part.reshape(*part.shape[:2], self.num_heads, -1).transpose(1, 2) for part in parts]  # (K, n, L, d)
-        if self.shifted:
-            bias = self._bias(self.shifted_bias).to(qkv.dtype)
-            out = self.attention(*heads, bias, (height // h, width // w))
-        elif self.has_position_bias:
-            out = self.attention(*heads, self._bias(self.position_bias).to(qkv.dtype))
-        else:
-            out = self.attention(*heads)
-        return _roll(merge(out.transpose(1, 2).flatten(2), (h, w), (height, width)), (down, right))
-
-    def position_bias(self) -> Tensor:
-        """(n, L, L), query by key."""
-        weight = self.pos.pos_proj.weight
-        with without_autocast(weight.device):
-            table = self.pos(offset_grid(self.window, weight)).flatten(0, 1)
-        return relative_bias(table, relative_index(self.window, weight.device)).contiguous()
-
-    def shifted_bias(self) -> Tensor:
-        """For the four kinds of windows of a rolled map: (4, n, L, L), without position bias (4, 1, L, L)."""
-        h, w = self.window
-        weight = self.pos.pos_proj.weight
-        mask = shift_mask((2 * h, 2 * w), (h, w), self.shift, weight.device)[:, None].to(weight.dtype)
-        return mask + self.position_bias() if self.has_position_bias else mask
-
-
-def _roll(x: Tensor, shift: Size) -> Tensor:
-    """Roll a map (N, H, W, C) down and to the right; the map itself, not a copy, where the shift is nothing."""
-    return x.roll(shift, dims=(1, 2)) if any(shift) else x
 
 
 class ChannelProducts(nn.Module):

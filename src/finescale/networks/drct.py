@@ -31,11 +31,10 @@ from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import WIDTH
-from finescale.layers.windows import merge, pad_reflect, partition, shift_mask, whole_windows
+from finescale.layers.windows import masks_by_kind, merge, pad_reflect, partition, roll, shift_mask, whole_windows
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -50,6 +49,7 @@ from finescale.networks.family import (
     take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.placement import NETWORK_ENDS, Placement
 
 LAYERS = (1, 2, 3, 4, 5)
 """The Swin layers of a group, numbered as in the published keys."""
@@ -126,16 +126,16 @@ class DRCTSettings(FrameSettings):
 class WindowAttention(nn.Module):
     """Softmax attention within windows, with a learned bias for each offset; windows of a rolled map are masked."""
 
-    def __init__(self, *, settings: DRCTSettings, channels: int, num_heads: int, shift: int) -> None:
+    def __init__(self, *, settings: DRCTSettings, channels: int, num_heads: int, shifted: bool) -> None:
         super().__init__()
+        side = settings.window_size
         self.num_heads = num_heads
-        self.window = settings.window_size, settings.window_size
-        self.shift = shift
-        offsets = (2 * settings.window_size - 1) ** 2
-        self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
+        self.window = side, side
+        self.shift = (side // 2, side // 2) if shifted else (0, 0)
+        self.is_shifted = any(self.shift)  # windows of one pixel are not
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * side - 1) ** 2, num_heads))
         self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
-        attention = ShiftedAttention if shift else SoftmaxAttention
-        self.attention = attention(scale=settings.qk_scale)
+        self.attention = (ShiftedAttention if self.is_shifted else SoftmaxAttention)(scale=settings.qk_scale)
         self.proj = Linear(channels, channels)
         self._bias = ParameterCache(self)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -145,17 +145,14 @@ class WindowAttention(nn.Module):
         count, tokens, _ = windows.shape
         qkv = self.qkv(windows).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, L, d)
         bias = self._bias(self.bias).to(qkv.dtype)
-        out = self.attention(*qkv, bias, grid) if self.shift else self.attention(*qkv, bias)
+        out = self.attention(*qkv, bias, grid) if self.is_shifted else self.attention(*qkv, bias)
         return self.proj(out.transpose(1, 2).reshape(windows.shape))  # type: ignore[no-any-return]
 
     def bias(self) -> Tensor:
         """What is added to the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
         device = self.relative_position_bias_table.device
-        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device)).contiguous()
-        if not self.shift:
-            return bias
-        h, w = self.window
-        return bias + shift_mask((2 * h, 2 * w), self.window, (self.shift, self.shift), device)[:, None].to(bias.dtype)
+        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device))
+        return bias + masks_by_kind(self.window, self.shift, like=bias) if self.is_shifted else bias
 
 
 class SwinLayer(nn.Module):
@@ -164,10 +161,12 @@ class SwinLayer(nn.Module):
     def __init__(self, *, settings: DRCTSettings, group: int, layer: int) -> None:
         super().__init__()
         channels = settings.width(layer)
-        shift = settings.window_size // 2 if settings.shifted and layer % 2 == 0 else 0
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(
-            settings=settings, channels=channels, num_heads=settings.heads(group, layer), shift=shift
+            settings=settings,
+            channels=channels,
+            num_heads=settings.heads(group, layer),
+            shifted=settings.shifted and layer % 2 == 0,
         )
         self.drop_path = StochasticDepth(depth_rates(settings.drop_path_rate, settings.depths)[group][0])
         self.norm2 = nn.LayerNorm(channels)
@@ -180,15 +179,10 @@ class SwinLayer(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:
         """Map (N, H, W, c) to the same shape: roll, cut into windows, and both undone."""
-        (height, width), window, shift = x.shape[1:3], self.attn.window, self.attn.shift
-        windows = partition(_roll(x, -shift), window)
-        windows = self.attn(windows, (height // window[0], width // window[1]))
-        return _roll(merge(windows, window, (height, width)), shift)
-
-
-def _roll(x: Tensor, shift: int) -> Tensor:
-    """Roll a map (N, H, W, c) down and to the right; by 0, which would be a copy, it is left as it is."""
-    return x.roll((shift, shift), dims=(1, 2)) if shift else x
+        (height, width), (h, w), (down, right) = x.shape[1:3], self.attn.window, self.attn.shift
+        windows = partition(roll(x, (-down, -right)), (h, w))
+        windows = self.attn(windows, (height // h, width // w))
+        return roll(merge(windows, (h, w), (height, width)), (down, right))
 
 
 class ResidualDenseGroup(nn.Module):
@@ -310,8 +304,8 @@ def published_buffers(network: DRCT) -> dict[str, Tensor]:
     for name, module in network.named_modules():
         if isinstance(module, WindowAttention):
             buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if module.shift:
-                mask = shift_mask((side, side), module.window, (module.shift, module.shift))
+            if module.is_shifted:
+                mask = shift_mask((side, side), module.window, module.shift)
                 buffers[f"{name.removesuffix('.attn')}.attn_mask"] = mask
     return buffers
 

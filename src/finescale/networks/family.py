@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from finescale.networks.placement import Placement
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.placement import Placement
 from finescale.settings import suggest
 
 State = Mapping[str, Tensor]

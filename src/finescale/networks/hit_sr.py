@@ -29,8 +29,7 @@ from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.networks.placement import NETWORK_ENDS, Placement
-from finescale.layers.position import OffsetMLP, offset_grid, relative_index
+from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
@@ -50,6 +49,7 @@ from finescale.networks.family import (
     take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.placement import NETWORK_ENDS, Placement
 
 Window = tuple[int, int]
 
@@ -165,8 +165,8 @@ class NGramAttention(nn.Module):
         """Groups of four tokens (K, 4, D) to one each (K, D)."""
         groups, tokens, channels = x.shape
         qkv = self.qkv(x).reshape(groups, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, 4, d)
-        bias = self.relative_position_bias_table[relative_index((2, 2), x.device)]  # (4, 4, n)
-        out = self.attention(*qkv.unbind(0), bias.permute(2, 0, 1).to(x.dtype))
+        bias = relative_bias(self.relative_position_bias_table, relative_index((2, 2), x.device))
+        out = self.attention(*qkv.unbind(0), bias.to(x.dtype))
         return self.proj(out.mean(2).reshape(groups, channels))  # type: ignore[no-any-return]
 
 

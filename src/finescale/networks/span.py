@@ -28,7 +28,6 @@ from finescale.layers.attention import ExponentialSums
 from finescale.layers.convolution import convolve
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.parameter_cache import ParameterCache
-from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -49,6 +48,7 @@ from finescale.networks.family import (
     take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.placement import NETWORK_ENDS, Placement
 
 SMALLEST_SIDE = 15
 """Sides of a map, in pixels, from which the strided layers of `ESA` leave something."""
@@ -288,7 +288,7 @@ class SPAB(nn.Module):
     def position_bias(self) -> Tensor:
         """(n, L, L), query by key."""
         index = relative_index((self.window, self.window), self.relative_position_bias_table.device)
-        return relative_bias(self.relative_position_bias_table, index).contiguous()
+        return relative_bias(self.relative_position_bias_table, index)
 
 
 class ESA(nn.Module):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from finescale.layers.explicit_attention import Tap
 from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
-from finescale.networks.placement import Placement, matches
 from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
+from finescale.networks.placement import Placement, matches
 from finescale.quantize.quantizer import Quantizer
 from finescale.quantize.settings import QuantSettings
 
