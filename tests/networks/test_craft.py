@@ -227,7 +227,7 @@ def test_a_published_file_is_recognised_and_its_settings_read(path: Path) -> Non
     network = from_options(case.options)
     settings, scale = settings_from_state(state)
     seen = set(CRAFTSettings.model_fields) - set(unseen_fields(settings, state))
-    assert FAMILY.recognises(state)
+    assert FAMILY.files.recognises(state)
     assert scale == network.scale
     assert {field: getattr(settings, field) for field in seen} == {
         field: getattr(network.settings, field) for field in seen

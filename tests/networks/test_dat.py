@@ -266,7 +266,7 @@ def published_state(case: Case) -> dict[str, Tensor]:
 def test_a_published_file_shows_its_settings(path: Path) -> None:
     case = load_case(path)
     state = published_state(case)
-    assert FAMILY.recognises(state)
+    assert FAMILY.files.recognises(state)
     assert settings_from_state(state) == settings_from_options(case.options)
 
 
@@ -284,7 +284,7 @@ def test_the_published_keys_are_ours_and_the_buffers_of_batch_norm(path: Path) -
     settings, scale = settings_from_options(case.options)
     with torch.device("meta"):
         network = DAT(settings=settings, scale=scale)
-    saved = {**case.shapes, **{k: s for k, s in case.buffers.items() if not k.endswith(tuple(FAMILY.derivable))}}
+    saved = {**case.shapes, **{k: s for k, s in case.buffers.items() if not k.endswith(tuple(FAMILY.files.derivable))}}
     assert {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()} == saved
 
 

@@ -63,7 +63,7 @@ def _known_cost(network: Frame | ForeignNetwork) -> Cost | None:
         return None
     family = family_of(network)
     variant, differing = family.nearest(network.settings)
-    return None if differing else family.costs.get((variant, network.scale))
+    return None if differing else family.publication.costs.get((variant, network.scale))
 
 
 def input_for(output: Size, *, scale: int) -> Size:

@@ -172,8 +172,8 @@ def _point(name: str, scale: int, x: float, psnr_db: float, *, measured: bool) -
     if name not in families:
         with suppress(ValueError, WeightsError):  # a name that only a report knows
             families[name] = weights.inspect(weights.find(name, scale=scale)).family
-    title = FAMILIES[families[name]].title if name in families else OTHERS
-    label = "sliding proxy" if families.get(name) == "span" else Path(name).stem
+    about = FAMILIES[families[name]].about if name in families else None
+    label, title = (about.label or Path(name).stem, about.title) if about else (Path(name).stem, OTHERS)
     return Point(label=label, family=title, x=x, psnr_db=psnr_db, measured=measured)
 
 
@@ -194,7 +194,7 @@ def draw_plot(shown: Points) -> str:
     points = shown.points
     across = _Scale.around([math.log10(point.x) for point in points], least=0.3, begin=_LEFT, end=WIDTH - _RIGHT)
     up = _Scale.around([p.psnr_db for p in points], least=_LEAST_SPAN_DB, begin=HEIGHT - _BOTTOM, end=_TOP)
-    titles = [*(family.title for family in FAMILIES.values()), OTHERS]
+    titles = [*(family.about.title for family in FAMILIES.values()), OTHERS]
     colours = dict(zip(titles, itertools.cycle(_COLOURS)))
     colours = {title: colour for title, colour in colours.items() if any(point.family == title for point in points)}
     places = [(across(math.log10(point.x)), up(point.psnr_db)) for point in points]

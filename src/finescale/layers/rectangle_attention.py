@@ -55,7 +55,7 @@ class RectangleAttention(nn.Module):
         height, width = qkv.shape[1:3]
         (h, w), (down, right) = self.window, self.shift
         windows = partition(roll(qkv.flatten(3), (-down, -right)), self.window)  # (K, L, 3c)
-        query, key, value = windows.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (K, n, L, d) each
+        query, key, value = windows.reshape(*windows.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if self.masked:
             bias = self._bias(self.masked_bias).to(qkv.dtype)
             out = self.attention(query, key, value, bias, (height // h, width // w))

@@ -38,8 +38,21 @@ from finescale.networks.dat import (
     fields_from_state,
     unseen_fields,
 )
-from finescale.networks.family import Cost, Count, Family, Paper, Recipe, State, take_options
+from finescale.networks.family import (
+    About,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Publication,
+    PublishedOptions,
+    Quantization,
+    Recipe,
+    WeightFiles,
+)
+from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State
 
 
 class CITSettings(DATSettings):
@@ -183,7 +196,7 @@ def settings_from_state(state: State) -> tuple[CITSettings, int]:
     return CITSettings(**fields, pos_dim=width), scale
 
 
-def quantization(settings: CITSettings) -> Placement:
+def placement(settings: CITSettings) -> Placement:
     """As for DAT; `HFAB` reads what is high in frequency."""
     return Placement(
         float_layers=() if settings.bias_width > 1 else ("*.pos",),
@@ -210,6 +223,8 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[CITSettings, int]
     scale = taken.pop("scale")
     return CITSettings(**taken), scale
 
+
+# ---- costs and trainings, all by our own reading
 
 _REPOSITORY = "https://github.com/Zhouhj0329/CIT"
 
@@ -242,36 +257,41 @@ _RECIPES = {
 
 FAMILY = Family(
     name="cit",
-    title="CIT",
-    about=(
-        "DAT-light with a stronger convolutional branch: one block sharpens it, one reaches across windows, and the "
-        "feed-forward gates with local contrast as well."
+    about=About(
+        title="CIT",
+        idea=(
+            "DAT-light with a stronger convolutional branch: one block sharpens it, one reaches across windows, and "
+            "the feed-forward gates with local contrast as well."
+        ),
+        caution=(
+            "This is our own reading of an abstract: neither the authors' network code nor their weights are to be "
+            "had. No number of the authors is claimed, and their files are not expected to load. A training can start "
+            "warm from a DAT-light file: a fresh CIT with its weights computes what that DAT-light does."
+        ),
     ),
-    caution=(
-        "This is our own reading of an abstract: neither the authors' network code nor their weights are to be had. No "
-        "number of the authors is claimed, and their files are not expected to load. A training can start warm from a "
-        "DAT-light file: a fresh CIT with its weights computes what that DAT-light does."
-    ),
-    paper=Paper(
-        title="CIT: Complementary Interaction Transformer for Lightweight Super Resolution",
-        authors=None,
-        venue=None,
-        url=_REPOSITORY,
-    ),
-    repository=_REPOSITORY,
     network=CIT,
     variants={"cit": CITSettings()},
-    costs=_COSTS,
     tiny={
         "cit": CITSettings(embed_dim=32, depths=(3,), num_heads=(4,), window_size=(2, 4), pos_dim=4, drop_path_rate=0)
     },
-    marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
-    derivable=(".rpe_biases",),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help=UNSEEN_HELP,
-    quantization=quantization,
-    classes=("CIT",),
-    from_options=settings_from_options,
+    publication=Publication(
+        paper=Paper(
+            title="CIT: Complementary Interaction Transformer for Lightweight Super Resolution",
+            authors=None,
+            venue=None,
+            url=_REPOSITORY,
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+    ),
+    files=WeightFiles(
+        marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
+        derivable=(".rpe_biases",),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help=UNSEEN_HELP,
+    ),
+    options=PublishedOptions(classes=("CIT",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

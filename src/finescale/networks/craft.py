@@ -38,21 +38,24 @@ from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     QuantizedFiles,
     Recipe,
-    State,
-    depths_of,
-    ratio_of,
+    WeightFiles,
     scores,
-    take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State, depths_of, ratio_of
 
 
 class CRAFTSettings(FrameSettings):
@@ -391,7 +394,7 @@ def unseen_fields(_: CRAFTSettings, state: State) -> tuple[str, ...]:
     return ("image_range", "mean", *split, "window_size", "qk_scale", "shift_mask")
 
 
-def quantization(settings: CRAFTSettings) -> Placement:
+def placement(settings: CRAFTSettings) -> Placement:
     """As in the sequel of the paper; it leaves out the position bias where that has no effect."""
     return Placement(
         float_layers=() if settings.bias_width > 1 else ("*.pos",),
@@ -470,6 +473,16 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, in
     return CRAFTSettings(split_size=split_size, **{**defaults, **taken}), scale
 
 
+# ---- what the authors publish
+
+
+def _narrow_products(_: NormalizedChannelAttention, arguments: tuple[Tensor, Tensor, Tensor, Tensor]) -> int:
+    """Two products for each head, each C/n wide in the published network; ours are dense, C wide."""
+    _query, _key, value, temperature = arguments
+    channels = value.shape[-1]
+    return 2 * value.numel() * (channels // temperature.shape[0] - channels)
+
+
 _REPOSITORY = "https://github.com/AVC2-UESTC/CRAFT-SR"
 
 _COSTS = {
@@ -542,57 +555,65 @@ _RECIPES = {
 
 FAMILY = Family(
     name="craft",
-    title="CRAFT",
-    about=(
-        "Attention in one wide and one tall window handles what is global, a small convolution block beside it keeps "
-        "the high frequencies that attention loses. A third block lets the second branch steer the first."
-    ),
-    remarks=(
-        f"A sequel (IEEE TPAMI 47(4), 3141-3158, 2025) prints the same results; its repository <{_SEQUEL}> offers "
-        "files of its own, `CRAFT_MODEL_x2`, `_x3` and `_x4`, and quantized ones. Whether they hold the same weights "
-        "is not stated.",
-    ),
-    paper=Paper(
-        title=(
-            "Feature Modulation Transformer: Cross-Refinement of Global Representation via High-Frequency Prior "
-            "for Image Super-Resolution"
+    about=About(
+        title="CRAFT",
+        idea=(
+            "Attention in one wide and one tall window handles what is global, a small convolution block beside it "
+            "keeps the high frequencies that attention loses. A third block lets the second branch steer the first."
         ),
-        authors="A. Li, L. Zhang, Y. Liu, C. Zhu",
-        venue="ICCV 2023, 12514-12524",
-        url="https://arxiv.org/abs/2308.05022",
+        remarks=(
+            f"A sequel (IEEE TPAMI 47(4), 3141-3158, 2025) prints the same results; its repository <{_SEQUEL}> offers "
+            "files of its own, `CRAFT_MODEL_x2`, `_x3` and `_x4`, and quantized ones. Whether they hold the same "
+            "weights is not stated.",
+        ),
     ),
-    repository=_REPOSITORY,
     network=CRAFT,
     variants={"craft": CRAFTSettings()},
-    costs=_COSTS,
     # Wide enough for the position bias to count, its windows wide enough for each of its numbers to count.
     tiny={
         "craft": CRAFTSettings(
             embed_dim=64, depths=(1,), num_heads=(4,), split_size=(4, 8), window_size=8, mlp_ratio=0.5
         )
     },
-    marks=(".hf_blocks.0.attn.temperature", ".hfer_blocks.0.last_fc.weight"),
-    derivable=("relative_position_index_h", "relative_position_index_v", "biases_h", "biases_v"),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help={
-        **UNSEEN,
-        "split_size": "4x16 in a file without the buffer `biases_h`",
-        "window_size": "16, or the least that both split sizes divide",
-        "qk_scale": "d ** -0.5, the usual one",
-        "shift_mask": "off, as in the code of the ICCV paper; that of its sequel has it on",
-    },
-    classes=("CRAFT",),
-    buffers=published_buffers,
-    from_options=settings_from_options,
-    published=_PUBLISHED,
-    recipes=_RECIPES,
-    quantization=quantization,
-    quantized_files=QuantizedFiles(
-        of_class="basicsr.archs.craft_q_arch.Q_CRAFT",
-        name_of=published_quantizer,
-        key_of=lambda key: re.sub(r"(\.pos[123])\.3\.", r"\1.2.", key),  # a quantizer stands before each linear layer
-        settings_of=lambda attributes: {"image_range": attributes["img_range"]},
+    publication=Publication(
+        paper=Paper(
+            title=(
+                "Feature Modulation Transformer: Cross-Refinement of Global Representation via High-Frequency Prior "
+                "for Image Super-Resolution"
+            ),
+            authors="A. Li, L. Zhang, Y. Liu, C. Zhu",
+            venue="ICCV 2023, 12514-12524",
+            url="https://arxiv.org/abs/2308.05022",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        beyond={NormalizedChannelAttention: _narrow_products},
+        test_padding=lambda settings: settings.window_size,
     ),
-    test_padding=lambda settings: settings.window_size,
+    files=WeightFiles(
+        marks=(".hf_blocks.0.attn.temperature", ".hfer_blocks.0.last_fc.weight"),
+        derivable=("relative_position_index_h", "relative_position_index_v", "biases_h", "biases_v"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help={
+            **UNSEEN,
+            "split_size": "4x16 in a file without the buffer `biases_h`",
+            "window_size": "16, or the least that both split sizes divide",
+            "qk_scale": "d ** -0.5, the usual one",
+            "shift_mask": "off, as in the code of the ICCV paper; that of its sequel has it on",
+        },
+        buffers=published_buffers,
+    ),
+    options=PublishedOptions(classes=("CRAFT",), read=settings_from_options),
+    quantization=Quantization(
+        placement=placement,
+        files=QuantizedFiles(
+            of_class="basicsr.archs.craft_q_arch.Q_CRAFT",
+            name_of=published_quantizer,
+            key_of=lambda key: re.sub(r"(\.pos[123])\.3\.", r"\1.2.", key),  # theirs have a quantizer at place 2
+            settings_of=lambda attributes: {"image_range": attributes["img_range"]},
+        ),
+    ),
+    recipes=_RECIPES,
 )

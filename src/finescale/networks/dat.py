@@ -33,23 +33,27 @@ from finescale.layers.rectangle_attention import RectangleAttention
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, shift_mask, whole_windows
+from finescale.networks.counting import count_as_fvcore
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     Recipe,
-    State,
-    depths_of,
-    ratio_of,
+    WeightFiles,
     scores,
-    take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State, depths_of, ratio_of
 
 
 class DATSettings(FrameSettings):
@@ -487,7 +491,7 @@ _DEFAULTS: Mapping[str, Any] = {"split_size": (2, 4), "depth": (2,) * 4, "num_he
 """Defaults of the published constructor where they are not those of DAT."""
 
 
-def quantization(settings: DATSettings) -> Placement:
+def placement(settings: DATSettings) -> Placement:
     """What the rule does not say; the position bias is left out where it has no effect."""
     return Placement(float_layers=() if settings.bias_width > 1 else ("*.pos",), frequency=NETWORK_ENDS)
 
@@ -530,7 +534,9 @@ UNSEEN_HELP = {
     "window_size": "8x32 in a file without the buffers `rpe_biases`, which is wrong for DAT-S",
     "drop_path_rate": "0.1, which counts in training alone",
 }
-"""`Family.unseen_help` of DAT, and of CIT."""
+"""`WeightFiles.unseen_help` of DAT, and of CIT."""
+
+# ---- what the authors publish
 
 _REPOSITORY = "https://github.com/zhengchen1999/DAT"
 
@@ -626,19 +632,14 @@ _RECIPES = {
 
 FAMILY = Family(
     name="dat",
-    title="DAT",
-    about=(
-        "Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. A "
-        "convolution runs beside each attention, and the two gate each other."
+    about=About(
+        title="DAT",
+        idea=(
+            "Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. A "
+            "convolution runs beside each attention, and the two gate each other."
+        ),
+        remarks=("DAT+ of the paper is DAT with an eightfold self-ensemble, `finescale upscale --ensemble`.",),
     ),
-    remarks=("DAT+ of the paper is DAT with an eightfold self-ensemble, `finescale upscale --ensemble`.",),
-    paper=Paper(
-        title="Dual Aggregation Transformer for Image Super-Resolution",
-        authors="Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu",
-        venue="ICCV 2023",
-        url="https://arxiv.org/abs/2308.03364",
-    ),
-    repository=_REPOSITORY,
     network=DAT,
     variants={
         "dat-s": DATSettings(window_size=(8, 16), expansion_factor=2),
@@ -646,23 +647,34 @@ FAMILY = Family(
         "dat-2": DATSettings(expansion_factor=2),
         "dat-light": DATSettings(**_LIGHT),
     },
-    costs=_COSTS,
     tiny={
         "dat-s": _tiny(window_size=(2, 2), depths=(1, 1), num_heads=(4, 4), expansion_factor=1),
         "dat": _tiny(expansion_factor=3),
         "dat-2": _tiny(residual_conv="1conv", expansion_factor=1),
         "dat-light": _tiny(depths=(3,), expansion_factor=1),
     },
-    marks=(".attns.0.pos.pos_proj.weight", ".ffn.sg.conv.weight"),
-    foreign=(".attn.hfab.squeeze.weight",),  # CIT's
-    derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help=UNSEEN_HELP,
-    quantization=quantization,
-    classes=("DAT",),
-    buffers=published_buffers,
-    from_options=settings_from_options,
-    published=_PUBLISHED,
+    publication=Publication(
+        paper=Paper(
+            title="Dual Aggregation Transformer for Image Super-Resolution",
+            authors="Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu",
+            venue="ICCV 2023",
+            url="https://arxiv.org/abs/2308.03364",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        counting={_RULE: count_as_fvcore},
+    ),
+    files=WeightFiles(
+        marks=(".attns.0.pos.pos_proj.weight", ".ffn.sg.conv.weight"),
+        foreign=(".attn.hfab.squeeze.weight",),  # CIT's
+        derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help=UNSEEN_HELP,
+        buffers=published_buffers,
+    ),
+    options=PublishedOptions(classes=("DAT",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

@@ -35,21 +35,27 @@ from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import WIDTH
 from finescale.layers.windows import masks_by_kind, merge, pad_reflect, partition, roll, shift_mask, whole_windows
+from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     Recipe,
-    State,
+    WeightFiles,
     scores,
-    take_options,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State
 
 LAYERS = (1, 2, 3, 4, 5)
 """The Swin layers of a group, numbered as in the published keys."""
@@ -214,8 +220,7 @@ class DRCT(Frame):
 
     def __init__(self, *, settings: DRCTSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        if settings.patch_norm:
-            self.patch_embed = PatchEmbed(channels=settings.embed_dim)
+        self.patch_embed = PatchEmbed(channels=settings.embed_dim) if settings.patch_norm else nn.Identity()
         if settings.position_size is not None:
             places = torch.empty(1, settings.position_size**2, settings.embed_dim)
             self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(places, std=0.02))
@@ -242,9 +247,7 @@ class DRCT(Frame):
         Raises:
             ValueError: The settings have a ``position_size``, and the image, made whole windows, has another.
         """
-        x = features.permute(0, 2, 3, 1)  # (N, H, W, C)
-        if hasattr(self, "patch_embed"):
-            x = self.patch_embed(x)
+        x = self.patch_embed(features.permute(0, 2, 3, 1))  # (N, H, W, C)
         if (side := self.settings.position_size) is not None:
             if x.shape[1:3] != (side, side):
                 raise ValueError(
@@ -330,7 +333,7 @@ _DEFAULTS: Mapping[str, Any] = {
 """Defaults of the published constructor, where they are not those of the published networks."""
 
 
-def quantization(_: DRCTSettings) -> Placement:
+def placement(_: DRCTSettings) -> Placement:
     """The rule, with spectra at the network's ends."""
     return Placement(frequency=NETWORK_ENDS)
 
@@ -378,21 +381,19 @@ def _tiny(groups: int) -> DRCTSettings:
     )
 
 
+# ---- what the authors publish
+
 _REPOSITORY = "https://github.com/ming053l/DRCT"
 
 _LR = (64, 64)
 
+_TOTAL = "torchinfo's total: linear layers once for each window or image, no attention products"
+_TOTAL_OF_ANOTHER = "torchinfo's total, of another network: embed_dim 144"
+_TWO_DIMENSIONS = "convolutions, and linear layers as if their input had two dimensions"
+
 _PRINTED = {
-    ("drct", 4): (
-        Count(5.92, size=_LR, rule="torchinfo's total, of another network: embed_dim 144"),
-        Count(7.92, size=_LR, rule="convolutions, and linear layers as if their input had two dimensions"),
-    ),
-    ("drct-l", 4): (
-        Count(
-            9.20, size=_LR, rule="torchinfo's total: linear layers once for each window or image, no attention products"
-        ),
-        Count(11.07, size=_LR, rule="convolutions, and linear layers as if their input had two dimensions"),
-    ),
+    ("drct", 4): (Count(5.92, size=_LR, rule=_TOTAL_OF_ANOTHER), Count(7.92, size=_LR, rule=_TWO_DIMENSIONS)),
+    ("drct-l", 4): (Count(9.20, size=_LR, rule=_TOTAL), Count(11.07, size=_LR, rule=_TWO_DIMENSIONS)),
 }
 
 _COSTS = {
@@ -497,42 +498,51 @@ _RECIPES = {
 
 FAMILY = Family(
     name="drct",
-    title="DRCT",
-    about=(
-        "In a long chain of groups, what the first ones saw is lost on the way. Here each group is dense: every layer "
-        "reads the group's input beside all that the layers before it made."
+    about=About(
+        title="DRCT",
+        idea=(
+            "In a long chain of groups, what the first ones saw is lost on the way. Here each group is dense: every "
+            "layer reads the group's input beside all that the layers before it made."
+        ),
+        remarks=(
+            "Of DRCT-XL, a larger network, the author published weights trained on ImageNet alone, and no option file.",
+            "The README of the authors prints no SSIM.",
+        ),
     ),
-    remarks=(
-        "Of DRCT-XL, a larger network, the author published weights trained on ImageNet alone, and no option file.",
-        "The README of the authors prints no SSIM.",
-    ),
-    paper=Paper(
-        title="DRCT: Saving Image Super-resolution away from Information Bottleneck",
-        authors="C.-C. Hsu, C.-M. Lee, Y.-S. Chou",
-        venue="CVPR Workshops (NTIRE) 2024, 6133-6142",
-        url="https://arxiv.org/abs/2404.00722",
-    ),
-    repository=_REPOSITORY,
     network=DRCT,
     variants={"drct": DRCTSettings(), "drct-l": DRCTSettings(depths=(6,) * 12, num_heads=(6,) * 12)},
-    costs=_COSTS,
     tiny={"drct": _tiny(1), "drct-l": _tiny(2)},
-    marks=("layers.0.swin1.attn.qkv.weight", "layers.0.adjust5.weight"),
-    derivable=(".attn.relative_position_index", ".attn_mask"),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help={
-        **UNSEEN,
-        "depths": "6 for each group, which counts in drop_path_rate alone",
-        "qk_scale": "d ** -0.5, the usual one",
-        "shifted": "on in a file without the published buffers",
-        "drop_path_rate": "0.1, which counts in training alone",
-    },
-    quantization=quantization,
-    classes=("DRCT",),
-    misnomers=("HAT",),
-    buffers=published_buffers,
-    from_options=settings_from_options,
-    published=_PUBLISHED,
+    publication=Publication(
+        paper=Paper(
+            title="DRCT: Saving Image Super-resolution away from Information Bottleneck",
+            authors="C.-C. Hsu, C.-M. Lee, Y.-S. Chou",
+            venue="CVPR Workshops (NTIRE) 2024, 6133-6142",
+            url="https://arxiv.org/abs/2404.00722",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        counting={
+            _TOTAL: count_as_torchinfo,
+            _TOTAL_OF_ANOTHER: count_as_torchinfo,
+            _TWO_DIMENSIONS: count_linear_in_two_dimensions,
+        },
+    ),
+    files=WeightFiles(
+        marks=("layers.0.swin1.attn.qkv.weight", "layers.0.adjust5.weight"),
+        derivable=(".attn.relative_position_index", ".attn_mask"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help={
+            **UNSEEN,
+            "depths": "6 for each group, which counts in drop_path_rate alone",
+            "qk_scale": "d ** -0.5, the usual one",
+            "shifted": "on in a file without the published buffers",
+            "drop_path_rate": "0.1, which counts in training alone",
+        },
+        buffers=published_buffers,
+    ),
+    options=PublishedOptions(classes=("DRCT",), misnomers=("HAT",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

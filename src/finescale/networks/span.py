@@ -36,19 +36,22 @@ from finescale.layers.windows import pad_reflect
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     Recipe,
-    State,
-    depths_of,
-    ratio_of,
-    take_options,
+    WeightFiles,
 )
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State, depths_of, ratio_of
 
 SMALLEST_SIDE = 15
 """Sides of a map, in pixels, from which the strided layers of `ESA` leave something."""
@@ -432,7 +435,7 @@ _DEFAULTS: Mapping[str, Any] = {
 """Where the published constructor's defaults are not those of the published network."""
 
 
-def quantization(_: SPANSettings) -> Placement:
+def placement(_: SPANSettings) -> Placement:
     """What the rule does not say; the gate of `HFT` reads what is high in frequency."""
     return Placement(
         shared_inputs={"esa.conv_f": "esa.conv2"},
@@ -471,6 +474,14 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int
         # The published block would then cut smaller windows than its padding expects, and divide zero by zero.
         raise ValueError(f"SPAN: img_size must exceed window_size {settings.window_size}, got {patch!r}")
     return settings, scale
+
+
+# ---- what the authors publish
+
+
+def _shifts_by_convolution(_: ELFEB, arguments: tuple[Tensor]) -> int:
+    """Channels are shifted twice, in the published network by depthwise 3x3 convolutions; ours copies them."""
+    return 2 * 9 * arguments[0].numel()
 
 
 _REPOSITORY = "https://github.com/zononhzy/SPAN"
@@ -522,49 +533,56 @@ _RECIPES = {
 
 FAMILY = Family(
     name="span",
-    title="The sliding proxy network",
-    about=(
-        "One attention in windows that overlap takes the place of attention in windows and then in shifted windows: a "
-        "pixel of an overlap attends to up to four windows at once."
+    about=About(
+        title="The sliding proxy network",
+        label="sliding proxy",
+        idea=(
+            "One attention in windows that overlap takes the place of attention in windows and then in shifted "
+            "windows: a pixel of an overlap attends to up to four windows at once."
+        ),
+        caution=(
+            "This is the Sliding Proxy Attention Network, not the Swift Parameter-free Attention Network with the same "
+            "acronym, whose weight files it cannot load."
+        ),
+        remarks=(
+            "The authors' repository shows a chart but no table of results.",
+            "The constants are kernels that shift channels; the multiply-adds count them as convolutions.",
+        ),
     ),
-    caution=(
-        "This is the Sliding Proxy Attention Network, not the Swift Parameter-free Attention Network with the same "
-        "acronym, whose weight files it cannot load."
-    ),
-    remarks=(
-        "The authors' repository shows a chart but no table of results.",
-        "The constants are kernels that shift channels; the multiply-adds count them as convolutions.",
-    ),
-    paper=Paper(
-        title="Lightweight image super-resolution with Sliding Proxy Attention Network",
-        authors="Z. Hu, W. Sun, Z. Chen",
-        venue="Signal Processing, article 109704",
-        url="https://doi.org/10.1016/j.sigpro.2024.109704",
-    ),
-    repository=_REPOSITORY,
     network=SPAN,
     variants={"span": SPANSettings()},
-    costs=_COSTS,
     tiny={
         "span": SPANSettings(
             embed_dim=12, depths=(1, 2), num_heads=(2, 3), window_size=6, overlap_size=2, drop_path_rate=0
         )
     },
-    marks=("layers.0.residual_group.blocks.1.temperature", "layers.0.esa.conv_f.weight"),
-    derivable=(".residual_group.blocks.0.weight", ".relative_position_index"),
-    from_state=settings_from_state,
-    constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
-    unseen=unseen_fields,
-    unseen_help={
-        **UNSEEN,
-        "overlap_size": "3, or the largest that fits the windows",
-        "padding_size": "0",
-        "drop_path_rate": "0.1, which counts in training alone",
-    },
-    quantization=quantization,
-    gains_by_bf16_on_cpu=False,
-    classes=("SPAN",),
-    from_options=settings_from_options,
-    published=_PUBLISHED,
+    publication=Publication(
+        paper=Paper(
+            title="Lightweight image super-resolution with Sliding Proxy Attention Network",
+            authors="Z. Hu, W. Sun, Z. Chen",
+            venue="Signal Processing, article 109704",
+            url="https://doi.org/10.1016/j.sigpro.2024.109704",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        beyond={ELFEB: _shifts_by_convolution},
+    ),
+    files=WeightFiles(
+        marks=("layers.0.residual_group.blocks.1.temperature", "layers.0.esa.conv_f.weight"),
+        derivable=(".residual_group.blocks.0.weight", ".relative_position_index"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help={
+            **UNSEEN,
+            "overlap_size": "3, or the largest that fits the windows",
+            "padding_size": "0",
+            "drop_path_rate": "0.1, which counts in training alone",
+        },
+        constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
+    ),
+    options=PublishedOptions(classes=("SPAN",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
+    gains_by_bf16_on_cpu=False,
 )

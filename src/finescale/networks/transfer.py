@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from finescale.layers.position import OffsetMLP
-from finescale.networks.family import State
 from finescale.networks.frame import Frame
+from finescale.networks.state import State
 
 
 @torch.no_grad()
