@@ -22,9 +22,9 @@ class RectangleAttention(nn.Module):
         num_heads: n.
         window: (h, w).
         shifted: Whether the windows lie half a window further down and to the right, over the border to the other side.
-        bias_width: Inner width of the network that computes the position bias. At width 1 the bias has no effect, and
-            the network stays as it is: a norm over one value forgets it, what is left is one number per head, and
-            softmax forgets that.
+        bias_width: Inner width of the network that computes the position bias. At width 1 the bias has no effect and
+            is left out: a norm over one value forgets the value, so all that remains is one number per head, which
+            cancels in the softmax.
         masked: Whether shifted windows keep pixels from opposite ends of the map apart.
         scale: Factor of the attention scores; None is d^-1/2.
     """
@@ -66,13 +66,13 @@ class RectangleAttention(nn.Module):
         return roll(merge(out.transpose(1, 2).flatten(2), self.window, (height, width)), self.shift)
 
     def position_bias(self) -> Tensor:
-        """(n, L, L), query by key."""
+        """Compute the position bias (n, L, L), query by key."""
         weight = self.pos.pos_proj.weight
         with without_autocast(weight.device):
             table = self.pos(offset_grid(self.window, weight)).flatten(0, 1)
         return relative_bias(table, relative_index(self.window, weight.device))
 
     def masked_bias(self) -> Tensor:
-        """For the four kinds of windows of a rolled map: (4, n, L, L), without position bias (4, 1, L, L)."""
+        """Compute mask plus position bias of the four kinds of windows (4, n, L, L), or the mask alone (4, 1, L, L)."""
         masks = masks_by_kind(self.window, self.shift, like=self.pos.pos_proj.weight)
         return masks + self.position_bias() if self.has_position_bias else masks

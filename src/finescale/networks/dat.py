@@ -2,8 +2,8 @@
 
 Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu, "Dual Aggregation Transformer for Image Super-Resolution", ICCV 2023.
 
-Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. Beside each
-attention runs a depthwise convolution of its values, and the two gate each other: whichever lacks channel knowledge
+Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. A depthwise
+convolution of the values runs beside each attention, and the two gate each other: whichever lacks channel knowledge
 gets a channel gate from the other, whichever lacks spatial knowledge a spatial gate.
 
 Letters: N batch, H W size of the lr image, H' W' the same in whole windows, C = embed_dim, c = C/2, n heads of a
@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from finescale.layers.attention import AttentionProduct
 from finescale.layers.convolution import convolve, residual_conv
 from finescale.layers.explicit_attention import ExplicitChannelAttention
 from finescale.layers.initialisation import initialise_small
@@ -50,7 +51,7 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.frame import Frame, FrameSettings, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, depths_of, ratio_of
@@ -75,7 +76,7 @@ class DATSettings(FrameSettings):
     qkv_bias: bool = True
     """Whether queries, keys and values have an offset."""
     drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Share of a training's samples that skip a branch of the last block, earlier blocks less; 0 is neutral."""
+    """Share of a training's samples that skip a branch of the last block, less in earlier blocks; 0 is neutral."""
     upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffle"
     """Reconstruction head, see `finescale.layers.upsampling`."""
     residual_conv: Literal["1conv", "3conv"] = "1conv"
@@ -88,13 +89,12 @@ class DATSettings(FrameSettings):
 
     @property
     def bias_width(self) -> int:
-        """Inner width of the networks that make the position bias, see `RectangleAttention`."""
+        """Inner width of the networks that compute the position bias, see `RectangleAttention`."""
         return self.embed_dim // 2 // 4 // 4
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        check_groups(self.depths, self.num_heads)
         if self.embed_dim % 2:
             raise ValueError(f"embed_dim must be even, got {self.embed_dim}")
         for heads in self.num_heads:
@@ -113,7 +113,7 @@ class DATSettings(FrameSettings):
 
 
 class SpatialGate(nn.Module):
-    """What the spatial-gate feed-forward multiplies with: a normalised map after a depthwise convolution."""
+    """Gate of the spatial-gate feed-forward network: a norm and a depthwise convolution."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class SpatialGate(nn.Module):
 
 
 class SGFN(nn.Module):
-    """Spatial-gate feed-forward network: one half of the hidden channels times the gate that the other half makes.
+    """Spatial-gate feed-forward network: one half of the hidden channels times a gate made from the other half.
 
     Args:
         channels: C of the map.
@@ -146,17 +146,15 @@ class SGFN(nn.Module):
         return self.fc2(kept * self.sg(gating))  # type: ignore[no-any-return]
 
 
-class ChannelProducts(nn.Module):
+class ChannelProducts(AttentionProduct):
     """softmax(Qᵀ K · temperature) over channels, Q and K of unit length along the tokens, times V.
 
     The norms divide the small product instead of the maps, in float32 at least: sums of squares over an image leave
     the range of half precision.
-
-    Shapes: query, key, value (N, tokens, heads, d), temperature (heads, 1, 1); answers like ``value``.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
-        """See the class."""
+        """Query, key and value (N, tokens, heads, d) and temperature (heads, 1, 1) to (N, tokens, heads, d)."""
         exact = torch.promote_types(query.dtype, torch.float32)
         with without_autocast(query.device):
             query, key = (x.to(exact).permute(0, 2, 3, 1) for x in (query, key))  # (N, heads, d, tokens)
@@ -167,12 +165,12 @@ class ChannelProducts(nn.Module):
         return mixed.transpose(1, 2)
 
     def explicit(self) -> ExplicitChannelAttention:
-        """The same with its operands in the open."""
+        """Return the same with each operand passing a `Tap`."""
         return ExplicitChannelAttention()
 
 
 class AdaptiveAttention(nn.Module, ABC):
-    """An attention and a depthwise convolution of its values, which gate each other: the adaptive interaction module.
+    """Adaptive interaction module: an attention and a depthwise convolution of its values, which gate each other.
 
     Args:
         channels: C of the map.
@@ -202,18 +200,18 @@ class AdaptiveAttention(nn.Module, ABC):
 
     @abstractmethod
     def attend(self, qkv: Tensor) -> Tensor:
-        """Queries, keys and values (N, H, W, 3 * C), in this order, to (N, H, W, C)."""
+        """Attend: queries, keys and values (N, H, W, 3 * C), in this order, to (N, H, W, C)."""
 
     @abstractmethod
     def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
-        """The sum of the two branches (N, H, W, C), each gated by the other."""
+        """Return the sum of the two branches (N, H, W, C), each gated by the other."""
 
     def refine(self, convolved: Tensor) -> Tensor:
-        """Change the convolved values (N, H, W, C) before they meet the attention; here not at all."""
+        """Refine the convolved values (N, H, W, C) before they meet the attention; by default not at all."""
         return convolved
 
     def integrate(self, mixed: Tensor) -> Tensor:
-        """Change the sum of the branches (N, H, W, C) before its projection; here not at all."""
+        """Refine the sum of the branches (N, H, W, C) before its projection; by default not at all."""
         return mixed
 
     def forward(self, x: Tensor) -> Tensor:
@@ -224,11 +222,11 @@ class AdaptiveAttention(nn.Module, ABC):
         return self.proj(self.integrate(mixed))  # type: ignore[no-any-return]
 
     def channel_gate(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to a factor in (0, 1) for each channel, (N, 1, 1, C)."""
+        """Compute a factor in (0, 1) for each channel: map (N, H, W, C) to (N, 1, 1, C)."""
         return convolve(self.channel_interaction, x).sigmoid()
 
     def spatial_gate(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to a factor in (0, 1) for each pixel, (N, H, W, 1)."""
+        """Compute a factor in (0, 1) for each pixel: map (N, H, W, C) to (N, H, W, 1)."""
         return convolve(self.spatial_interaction, x).sigmoid()
 
 
@@ -240,8 +238,8 @@ class SpatialAttention(AdaptiveAttention):
         qkv_bias: Whether queries, keys and values have an offset.
         num_heads: Heads of both halves together.
         window: (h, w) of the first half.
-        shifted: See `RectangleAttention`.
-        bias_width: See `RectangleAttention`.
+        shifted: Whether the windows lie half a window further down and to the right.
+        bias_width: Inner width of the networks that compute the position bias; 1: there is none.
     """
 
     def __init__(
@@ -255,7 +253,10 @@ class SpatialAttention(AdaptiveAttention):
         self._multiple = max(window), max(window)
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """See `AdaptiveAttention`; what pads the map to whole windows is zero and is attended to like the rest."""
+        """Attend in windows: (N, H, W, 3 * C) to (N, H, W, C).
+
+        The map is padded to whole windows by zeros, which are attended to like the rest.
+        """
         height, width = qkv.shape[1:3]
         rows, columns = whole_windows((height, width), self._multiple)
         padded = F.pad(qkv, (0, 0, 0, columns - width, 0, rows - height))
@@ -264,7 +265,7 @@ class SpatialAttention(AdaptiveAttention):
         return torch.cat(attended, dim=-1)
 
     def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Gate the attention by channels and the convolution by pixels, and add them up."""
         return attended * self.channel_gate(convolved) + convolved * self.spatial_gate(attended)
 
 
@@ -284,13 +285,13 @@ class ChannelAttention(AdaptiveAttention):
         self.attention = ChannelProducts()
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Attend to channels: (N, H, W, 3 * C) to (N, H, W, C)."""
         n, height, width, _ = qkv.shape
         heads = qkv.reshape(n, height * width, 3, self.num_heads, -1).unbind(2)  # (N, H * W, heads, d)
         return self.attention(*heads, self.temperature).reshape(n, height, width, -1)  # type: ignore[no-any-return]
 
     def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Gate the attention by pixels and the convolution by channels, and add them up."""
         return attended * self.spatial_gate(convolved) + convolved * self.channel_gate(attended)
 
 
@@ -301,7 +302,7 @@ class DATB(nn.Module):
         channels: C of the map.
         attention: Spatial in one block, channel in the next.
         feed_forward: Map (N, H, W, C) to the same shape.
-        drop_rate: See `StochasticDepth`.
+        drop_rate: Share of a training's samples for which a branch is left out.
     """
 
     def __init__(
@@ -336,8 +337,8 @@ class ResidualGroup(nn.Module):
 class DAT(Frame):
     """DAT-S, DAT, DAT-2 or DAT-light, by its settings.
 
-    BatchNorm stands in each block: a training needs batches of two images at least, and its answers depend on the
-    whole batch.
+    Each block contains BatchNorm: a training needs batches of at least two images, and its outputs depend on the whole
+    batch.
     """
 
     spatial_attention: ClassVar[type[SpatialAttention]] = SpatialAttention
@@ -360,7 +361,7 @@ class DAT(Frame):
         initialise_small(self, nn.Linear)
 
     def _block(self, group: int, block: int) -> DATB:
-        """A block that attends to pixels where its place in the group is even, to channels where it is odd."""
+        """Build a block, which attends to pixels where its place in the group is even, to channels where it is odd."""
         settings = self.settings
         channels, heads = settings.embed_dim, settings.num_heads[group]
         attention: AdaptiveAttention
@@ -389,13 +390,13 @@ class DAT(Frame):
         return math.lcm(*self.settings.window_size)
 
     def body(self, features: Tensor) -> Tensor:
-        """The groups between two norms: features (N, C, H, W) to the same shape."""
+        """Apply the groups between two norms: features (N, C, H, W) to the same shape."""
         x = self.before_RG(features.permute(0, 2, 3, 1))  # (N, H, W, C)
         return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 def is_shifted(group: int, block: int) -> bool:
-    """Whether a spatial block has shifted windows: every other one does, in odd groups beginning with the first."""
+    """Whether a spatial block has shifted windows: every other one has, in odd groups beginning with the first."""
     return block % 4 == (0 if group % 2 else 2)
 
 
@@ -405,17 +406,17 @@ _OFFSETS = "layers.0.blocks.0.attn.attns.0.rpe_biases"  # a buffer
 
 
 def settings_from_state(state: State) -> tuple[DATSettings, int]:
-    """Settings and scale from the shapes of a DAT weight file.
+    """Read settings and scale from the shapes of a DAT weight file.
 
     The window is read from the values of a derivable buffer, ``rpe_biases``; without it 8x32 is assumed, which is
-    wrong for DAT-S. Not to be seen in a file: image_range, mean and drop_path_rate.
+    wrong for DAT-S. A file does not show image_range, mean and drop_path_rate.
     """
     fields, scale = fields_from_state(state)
     return DATSettings(**fields), scale
 
 
 def fields_from_state(state: State) -> tuple[dict[str, Any], int]:
-    """The fields of `DATSettings` that a weight file shows, and its scale."""
+    """Read the fields of `DATSettings` that a weight file shows, and its scale."""
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     depths = depths_of(state, "blocks")
     upsampler, scale = head_from_state(state)
@@ -436,7 +437,7 @@ def fields_from_state(state: State) -> tuple[dict[str, Any], int]:
 
 
 def _num_heads(state: State, group: int) -> int:
-    """Heads of a group; of a group without channel attention an even number, since only half of them is seen."""
+    """Return the heads of a group; an even number for one without channel attention, which shows only half of them."""
     temperature = state.get(f"layers.{group}.blocks.1.attn.temperature")
     if temperature is not None:
         return temperature.shape[0]
@@ -444,7 +445,7 @@ def _num_heads(state: State, group: int) -> int:
 
 
 def _window(offsets: Tensor) -> Size:
-    """The window (h, w) whose offsets these are; the last are h - 1 and w - 1.
+    """Return the window (h, w) whose offsets these are; the last are h - 1 and w - 1.
 
     Raises:
         ValueError: They are not a window's offsets.
@@ -457,7 +458,7 @@ def _window(offsets: Tensor) -> Size:
 
 
 def published_buffers(network: DAT) -> dict[str, Tensor]:
-    """Offsets and indices of each window, and where it is shifted the mask for one image size."""
+    """Compute offsets and indices of each window, and where it is shifted the mask for one image size."""
     multiple = math.lcm(*network.settings.window_size)
     side = multiple * math.ceil(64 / multiple)
     buffers = {}
@@ -472,12 +473,12 @@ def published_buffers(network: DAT) -> dict[str, Tensor]:
 
 
 def unseen_fields(_: DATSettings, state: State) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes."""
+    """Name the fields that `settings_from_state` assumes."""
     window = () if _OFFSETS in state else ("window_size",)
     return ("image_range", "mean", *window, "drop_path_rate")
 
 
-ARGUMENTS: Mapping[str, str] = {
+_ARGUMENTS: Mapping[str, str] = {
     "split_size": "window_size",
     "depth": "depths",
     "expansion_factor": "expansion_factor",
@@ -492,25 +493,40 @@ _DEFAULTS: Mapping[str, Any] = {"split_size": (2, 4), "depth": (2,) * 4, "num_he
 
 
 def placement(settings: DATSettings) -> Placement:
-    """What the rule does not say; the position bias is left out where it has no effect."""
+    """Place quantizers, except within a position bias without effect."""
     return Placement(float_layers=() if settings.bias_width > 1 else ("*.pos",), frequency=NETWORK_ENDS)
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[DATSettings, int]:
-    """Settings and scale from the published constructor's arguments.
+    """Read settings and scale from the published constructor's arguments.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    fields, scale = fields_from_options({**_DEFAULTS, **options})
+    return DATSettings(**fields), scale
+
+
+def fields_from_options(
+    options: Mapping[str, Any], *, more: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], int]:
+    """Read the fields that constructor arguments state, of `DATSettings` or of a subclass, and the scale.
+
+    Args:
+        options: The arguments, ``upscale`` among them.
+        more: Argument to field, for what a subclass has beyond `DATSettings`.
 
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
     """
     taken = take_options(
-        {**_DEFAULTS, **options},
-        fields=ARGUMENTS,
+        options,
+        fields={**_ARGUMENTS, **(more or {})},
         neutral={"qk_scale": None, "drop_rate": 0, "attn_drop_rate": 0},
         without_effect=("img_size", "use_chk"),
         in_vain=(),
     )
-    scale = taken.pop("scale")
-    return DATSettings(**taken), scale
+    return taken, taken.pop("scale")
 
 
 _LIGHT: Mapping[str, Any] = {
@@ -532,7 +548,7 @@ def _tiny(**switches: Any) -> DATSettings:
 UNSEEN_HELP = {
     **UNSEEN,
     "window_size": "8x32 in a file without the buffers `rpe_biases`, which is wrong for DAT-S",
-    "drop_path_rate": "0.1, which counts in training alone",
+    "drop_path_rate": "0.1, which matters in training alone",
 }
 """`WeightFiles.unseen_help` of DAT, and of CIT."""
 
@@ -541,7 +557,7 @@ UNSEEN_HELP = {
 _REPOSITORY = "https://github.com/zhengchen1999/DAT"
 
 _LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
-"""Lr sizes of a result of 1280x720 pixels, for which the authors count DAT-light; the others for `_PATCH`."""
+"""Lr sizes for a result of 1280x720 pixels, for which the authors count DAT-light; the others for `_PATCH`."""
 
 _PATCH = (128, 128)
 
@@ -603,12 +619,12 @@ LONG: Mapping[str, Any] = {
     "milestones": HALVED,
     "seed": 10,
 }
-"""How DAT-light, and every network at x2, is trained."""
+"""Training of DAT-light, and of every network at x2."""
 
 SHORT: Mapping[str, Any] = {
     **LONG, "lr": 1e-4, "iterations": 250_000, "milestones": (125_000, 200_000, 225_000, 237_500)
 }  # fmt: skip
-"""How the larger networks go on from their x2."""
+"""Training of the larger networks at x3 and x4, which continue from x2."""
 
 _RECIPES = {
     **{(variant, 2): [Recipe(variant=variant, **LONG)] for variant in ("dat-s", "dat", "dat-2", "dat-light")},
@@ -622,7 +638,7 @@ _RECIPES = {
             Recipe(
                 variant="dat-light",
                 start=("dat-light", 2),
-                remark="begun with x2 by the option files; the author was not sure that the paper's networks were",
+                remark="the option files start from x2; the author was not sure that the paper's networks did",
                 **LONG,
             )
         ]

@@ -4,8 +4,8 @@ X. Zhang, Y. Zhang, F. Yu, "HiT-SR: Hierarchical Transformer for Efficient Image
 
 The windows of a group's blocks grow from 4 to 64 pixels, without shift and without mask. Softmax attention would cost
 the square of a window's area; spatial-channel correlation costs its area alone: one half of the output correlates the
-query with values pooled to at most 8x8 per window, the other half mixes channels. One network, three switches:
-feed-forward (HiT-SRF's has a depthwise convolution), N-gram context (HiT-SNG's), window ratios.
+query with values pooled to at most 8x8 per window, the other half mixes channels. The variants are one network with
+switches: feed-forward (HiT-SRF's has a depthwise convolution), N-gram context (HiT-SNG's), window ratios.
 
 Letters: N batch, H W size of the lr image, C = embed_dim, c = C/2, n heads, d = c/n, (h, w) a block's window,
 L = h * w, (p, q) its pooled size, (kh, kw) = (h/p, w/q) the cell that becomes one value, K windows in the batch.
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, SpatialCorrelation
-from finescale.layers.convolution import convolve, residual_conv
+from finescale.layers.convolution import ResidualGroup, convolve
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.parameter_cache import ParameterCache
@@ -50,7 +50,7 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.frame import Frame, FrameSettings, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, depths_of, ratio_of
@@ -79,14 +79,13 @@ class HiTSRSettings(FrameSettings):
     """Normalise the features before the first group."""
 
     def window(self, block: int) -> Size:
-        """Window of the block with this number within its group."""
+        """Return the window of the block with this number within its group."""
         ratio = self.window_ratios[block]
         return int(self.base_window[0] * ratio), int(self.base_window[1] * ratio)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        check_groups(self.depths, self.num_heads)
         if max(self.depths) > len(self.window_ratios):
             raise ValueError(
                 f"a group of {max(self.depths)} blocks needs as many window_ratios, got {len(self.window_ratios)}"
@@ -110,7 +109,7 @@ class HiTSRSettings(FrameSettings):
 
 
 class DualFeatureExtraction(nn.Module):
-    """Query and value by two branches, multiplied: a convolutional one (bottleneck of C // 5) and a linear one."""
+    """Query and value as the product of two branches: a convolutional one (bottleneck of C // 5) and a linear one."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -127,14 +126,14 @@ class DualFeatureExtraction(nn.Module):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """Map (N, H, W, C) to (N, *size, C), extended by mirroring.
 
-        What acts on each pixel alone is done before the map grows: it gives the same and costs less.
+        Layers that act on each pixel alone come before the extension: the result is the same at less cost.
         """
         narrow = pad_reflect(convolve(self.conv[:2], x), size)
         return convolve(self.conv[2:], narrow) * pad_reflect(convolve(self.linear, x), size)
 
 
 class SpatialPooling(nn.Linear):
-    """Pool each cell of kh x kw tokens to one, by one weighting that all channels share."""
+    """Pooling of each cell of kh x kw tokens to one, by weights that all channels share."""
 
     def __init__(self, *, window: Size, pooled: Size) -> None:
         cell = window[0] // pooled[0], window[1] // pooled[1]
@@ -152,7 +151,7 @@ class SpatialPooling(nn.Linear):
 
 
 class NGramAttention(nn.Module):
-    """Softmax attention among the four windows of a 2x2 neighbourhood, and its mean."""
+    """Mean of softmax attention among the four windows of a 2x2 neighbourhood."""
 
     def __init__(self, *, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -173,7 +172,7 @@ class NGramAttention(nn.Module):
 
 
 class NGramContext(nn.Module):
-    """One number per window and pair of channels, made aware of the neighbouring windows in both directions."""
+    """One number per window and pair of channels, which attends to the neighbouring windows in both directions."""
 
     def __init__(self, *, channels: int, num_heads: int, window: Size) -> None:
         super().__init__()
@@ -197,19 +196,19 @@ class NGramContext(nn.Module):
 
 
 class NGramWindowPartition(nn.Module):
-    """The published name of the place where the context is kept."""
+    """Addition of the N-gram context to windows, in a module of its own because of its published key."""
 
     def __init__(self, *, channels: int, num_heads: int, window: Size) -> None:
         super().__init__()
         self.ngram_context = NGramContext(channels=channels, num_heads=num_heads, window=window)
 
     def forward(self, windows: Tensor, grid: Size) -> Tensor:
-        """Windows (K, L, C) with the context of their neighbours added."""
+        """Windows (K, L, C) to the same shape."""
         return windows + self.ngram_context(windows, grid)  # type: ignore[no-any-return]
 
 
 class SpatialChannelCorrelation(nn.Module):
-    """Spatial and channel self-correlation of a window, each making half of the channels; linear in its area."""
+    """Spatial and channel self-correlation of a window, each for half of the channels; linear in its area."""
 
     def __init__(self, *, channels: int, num_heads: int, window: Size, base_window: Size, ngram: bool) -> None:
         super().__init__()
@@ -247,7 +246,7 @@ class SpatialChannelCorrelation(nn.Module):
         return whole_windows(size, multiple)
 
     def position_term(self) -> Tensor:
-        """P (n, L, p * q): for a query and a cell, the mean of the offset network over the cell's pixels.
+        """Compute P (n, L, p * q): for a query and a cell, the mean of the offset network over the cell's pixels.
 
         The mean over a cell is a mean over a rectangle of the table of all offsets: average pooling with stride 1. From
         one cell to the next the table is read kh (or kw) entries further back.
@@ -262,9 +261,9 @@ class SpatialChannelCorrelation(nn.Module):
 
 
 class HierarchicalBlock(nn.Module):
-    """Correlation and feed-forward layer, each with its norm after it: the correlation is cubic in query and value.
+    """Correlation and feed-forward layer, each with its norm after it.
 
-    So it leaves the range of float16, until its norm brings it back.
+    The correlation is cubic in query and value, and leaves the range of float16 until its norm brings it back.
     """
 
     def __init__(self, *, settings: HiTSRSettings, num_heads: int, window: Size) -> None:
@@ -289,7 +288,7 @@ class HierarchicalBlock(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The blocks of a group, their windows growing."""
+    """Blocks of a group, with growing windows."""
 
     def __init__(self, *, settings: HiTSRSettings, group: int) -> None:
         super().__init__()
@@ -305,19 +304,6 @@ class Blocks(nn.Module):
         return self.blocks(x)  # type: ignore[no-any-return]
 
 
-class ResidualGroup(nn.Module):
-    """Blocks, a convolution, and a skip over both."""
-
-    def __init__(self, *, settings: HiTSRSettings, group: int) -> None:
-        super().__init__()
-        self.residual_group = Blocks(settings=settings, group=group)
-        self.conv = residual_conv(settings.residual_conv, settings.embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape."""
-        return x + convolve(self.conv, self.residual_group(x))
-
-
 class HiTSR(Frame):
     """HiT-SIR, HiT-SNG or HiT-SRF, by its settings."""
 
@@ -327,7 +313,14 @@ class HiTSR(Frame):
         super().__init__(settings=settings, scale=scale)
         self.patch_embed = PatchEmbed(channels=settings.embed_dim) if settings.patch_norm else nn.Identity()
         self.layers = nn.Sequential(
-            *(ResidualGroup(settings=settings, group=group) for group in range(len(settings.depths)))
+            *(
+                ResidualGroup(
+                    Blocks(settings=settings, group=group),
+                    channels=settings.embed_dim,
+                    closing=settings.residual_conv,
+                )
+                for group in range(len(settings.depths))
+            )
         )
         self.norm = nn.LayerNorm(settings.embed_dim)
         initialise_small(self, nn.Linear)
@@ -338,7 +331,7 @@ class HiTSR(Frame):
         return math.lcm(*(side for block in range(max(self.settings.depths)) for side in self.settings.window(block)))
 
     def body(self, features: Tensor) -> Tensor:
-        """The groups between two norms: features (N, C, H, W) to the same shape."""
+        """Apply the groups between two norms: features (N, C, H, W) to the same shape."""
         x = self.patch_embed(features.permute(0, 2, 3, 1))  # (N, H, W, C)
         return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
@@ -347,9 +340,9 @@ class HiTSR(Frame):
 
 
 def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
-    """Settings and scale from the shapes of a HiT-SR weight file.
+    """Read settings and scale from the shapes of a HiT-SR weight file.
 
-    Not to be seen in a file: image_range and mean; the base window of HiT-SIR and HiT-SRF (8x8 is assumed) and the
+    A file does not show image_range and mean, nor the base window of HiT-SIR and HiT-SRF (8x8 is assumed), nor the
     exact ratios of their blocks that pool nothing (0.5 then 1 is assumed where two such blocks open a group).
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
@@ -378,7 +371,7 @@ def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
 
 
 def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) -> tuple[Size, tuple[float, ...]]:
-    """Base window and ratios from the pooling weights, and for HiT-SNG from the unigram filters as well."""
+    """Read base window and ratios from the pooling weights, and for HiT-SNG from the unigram filters as well."""
     blocks = [f"layers.{longest}.residual_group.blocks.{block}.correlation." for block in range(depth)]
     pooling = [math.isqrt(state[block + "spatial_linear.weight"].shape[1]) for block in blocks]
     if not ngram:
@@ -394,7 +387,7 @@ def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) 
 
 
 def unseen_fields(settings: HiTSRSettings, _: State) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes; HiT-SNG's filters show its windows, if one of them is pooled."""
+    """Name the fields that `settings_from_state` assumes; HiT-SNG's filters show its windows if one is pooled."""
     if settings.context == "ngram" and max(settings.window_ratios) > 1:
         return ("image_range", "mean")
     return ("image_range", "mean", "base_window", "window_ratios")
@@ -408,7 +401,7 @@ _SWITCHES: Mapping[str, dict[str, Any]] = {
 
 
 def placement(_: HiTSRSettings) -> Placement:
-    """What the rule does not say: the summary of a window, one small sum, is read without its layer."""
+    """Place quantizers, except around the summary of a window, whose weights are read without their layer."""
     return Placement(
         float_layers=("*.unigram_embed",),
         shared_inputs={"qv.linear": "qv.conv.0"},
@@ -417,7 +410,7 @@ def placement(_: HiTSRSettings) -> Placement:
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[HiTSRSettings, int]:
-    """Settings and scale from the published constructor's arguments.
+    """Read settings and scale from the published constructor's arguments.
 
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
@@ -498,7 +491,7 @@ def _padding(x: Tensor, size: Size) -> int:
 _REPOSITORY = "https://github.com/XiangZ-0/HiT-SR"
 
 _LR = {2: (360, 640), 3: (240, 427), 4: (180, 320)}
-"""Lr sizes of a result of 1280x720 pixels, for which the authors count."""
+"""Lr sizes for a result of 1280x720 pixels, for which the authors count."""
 
 _RULE = "multiply-adds, and 5 for each element of a LayerNorm"
 
@@ -629,7 +622,7 @@ FAMILY = Family(
             **UNSEEN,
             "base_window": "8x8; HiT-SNG's files show theirs",
             "window_ratios": (
-                "0.5, 1 for two blocks that pool nothing, else 1 for each; those of blocks that pool are seen"
+                "0.5 and 1 for two blocks that pool nothing, else 1 for each; a file shows those of blocks that pool"
             ),
         },
     ),

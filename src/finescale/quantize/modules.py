@@ -15,6 +15,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from finescale.layers.attention import AttentionProduct
 from finescale.layers.explicit_attention import Tap
 from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
@@ -168,8 +169,8 @@ def insert_quantizers(network: nn.Module, placement: Placement, settings: QuantS
                 new = QuantMaxPool2d(child, input_quantizer=quantizer(f"{path}.input_quantizer"))
             elif isinstance(child, Tap):
                 new = quantizer(path)
-            elif hasattr(child, "explicit"):
-                new = child.explicit()  # type: ignore[operator]
+            elif isinstance(child, AttentionProduct):
+                new = child.explicit()
                 visit(new, f"{path}.")
             else:
                 visit(child, f"{path}.")
