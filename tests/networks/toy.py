@@ -26,6 +26,7 @@ from finescale.networks.family import (
     Quantization,
     Recipe,
     WeightFiles,
+    scores,
 )
 from finescale.networks.frame import Frame, FrameSettings
 from finescale.networks.options import take_options
@@ -60,11 +61,11 @@ class Toy(Frame):
 
     def __init__(self, *, settings: ToySettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self.blocks = nn.Sequential(*(Block(channels=settings.embed_dim) for _ in range(settings.depth)))
+        self.layers = nn.Sequential(*(Block(channels=settings.embed_dim) for _ in range(settings.depth)))
 
     def body(self, features: Tensor) -> Tensor:
         """The blocks: features (N, C, H, W) to the same shape."""
-        return self.blocks(features)
+        return self.layers(features)
 
 
 def settings_from_state(state: State) -> tuple[ToySettings, int]:
@@ -117,10 +118,8 @@ FAMILY = Family(
             for scale, number in ((2, 300_312), (3, 308_427), (4, 319_788))
         },
         networks=[
-            Published(
-                variant="toy", scale=scale, training_data="Toys", scores={"Set5": (30.0, None)}, file=None, licence=None
-            )
-            for scale in (2, 3, 4)
+            Published(variant="toy", scale=scale, training_data="Toys", scores=scores(row), file=None, licence=None)
+            for scale, row in ((2, "34 33 32 31 30"), (3, "32 31 30 29 28"), (4, "30 29 28 27 26"))
         ],
         counting={RULE: count_in_toys},
         beyond={Block: one_more},

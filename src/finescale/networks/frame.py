@@ -80,6 +80,10 @@ class Frame(nn.Module, ABC):
     settings: FrameSettings
     """Settings that the network was built with; a family declares its own type."""
 
+    layers: nn.Sequential
+    """Groups of the body, which every family builds under this published name; a training can recompute each by itself.
+    """
+
     mean: Tensor
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
