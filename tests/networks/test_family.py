@@ -37,7 +37,7 @@ def test_a_variant_is_nearest_to_itself(family: Family) -> None:
 
 
 @families
-def test_the_nearest_variant_is_told_with_the_fields_that_differ(family: Family) -> None:
+def test_the_nearest_variant_comes_with_the_fields_that_differ(family: Family) -> None:
     for variant, settings in family.variants.items():
         changed = settings.model_copy(update={"image_range": 2.0})
         assert family.nearest(changed) == (variant, ["image_range"])
@@ -73,7 +73,7 @@ def test_a_recipe_has_one_name_at_all_scales(family: Family) -> None:
 
 
 @families
-def test_a_state_of_others_is_not_recognised(family: Family) -> None:
+def test_a_third_party_state_is_not_recognised(family: Family) -> None:
     assert not family.files.recognises({"conv_first.weight": torch.zeros(60, 3, 3, 3)})
     assert not family.files.recognises({})
 

@@ -246,7 +246,7 @@ def _depthwise(channels: int) -> nn.Conv2d:
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel, under its published name."""
+    """Layer norm over the channels, in a module of its own because of its published key."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ def check_groups(depths: Sequence[int], num_heads: Sequence[int]) -> None:
 
 
 class Frame(nn.Module, ABC):
-    """Network from an image to one ``scale`` times larger, but for its deep part: a family implements `body`.
+    """Frame of every network: image in, image ``scale`` times larger out. A family implements `body`.
 
     Args:
         settings: Settings of the family's network.

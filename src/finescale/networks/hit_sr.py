@@ -172,7 +172,7 @@ class NGramAttention(nn.Module):
 
 
 class NGramContext(nn.Module):
-    """One number per window and pair of channels, which attends to the neighbouring windows in both directions."""
+    """Context of a window: a number per pair of channels, by attention to neighbouring windows in both directions."""
 
     def __init__(self, *, channels: int, num_heads: int, window: Size) -> None:
         super().__init__()
@@ -238,12 +238,9 @@ class SpatialChannelCorrelation(nn.Module):
         return self.proj(merge(out, self.window, size)[:, :height, :width])  # type: ignore[no-any-return]
 
     def padded(self, size: Size) -> Size:
-        """The size to which a map of ``size`` is extended: whole windows, with the N-gram context an even number."""
+        """Return the size to which a map of ``size`` is extended: whole windows, with the N-gram context in pairs."""
         h, w = self.window
-        multiple = (
-            (h, w) if self.ngram_window_partition is None else (2 * h, 2 * w)
-        )  # each has a neighbour to pair with
-        return whole_windows(size, multiple)
+        return whole_windows(size, (h, w) if self.ngram_window_partition is None else (2 * h, 2 * w))
 
     def position_term(self) -> Tensor:
         """Compute P (n, L, p * q): for a query and a cell, the mean of the offset network over the cell's pixels.
@@ -401,7 +398,7 @@ _SWITCHES: Mapping[str, dict[str, Any]] = {
 
 
 def placement(_: HiTSRSettings) -> Placement:
-    """Place quantizers, except around the summary of a window, whose weights are read without their layer."""
+    """Place quantizers, except on the layer that summarises a window, whose weights are read directly."""
     return Placement(
         float_layers=("*.unigram_embed",),
         shared_inputs={"qv.linear": "qv.conv.0"},
