@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.layers.placement import Placement
 from finescale.networks import FAMILIES, Frame, from_options
+from finescale.networks.placement import Placement
 from finescale.quantize import QuantSettings, insert_quantizers
 from finescale.quantize.modules import quantizers, switch
 from helpers import GOLDEN, seeded_state
@@ -67,7 +67,7 @@ def quantized_network(case: Case) -> tuple[Frame, Placement, QuantSettings]:
     """The network of a case with quantizers, none of them on."""
     network = from_options({"type": case.meta["arch"], **case.meta["config"]}).eval()
     network.load_state_dict(seeded_state(case.meta["shapes"]))
-    placement = FAMILIES["craft"].quantization(network.settings)
+    placement = FAMILIES["craft"].quantization.placement(network.settings)
     settings = QuantSettings(bits=case.meta["bits"], epochs=1, **PUBLISHED)
     insert_quantizers(network, placement, settings)
     return network, placement, settings
@@ -75,7 +75,7 @@ def quantized_network(case: Case) -> tuple[Frame, Placement, QuantSettings]:
 
 def published_name(path: str) -> str:
     """What the published network calls a quantizer."""
-    files = FAMILIES["craft"].quantized_files
+    files = FAMILIES["craft"].quantization.files
     assert files is not None
     return files.name_of(path)
 

@@ -23,7 +23,8 @@ def facts(**changes: Any) -> Published:
 
 def publish(monkeypatch: pytest.MonkeyPatch, family: str, published: Iterable[Published]) -> None:
     """Let a family's authors have published these, its tiny networks being its variants."""
-    changed = replace(FAMILIES[family], variants=FAMILIES[family].tiny, published=tuple(published))
+    publication = replace(FAMILIES[family].publication, networks=tuple(published))
+    changed = replace(FAMILIES[family], variants=FAMILIES[family].tiny, publication=publication)
     monkeypatch.setitem(FAMILIES, family, changed)  # type: ignore[misc]
 
 

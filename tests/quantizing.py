@@ -13,6 +13,6 @@ from finescale.quantize.calibrate import calibrate
 
 def quantize(network: Frame, family: Any, images: Tensor, *, bits: int) -> None:
     """Put quantizers into a network, whose ranges are those seen on images (N, 3, H, W)."""
-    placement, settings = family.quantization(network.settings), QuantSettings(bits=bits, method="minmax")
+    placement, settings = family.quantization.placement(network.settings), QuantSettings(bits=bits, method="minmax")
     insert_quantizers(network, placement, settings)
     calibrate(network, [images], placement, settings)

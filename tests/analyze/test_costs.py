@@ -11,7 +11,7 @@ from finescale.networks import FAMILIES, build
 
 def test_a_published_network_is_found_without_its_weights_and_takes_no_memory() -> None:
     found = costs.subject("hit-srf-df2k", scale=3)
-    assert found.cost == FAMILIES["hit-sr"].costs["hit-srf", 3]
+    assert found.cost == FAMILIES["hit-sr"].publication.costs["hit-srf", 3]
     assert next(found.network.parameters()).is_meta
 
 

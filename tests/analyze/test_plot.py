@@ -24,7 +24,7 @@ def test_what_authors_print_is_shown_with_their_parameters() -> None:
     data = gather_points(scale=4, axis="parameters", test_set="urban100")
     by_label = {point.label: point for point in data.points}
     assert by_label["hit-srf"].psnr_db == published()["hit-srf", 4].scores["Urban100"][0] == 26.80
-    assert by_label["hit-srf"].x == FAMILIES["hit-sr"].costs["hit-srf", 4].num_parameters / 1e3
+    assert by_label["hit-srf"].x == FAMILIES["hit-sr"].publication.costs["hit-srf", 4].num_parameters / 1e3
     assert by_label["hit-srf-df2k"].x == by_label["hit-srf"].x
     assert not any(point.measured for point in data.points)
     assert data.title == "Urban100, x4"

@@ -136,7 +136,7 @@ def test_a_recipe_of_several_stages_is_trained_stage_by_stage(
     settings, told = planned(capsys, tmp_path, "drct", "-s", "4", "--stage", "2", "--hr", "a")
     assert (settings.name, settings.train.lr) == ("drct_x4_stage2", 1e-5)
     assert settings.warm_start == Path("experiments/drct_x4_stage1/weights.safetensors")
-    assert "note: 250,000 steps by the option files; the paper speaks of 800,000" in told
+    assert "note: 250,000 steps in the option files, 800,000 in the paper" in told
 
 
 def test_a_published_option_file_is_converted_and_what_has_no_effect_is_told(

@@ -89,8 +89,8 @@ def test_craft_is_tested_on_images_that_always_grow_by_their_mirror(size: tuple[
 
 def test_the_released_craft_grows_to_multiples_of_16() -> None:
     family = FAMILIES["craft"]
-    assert family.test_padding is not None
-    assert family.test_padding(family.variants["craft"]) == 16
+    assert family.publication.test_padding is not None
+    assert family.publication.test_padding(family.variants["craft"]) == 16
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "craft"])

@@ -9,7 +9,7 @@ from finescale.upscale import Upscaler
 
 
 def quantized(network: Frame, family: str, bits: int) -> Frame:
-    placement = FAMILIES[family].quantization(network.settings)
+    placement = FAMILIES[family].quantization.placement(network.settings)
     insert_quantizers(network, placement, QuantSettings(bits=bits))  # type: ignore[arg-type]
     return network
 

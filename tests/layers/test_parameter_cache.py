@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 
 
 class Layer(nn.Module):
@@ -17,7 +17,9 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.doubled = Derived(source := nn.Linear(3, 2))  # before its source, so that no order is taken for granted
+        self.doubled = ParameterCache(
+            source := nn.Linear(3, 2)
+        )  # before its source, so that no order is taken for granted
         self.source = source
         self.computed = 0
 

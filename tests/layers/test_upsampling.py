@@ -22,7 +22,7 @@ def test_a_head_makes_an_image_scale_times_larger(kind: Upsampler, scale: int, o
 
 @pytest.mark.parametrize(("kind", "scale"), HEADS)
 @pytest.mark.parametrize("out_channels", [1, 3])
-def test_a_head_is_told_from_its_state(kind: Upsampler, scale: int, out_channels: int) -> None:
+def test_a_head_is_recognised_by_its_state(kind: Upsampler, scale: int, out_channels: int) -> None:
     head = upsampling_head(kind, channels=8, out_channels=out_channels, scale=scale)
     state = nn.ModuleDict({**head, "conv_first": nn.Conv2d(out_channels, 8, 3)}).state_dict()
     assert head_from_state(state) == (kind, scale)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finescale.layers.windows import merge, pad_reflect, partition, shift_mask, whole_windows
+from finescale.layers.windows import masks_by_kind, merge, pad_reflect, partition, roll, shift_mask, whole_windows
 
 sides = st.integers(1, 9)
 
@@ -120,9 +120,16 @@ def test_the_shift_mask_of_a_single_window_parts_its_four_corners() -> None:
 @given(rows=st.integers(1, 4), columns=st.integers(1, 4))
 def test_a_map_of_two_by_two_windows_shows_every_kind_of_shift_mask(rows: int, columns: int) -> None:
     window, shift = (2, 4), (1, 2)
-    kinds = shift_mask((4, 8), window, shift)
+    kinds = masks_by_kind(window, shift, like=torch.empty(0)).squeeze(1)
     mask = shift_mask((2 * rows, 4 * columns), window, shift)
     for row in range(rows):
         for column in range(columns):
             kind = 2 * (row == rows - 1) + (column == columns - 1)
             assert torch.equal(mask[row * columns + column], kinds[kind])
+
+
+def test_rolling_moves_a_map_down_and_to_the_right_and_by_nothing_copies_nothing() -> None:
+    x = numbered(1, 3, 4, 1)
+    assert torch.equal(roll(x, (1, 2))[0, :, :, 0], torch.tensor([[10, 11, 8, 9], [2, 3, 0, 1], [6, 7, 4, 5]]))
+    assert torch.equal(roll(roll(x, (1, 2)), (-1, -2)), x)
+    assert roll(x, (0, 0)) is x

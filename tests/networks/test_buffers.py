@@ -11,7 +11,7 @@ from finescale import weights
 from finescale.networks import FAMILIES, Frame, from_options
 from helpers import GOLDEN, STATISTICS, load_case
 
-WITH_BUFFERS = [name for name, family in FAMILIES.items() if family.buffers]
+WITH_BUFFERS = [name for name, family in FAMILIES.items() if family.files.buffers]
 CASES = [
     pytest.param(path, id=f"{name}/{path.stem}")
     for name in WITH_BUFFERS
@@ -35,7 +35,7 @@ def test_they_have_the_published_keys_and_shapes(path: Path) -> None:
 
 
 def buffers_of(family: str, network: Frame) -> dict[str, torch.Tensor]:
-    buffers = FAMILIES[family].buffers
+    buffers = FAMILIES[family].files.buffers
     assert buffers is not None
     return dict(buffers(network))
 

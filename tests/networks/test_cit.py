@@ -127,7 +127,7 @@ def test_a_file_shows_its_settings_but_not_the_window(path: Path) -> None:
     case = load_case(path)
     state = {key: torch.empty(shape, device="meta") for key, shape in case.shapes.items()}
     settings, scale = settings_from_options(case.options)
-    assert FAMILY.recognises(state)
+    assert FAMILY.files.recognises(state)
     assert settings_from_state(state) == (settings.model_copy(update={"window_size": (8, 32)}), scale)
 
 
@@ -142,7 +142,7 @@ def test_offsets_in_a_file_show_the_window(path: Path) -> None:
 
 def test_a_file_of_dat_is_not_taken_for_one_of_cit() -> None:
     case = load_case(GOLDEN / "dat" / "dat-light_x2.npz")
-    assert not FAMILY.recognises({key: torch.empty(shape, device="meta") for key, shape in case.shapes.items()})
+    assert not FAMILY.files.recognises({key: torch.empty(shape, device="meta") for key, shape in case.shapes.items()})
 
 
 def test_what_options_leave_out_is_the_one_size_there_is() -> None:

@@ -154,7 +154,7 @@ def test_a_position_bias_of_width_one_changes_nothing_and_is_left_out() -> None:
     layer = spatial((2, 4), shifted=True, channels=32)
     qkv = torch.randn(1, 8, 8, 96, dtype=torch.float64)
     expected = layer.attend(qkv)
-    assert layer.attns[0].shifted_bias().shape == (4, 1, 8, 8)
+    assert layer.attns[0].masked_bias().shape == (4, 1, 8, 8)
     for attn in layer.attns:
         spread = attn.position_bias().flatten(1)
         torch.testing.assert_close(spread.amin(1), spread.amax(1))
@@ -266,7 +266,7 @@ def published_state(case: Case) -> dict[str, Tensor]:
 def test_a_published_file_shows_its_settings(path: Path) -> None:
     case = load_case(path)
     state = published_state(case)
-    assert FAMILY.recognises(state)
+    assert FAMILY.files.recognises(state)
     assert settings_from_state(state) == settings_from_options(case.options)
 
 
@@ -284,7 +284,7 @@ def test_the_published_keys_are_ours_and_the_buffers_of_batch_norm(path: Path) -
     settings, scale = settings_from_options(case.options)
     with torch.device("meta"):
         network = DAT(settings=settings, scale=scale)
-    saved = {**case.shapes, **{k: s for k, s in case.buffers.items() if not k.endswith(tuple(FAMILY.derivable))}}
+    saved = {**case.shapes, **{k: s for k, s in case.buffers.items() if not k.endswith(tuple(FAMILY.files.derivable))}}
     assert {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()} == saved
 
 

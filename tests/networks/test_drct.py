@@ -245,8 +245,8 @@ def test_settings_are_read_from_the_published_keys_and_shapes(path: Any) -> None
         network = from_options(case.options)
         published = {key: torch.empty(shape) for key, shape in {**case.shapes, **case.buffers}.items()}
     family = FAMILIES["drct"]
-    assert family.recognises(published)
-    settings, scale = family.from_state(published)
+    assert family.files.recognises(published)
+    settings, scale = family.files.from_state(published)
     assert scale == network.scale
     unseen = {"image_range", "qk_scale", "drop_path_rate"}
     assert settings.model_dump(exclude=unseen) == network.settings.model_dump(exclude=unseen)

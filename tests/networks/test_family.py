@@ -26,7 +26,7 @@ def test_tiny_networks_are_small(family: Family) -> None:
 
 def test_no_name_is_used_twice() -> None:
     assert len(variants()) == sum(len(family.variants) for family in FAMILIES.values())
-    classes = [name for family in FAMILIES.values() for name in family.classes]
+    classes = [name for family in FAMILIES.values() for name in family.options.classes]
     assert len(classes) == len(set(classes))
 
 
@@ -37,7 +37,7 @@ def test_a_variant_is_nearest_to_itself(family: Family) -> None:
 
 
 @families
-def test_the_nearest_variant_is_told_with_the_fields_that_differ(family: Family) -> None:
+def test_the_nearest_variant_comes_with_the_fields_that_differ(family: Family) -> None:
     for variant, settings in family.variants.items():
         changed = settings.model_copy(update={"image_range": 2.0})
         assert family.nearest(changed) == (variant, ["image_range"])
@@ -46,7 +46,7 @@ def test_the_nearest_variant_is_told_with_the_fields_that_differ(family: Family)
 @families
 def test_every_published_network_has_its_recipe(family: Family) -> None:
     quantized = re.compile(r"\dbit")  # after training, by no recipe of it
-    named = {(facts.name, facts.scale) for facts in family.published if not quantized.fullmatch(facts.tag)}
+    named = {(facts.name, facts.scale) for facts in family.publication.networks if not quantized.fullmatch(facts.tag)}
     if family.recipes:
         named |= {(variant, scale) for variant in family.variants for scale in SCALES}
     assert named <= set(family.recipes)
@@ -73,15 +73,15 @@ def test_a_recipe_has_one_name_at_all_scales(family: Family) -> None:
 
 
 @families
-def test_a_state_of_others_is_not_recognised(family: Family) -> None:
-    assert not family.recognises({"conv_first.weight": torch.zeros(60, 3, 3, 3)})
-    assert not family.recognises({})
+def test_a_third_party_state_is_not_recognised(family: Family) -> None:
+    assert not family.files.recognises({"conv_first.weight": torch.zeros(60, 3, 3, 3)})
+    assert not family.files.recognises({})
 
 
 @families
 def test_what_no_shape_shows_are_fields(family: Family) -> None:
     for settings in family.variants.values():
-        assert set(family.unseen(settings, {})) <= set(type(settings).model_fields)
+        assert set(family.files.unseen(settings, {})) <= set(type(settings).model_fields)
 
 
 @pytest.mark.parametrize("variant", variants())

@@ -87,7 +87,7 @@ def test_a_published_buffer_is_computed_by_the_family_or_a_statistic_of_training
 
 def computed(path: Path, key: str) -> bool:
     """Whether a buffer of a case is one that its family computes itself."""
-    return key.endswith(tuple(FAMILIES[path.parent.name].derivable))
+    return key.endswith(tuple(FAMILIES[path.parent.name].files.derivable))
 
 
 @pytest.mark.parametrize("path", CASES)

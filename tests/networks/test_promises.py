@@ -238,12 +238,12 @@ def test_weights_assigned_in_place_of_the_old_ones_count_at_once(network: Frame,
 
 def test_settings_and_scale_are_read_back_from_the_state_dict(network: Frame) -> None:
     family = family_of(network)
-    settings, scale = family.from_state(network.state_dict())
+    settings, scale = family.files.from_state(network.state_dict())
     assert scale == network.scale
     differing = {
         field for field in type(settings).model_fields if getattr(settings, field) != getattr(network.settings, field)
     }
-    assert differing <= set(family.unseen(network.settings, network.state_dict())), (
+    assert differing <= set(family.files.unseen(network.settings, network.state_dict())), (
         "a field differs that the family claims to see"
     )
 
@@ -253,14 +253,14 @@ def test_a_published_size_is_read_back_where_it_is_seen(family: Family, variant:
     published = family.variants[variant]
     with torch.device("meta"):
         network = family.network(settings=published, scale=scale)
-    settings, read_scale = family.from_state(network.state_dict())
-    seen = set(type(published).model_fields) - set(family.unseen(published, network.state_dict()))
+    settings, read_scale = family.files.from_state(network.state_dict())
+    seen = set(type(published).model_fields) - set(family.files.unseen(published, network.state_dict()))
     assert settings.model_dump(include=seen) == published.model_dump(include=seen)
     assert read_scale == scale
 
 
 def test_a_network_is_recognised_by_its_own_family_alone(network: Frame) -> None:
-    recognising = [family.name for family in FAMILIES.values() if family.recognises(network.state_dict())]
+    recognising = [family.name for family in FAMILIES.values() if family.files.recognises(network.state_dict())]
     assert recognising == [family_of(network).name]
 
 

@@ -224,10 +224,10 @@ def test_a_published_state_shows_all_settings_but_the_unseen_ones(path: Path) ->
     case = load_case(path)
     stated, scale = settings_from_options(case.options)
     state: dict[str, Tensor] = {key: torch.empty(shape) for key, shape in {**case.shapes, **case.buffers}.items()}
-    assert [family.name for family in FAMILIES.values() if family.recognises(state)] == ["span"]
+    assert [family.name for family in FAMILIES.values() if family.files.recognises(state)] == ["span"]
     shown, shown_scale = settings_from_state(state)
     assert shown_scale == scale
-    unseen = {field: getattr(stated, field) for field in FAMILIES["span"].unseen(shown, {})}
+    unseen = {field: getattr(stated, field) for field in FAMILIES["span"].files.unseen(shown, {})}
     assert shown.model_copy(update=unseen) == stated
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from finescale.networks import FAMILIES, Family, warm_start
+from finescale.networks import FAMILIES, Family, transfer_weights
 from finescale.networks.cit import CIT, CITSettings
 from finescale.networks.dat import DAT, DATSettings
 from helpers import GOLDEN, load_case, published_buffers, seeded_input, seeded_state
@@ -18,7 +18,7 @@ families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_cit_begun_from_a_published_dat_light_answers_as_dat_light(scale: int) -> None:
     case = load_case(GOLDEN / "dat" / f"dat-light_x{scale}.npz")
     network = CIT(settings=CITSettings(), scale=scale).eval()
-    left = warm_start(network, {**seeded_state(case.shapes), **published_buffers(case)})
+    left = transfer_weights(network, {**seeded_state(case.shapes), **published_buffers(case)})
     added = (".hfab.", ".eib.", ".sg.weight", ".pos.")
     assert left == [key for key in network.state_dict() if any(part in key for part in added)]
     assert (network(case.input) - case.output).abs().max() < 1e-5
@@ -31,7 +31,7 @@ def test_cit_of_equal_bias_width_begins_as_a_dat_of_any_size() -> None:
     dat = DAT(settings=DATSettings(**sizes, **heads), scale=2).eval()
     dat.load_state_dict({**dat.state_dict(), **seeded_state({k: p.shape for k, p in dat.named_parameters()})})
     network = CIT(settings=CITSettings(**sizes, **heads, pos_dim=2), scale=2).eval()
-    warm_start(network, dat.state_dict())
+    transfer_weights(network, dat.state_dict())
     image = seeded_input((1, 3, 9, 7))
     torch.testing.assert_close(network(image), dat(image), rtol=0, atol=1e-5)
 
@@ -43,7 +43,7 @@ def test_another_scale_takes_all_but_the_head(family: Family) -> None:
     with torch.no_grad():
         for parameter in x2.parameters():
             parameter.add_(1)
-    left = warm_start(x3, x2.state_dict())
+    left = transfer_weights(x3, x2.state_dict())
     assert left
     assert all(key.startswith("upsample.") for key in left)
     begun = x3.state_dict()
@@ -54,5 +54,5 @@ def test_another_scale_takes_all_but_the_head(family: Family) -> None:
 def test_nothing_is_taken_from_a_network_of_other_names(family: Family) -> None:
     network = family.network(settings=next(iter(family.tiny.values())), scale=2)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    assert warm_start(network, {"conv_1.weight": torch.ones(3)}) == list(before)
+    assert transfer_weights(network, {"conv_1.weight": torch.ones(3)}) == list(before)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())

@@ -13,8 +13,25 @@ from torch import Tensor, nn
 
 from finescale.layers.convolution import residual_conv
 from finescale.layers.upsampling import head_from_state
-from finescale.networks.family import UNSEEN, Cost, Family, Paper, State, take_options
+from finescale.networks.family import (
+    UNSEEN,
+    About,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Publication,
+    Published,
+    PublishedOptions,
+    Quantization,
+    Recipe,
+    WeightFiles,
+    scores,
+)
 from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.options import take_options
+from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State
 
 
 class ToySettings(FrameSettings):
@@ -44,11 +61,11 @@ class Toy(Frame):
 
     def __init__(self, *, settings: ToySettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self.blocks = nn.Sequential(*(Block(channels=settings.embed_dim) for _ in range(settings.depth)))
+        self.layers = nn.Sequential(*(Block(channels=settings.embed_dim) for _ in range(settings.depth)))
 
     def body(self, features: Tensor) -> Tensor:
         """The blocks: features (N, C, H, W) to the same shape."""
-        return self.blocks(features)
+        return self.layers(features)
 
 
 def settings_from_state(state: State) -> tuple[ToySettings, int]:
@@ -70,24 +87,54 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[ToySettings, int]
     return ToySettings(**taken), scale
 
 
+def placement(_: ToySettings) -> Placement:
+    """Spectra at the network's ends."""
+    return Placement(frequency=NETWORK_ENDS)
+
+
+def count_in_toys(_network: nn.Module, _shape: tuple[int, ...], operations: Any) -> int:
+    """A rule of the authors' own: a thousand for each multiply-add."""
+    return 1000 * operations.multiply_adds
+
+
+def one_more(_: Block, arguments: tuple[Tensor]) -> int:
+    """The published block takes a multiply-add more for each element."""
+    return arguments[0].numel()
+
+
+RULE = "thousandths of multiply-adds"
+
 FAMILY = Family(
     name="toy",
-    title="Toy",
-    about="It learns nothing, but all that a family says is here.",
-    paper=Paper(title="How to add a family", authors=None, venue=None, url="https://toy.invalid"),
-    repository="https://toy.invalid/code",
+    about=About(title="Toy", label="a toy", idea="It learns nothing, but all that a family says is here."),
     network=Toy,
     variants={"toy": ToySettings()},
-    costs={
-        ("toy", scale): Cost(num_parameters=number, multiply_adds=None)
-        for scale, number in ((2, 300_312), (3, 308_427), (4, 319_788))
-    },
     tiny={"toy": ToySettings(embed_dim=8, depth=2)},
-    marks=(".toy1.weight", ".toy2.weight"),
-    derivable=(".never",),
-    from_state=settings_from_state,
-    unseen=lambda _settings, _state: tuple(UNSEEN),
-    unseen_help=UNSEEN,
-    classes=("Toy",),
-    from_options=settings_from_options,
+    publication=Publication(
+        paper=Paper(title="How to add a family", authors=None, venue=None, url="https://toy.invalid"),
+        repository="https://toy.invalid/code",
+        costs={
+            ("toy", scale): Cost(num_parameters=number, multiply_adds=None, printed=(Count(1, size=(8, 8), rule=RULE),))
+            for scale, number in ((2, 300_312), (3, 308_427), (4, 319_788))
+        },
+        networks=[
+            Published(variant="toy", scale=scale, training_data="Toys", scores=scores(row), file=None, licence=None)
+            for scale, row in ((2, "34 33 32 31 30"), (3, "32 31 30 29 28"), (4, "30 29 28 27 26"))
+        ],
+        counting={RULE: count_in_toys},
+        beyond={Block: one_more},
+    ),
+    files=WeightFiles(
+        marks=(".toy1.weight", ".toy2.weight"),
+        derivable=(".never",),
+        from_state=settings_from_state,
+        unseen=lambda _settings, _state: tuple(UNSEEN),
+        unseen_help=UNSEEN,
+    ),
+    options=PublishedOptions(classes=("Toy",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
+    recipes={
+        ("toy", scale): [Recipe(variant="toy", data="Toys", batch=1, lr=1e-4, milestones=(1,), iterations=2, seed=0)]
+        for scale in (2, 3, 4)
+    },
 )

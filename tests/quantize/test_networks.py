@@ -158,7 +158,7 @@ def test_switched_off_a_quantized_network_answers_as_the_float_one(family: Famil
     keys = list(network.state_dict())
     with torch.no_grad():
         wanted = network(image)
-        insert_quantizers(network, family.quantization(tiny), QuantSettings(bits=4))
+        insert_quantizers(network, family.quantization.placement(tiny), QuantSettings(bits=4))
         torch.testing.assert_close(network(image), wanted, rtol=1e-4, atol=1e-4)
     assert list(network.state_dict()) == keys
     assert not any(isinstance(module, Tap) for module in network.modules())
@@ -168,7 +168,7 @@ def test_switched_off_a_quantized_network_answers_as_the_float_one(family: Famil
 def test_every_quantizer_is_reached_and_at_16_bits_the_answer_is_close(family: Family, tiny: FrameSettings) -> None:
     network = trained_like(family, tiny)
     settings = QuantSettings(bits=16, edge_bits=16, method="minmax")
-    placement = family.quantization(tiny)
+    placement = family.quantization.placement(tiny)
     seen = images(1, seed=1)
     with torch.no_grad():
         wanted = network(seen[0])
@@ -183,7 +183,7 @@ def test_every_quantizer_is_reached_and_at_16_bits_the_answer_is_close(family: F
 @families
 def test_refined_ranges_come_closer_to_float_on_images_not_learned_from(family: Family, tiny: FrameSettings) -> None:
     network = trained_like(family, tiny)
-    placement = family.quantization(tiny)
+    placement = family.quantization.placement(tiny)
     settings = QuantSettings(bits=4, epochs=4, lr=5e-3)
     learned, others = images(3, seed=1), images(1, seed=2)
     with torch.no_grad():
@@ -211,7 +211,7 @@ def small() -> tuple[Family, Frame]:
 
 def test_layers_that_read_one_tensor_share_a_quantizer() -> None:
     family, network = small()
-    insert_quantizers(network, family.quantization(network.settings), QuantSettings(bits=4))
+    insert_quantizers(network, family.quantization.placement(network.settings), QuantSettings(bits=4))
     layers = quantized_layers(network)
     pairs = [path for path in layers if path.endswith("qv.linear")]
     assert pairs
@@ -222,7 +222,7 @@ def test_layers_that_read_one_tensor_share_a_quantizer() -> None:
 def test_kept_layers_have_8_bits_and_the_image_has_its_own() -> None:
     family, network = small()
     settings = QuantSettings(bits=4, keep=("first", "last", "layers.0.*"))
-    insert_quantizers(network, family.quantization(network.settings), settings)
+    insert_quantizers(network, family.quantization.placement(network.settings), settings)
     bits = {path: one.bits for path, one in quantizers(network).items()}
     assert bits["conv_first.weight_quantizer"] == bits["upsample.0.weight_quantizer"] == 8
     assert bits["conv_first.input_quantizer"] == bits["result"] == 8
@@ -234,12 +234,14 @@ def test_kept_layers_have_8_bits_and_the_image_has_its_own() -> None:
 def test_a_kept_layer_that_there_is_not_is_refused() -> None:
     family, network = small()
     with pytest.raises(ValueError, match=r"keep names no layer by 'lasst'"):
-        insert_quantizers(network, family.quantization(network.settings), QuantSettings(bits=4, keep=("lasst",)))
+        insert_quantizers(
+            network, family.quantization.placement(network.settings), QuantSettings(bits=4, keep=("lasst",))
+        )
 
 
 def test_an_interrupted_refinement_goes_on_to_the_same_bounds() -> None:
     family, network = small()
-    placement = family.quantization(network.settings)
+    placement = family.quantization.placement(network.settings)
     settings = QuantSettings(bits=4, epochs=2)
     learned = images(2, seed=1)
     with torch.no_grad():
@@ -267,8 +269,8 @@ def test_the_rate_is_a_share_of_each_range_and_falls() -> None:
     learned = images(2, seed=1)
     with torch.no_grad():
         targets = [network(image) for image in learned]
-    insert_quantizers(network, family.quantization(network.settings), settings)
-    calibrate(network, learned, family.quantization(network.settings), settings)
+    insert_quantizers(network, family.quantization.placement(network.settings), settings)
+    calibrate(network, learned, family.quantization.placement(network.settings), settings)
     steps: list[dict[str, Tensor]] = [{path: high for path, (_, high) in bounds_of(network).items()}]
     widths = {path: float((high - low).mean()) for path, (low, high) in bounds_of(network).items()}
 
@@ -287,7 +289,7 @@ def test_the_rate_is_a_share_of_each_range_and_falls() -> None:
 
 def test_no_image_to_calibrate_with_is_refused() -> None:
     family, network = small()
-    placement = family.quantization(network.settings)
+    placement = family.quantization.placement(network.settings)
     insert_quantizers(network, placement, QuantSettings(bits=8))
     with pytest.raises(ValueError, match="one image at least"):
         calibrate(network, [], placement, QuantSettings(bits=8))
@@ -295,7 +297,7 @@ def test_no_image_to_calibrate_with_is_refused() -> None:
 
 def test_within_a_block_a_network_is_float_again() -> None:
     family, network = small()
-    placement = family.quantization(network.settings)
+    placement = family.quantization.placement(network.settings)
     (image,) = images(1, seed=1)
     with torch.no_grad():
         wanted = network(image)

@@ -34,7 +34,7 @@ def quantized(family: str, variant: str, **settings: Any) -> Frame:
     torch.manual_seed(0)
     tiny = FAMILIES[family].tiny[variant]
     network = FAMILIES[family].network(settings=tiny, scale=2).eval()
-    placement = FAMILIES[family].quantization(tiny)
+    placement = FAMILIES[family].quantization.placement(tiny)
     how = QuantSettings(**settings)
     insert_quantizers(network, placement, how)
     calibrate(network, [torch.rand(1, 3, 16, 16)], placement, how)
@@ -151,6 +151,6 @@ def test_published_buffers_are_not_offered_for_integers(tmp_path: Path) -> None:
 def test_quantizers_without_bounds_are_not_saved(tmp_path: Path) -> None:
     family = FAMILIES["drct"]
     network = family.network(settings=family.tiny["drct"], scale=2)
-    insert_quantizers(network, family.quantization(network.settings), QuantSettings(bits=4))
+    insert_quantizers(network, family.quantization.placement(network.settings), QuantSettings(bits=4))
     with pytest.raises(ValueError, match="calibrate it before"):
         finescale.save(network, tmp_path / "a.safetensors", source="a test")

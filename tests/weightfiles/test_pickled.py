@@ -34,7 +34,7 @@ def test_a_published_quantized_network_loads_with_its_weights_bounds_and_bits(st
     grid = case.meta["weight_grid"]
     for key, value in seeded_state(case.meta["shapes"]).items():
         torch.testing.assert_close(state[key], (value * grid).round() / grid, rtol=0, atol=0)
-    files = FAMILIES["craft"].quantized_files
+    files = FAMILIES["craft"].quantization.files
     assert files is not None
     wanted = case.bounds(stage)
     for path, bounds in bounds_of(loaded.network).items():

@@ -87,7 +87,7 @@ def test_a_published_file_tells_family_settings_and_scale(name: str, tmp_path: P
         if getattr(facts.settings, field) != getattr(expected.settings, field)
     }
     assert differing == NOT_IN_SHAPES.get(name, {})
-    assert set(differing) <= set(FAMILIES["hit-sr"].unseen(expected.settings, {}))
+    assert set(differing) <= set(FAMILIES["hit-sr"].files.unseen(expected.settings, {}))
     published = "tiny" not in name and "onegroup" not in name
     assert facts.variant == (name.split("_")[0] if published else None)
     assert facts.num_parameters == sum(parameter.numel() for parameter in expected.parameters())
@@ -111,7 +111,7 @@ def test_the_file_of_every_golden_case_is_recognised_with_all_that_it_shows(
         for field in type(expected.settings).model_fields
         if getattr(facts.settings, field) != getattr(expected.settings, field)
     }
-    assert differing <= set(FAMILIES[facts.family].unseen(expected.settings, state))
+    assert differing <= set(FAMILIES[facts.family].files.unseen(expected.settings, state))
     assert all(f"{field} = " in facts.notes[-1] for field in differing)
 
 

@@ -20,7 +20,7 @@ from finescale.networks import FAMILIES, SCALES, SETS, Family, build, published
 from finescale.networks.family import scores
 
 PAGE = Path(__file__).parents[2] / "docs" / "networks.md"
-COSTS = [(variant, scale) for family in FAMILIES.values() for variant, scale in family.costs]
+COSTS = [(variant, scale) for family in FAMILIES.values() for variant, scale in family.publication.costs]
 
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -30,7 +30,7 @@ families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
 @families
 def test_every_variant_has_its_cost_at_every_scale(family: Family) -> None:
-    assert set(family.costs) == set(product(family.variants, SCALES))
+    assert set(family.publication.costs) == set(product(family.variants, SCALES))
 
 
 @pytest.mark.parametrize(("variant", "scale"), COSTS)
@@ -56,9 +56,9 @@ def test_multiply_adds_are_those_of_one_pass(variant: str, tolerance: float, sca
 
 @families
 def test_what_is_published_is_of_the_familys_variants_and_told_once(family: Family) -> None:
-    told = Counter((facts.name, facts.scale) for facts in family.published)
+    told = Counter((facts.name, facts.scale) for facts in family.publication.networks)
     assert set(told.values()) <= {1}
-    assert {(facts.variant, facts.scale) for facts in family.published} <= set(family.costs)
+    assert {(facts.variant, facts.scale) for facts in family.publication.networks} <= set(family.publication.costs)
 
 
 def test_a_published_file_can_be_found_and_a_missing_one_has_its_reason() -> None:
@@ -98,12 +98,12 @@ def test_a_row_of_results_must_have_a_word_for_each_set() -> None:
 @families
 def test_every_field_that_a_file_does_not_show_is_explained(family: Family) -> None:
     known = [*family.variants.values(), *family.tiny.values()]
-    assert {field for settings in known for field in family.unseen(settings, {})} == set(family.unseen_help)
+    assert {field for settings in known for field in family.files.unseen(settings, {})} == set(family.files.unseen_help)
 
 
 def test_our_own_reading_claims_nothing_of_its_authors() -> None:
-    assert FAMILIES["cit"].published == ()
-    assert FAMILIES["cit"].caution.startswith("This is our own reading of an abstract")
+    assert FAMILIES["cit"].publication.networks == ()
+    assert FAMILIES["cit"].about.caution.startswith("This is our own reading of an abstract")
 
 
 # ---- the list
@@ -193,8 +193,9 @@ def test_the_module_prints_the_page() -> None:
 
 @families
 def test_a_section_begins_with_the_caution(family: Family) -> None:
-    section = zoo.networks_page().partition(f"## {family.title}\n\n")[2]
-    assert section.startswith(f"**{family.caution}**" if family.caution else family.paper.authors or "[*")
+    about, paper = family.about, family.publication.paper
+    section = zoo.networks_page().partition(f"## {about.title}\n\n")[2]
+    assert section.startswith(f"**{about.caution}**" if about.caution else paper.authors or "[*")
 
 
 def test_all_rows_of_a_table_have_as_many_cells_as_its_head() -> None:

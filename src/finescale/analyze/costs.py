@@ -1,4 +1,4 @@
-"""What networks take: parameters, operations, time and memory, beside what their authors publish."""
+"""Cost of networks: parameters, operations, time and memory, beside the numbers that their authors publish."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subject:
-    """A network that is looked at."""
+    """Network whose cost is analyzed."""
 
     name: str
-    """As the user calls it."""
+    """Name that the user gave it."""
     scale: int
-    """Of its results."""
+    """Scale of its results."""
     network: Frame | ForeignNetwork
-    """With its weights, where they come from a file; else with random ones, which cost the same, or without values."""
+    """The network, with the weights of a file, with random ones (which cost the same), or without values."""
     cost: Cost | None
-    """What is known of a published network; None for others."""
+    """Published size and cost; None for networks of other sizes."""
 
 
 def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
-    """The network of a name: a published one, whose weights need not be there, a bundled one, or that of a weight file.
+    """Find a network: a published one, whose weights need not be present, a bundled one, or that of a weight file.
 
     Args:
-        name: What users call it, or the path of a weight file.
+        name: Name of the network, or path of a weight file.
         scale: 2, 3 or 4.
-        runs: Whether it will run; a published one is built without values otherwise, on the meta device.
+        runs: Whether it will run; otherwise a published network is built without values, on the meta device.
 
     Raises:
         ValueError: There is no such network, or not at this scale.
@@ -58,19 +58,19 @@ def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
 
 
 def _known_cost(network: Frame | ForeignNetwork) -> Cost | None:
-    """What is published of the network in a weight file, if it is of a published size."""
+    """Return the published size and cost of a network, if it is of a published size."""
     if isinstance(network, ForeignNetwork):
         return None
     family = family_of(network)
     variant, differing = family.nearest(network.settings)
-    return None if differing else family.costs.get((variant, network.scale))
+    return None if differing else family.publication.costs.get((variant, network.scale))
 
 
 def input_for(output: Size, *, scale: int) -> Size:
-    """(height, width) of the lr image whose result is at most as large as ``output``; parts of a pixel are dropped.
+    """Return (height, width) of the lr image whose result is at most as large as ``output``, rounded down.
 
     Raises:
-        ValueError: Nothing is left, or there is no such scale.
+        ValueError: Less than one pixel is left, or there is no such scale.
     """
     if scale < 1:
         raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
@@ -84,25 +84,25 @@ def input_for(output: Size, *, scale: int) -> Size:
 
 @dataclass(frozen=True, kw_only=True)
 class CostRow:
-    """What one network takes for one input."""
+    """Cost of one network for one input."""
 
     model: str
-    """Its name."""
+    """Name of the network."""
     scale: int
-    """Of its results."""
+    """Scale of its results."""
     input_size: Size
     """(height, width) of the lr image."""
     parameters: int
-    """Values that the network has."""
+    """Number of values of all parameters."""
     operations: Operations
-    """See there."""
+    """Operations of one forward."""
     timing: Timing | None
-    """On this machine; None where it was not measured."""
+    """Duration on this machine; None where not measured."""
     memory_mib: float | None
-    """The most that tensors other than the weights took at once; None where it was not measured."""
+    """Peak memory of all tensors other than the weights; None where not measured."""
 
     def as_json(self) -> dict[str, Any]:
-        """The row in a report."""
+        """Return the row of a report."""
         return {
             "model": self.model,
             "scale": self.scale,
@@ -120,14 +120,14 @@ class CostRow:
 def measure_cost(
     subject: Subject, size: Size, *, timed: bool = False, runs: int = 5, device: str | torch.device = "cpu"
 ) -> CostRow:
-    """Count, and measure if asked, what a network takes for one image.
+    """Count, and measure if ``timed``, what a network costs for one image.
 
     Args:
-        subject: The network, made to run if it is to be timed; that moves it to the device.
+        subject: The network, built with ``runs`` if it is to be timed; timing moves it to the device.
         size: (height, width) of the image, in lr pixels.
-        timed: Whether forwards are carried out, on the whole image, to measure time and memory.
-        runs: How many are timed, after one that is not.
-        device: Where they are carried out.
+        timed: Whether to measure time and memory of forwards on the whole image.
+        runs: Number of timed forwards, after one that is not timed.
+        device: Device of the forwards.
 
     Raises:
         ValueError: ``runs`` is less than 1.
@@ -162,7 +162,7 @@ def measure_cost(
 
 @torch.inference_mode()
 def _peak_bytes(network: nn.Module, image: torch.Tensor) -> int:
-    """The most bytes that a forward has at once besides its input and the network."""
+    """Return the peak number of bytes of a forward, besides its input and the network."""
     live = LiveBytes()
     with live:
         network(image)
@@ -174,21 +174,21 @@ def _peak_bytes(network: nn.Module, image: torch.Tensor) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedComparison:
-    """A published number beside ours."""
+    """Published count of multiply-adds beside ours."""
 
     model: str
-    """Its name."""
+    """Name of the network."""
     scale: int
-    """Of its results."""
+    """Scale of its results."""
     published: Count
-    """The number, for which input, and what it counts."""
+    """Published count, with its input size and its rule."""
     counted: int | None
-    """Our network, for the same input and counted alike; None where the rule is not known well enough."""
+    """Count of our network for the same input by the same rule; None where the rule is not known."""
     by_authors: bool
-    """Whether the authors print it; else it was counted on their network."""
+    """Whether the authors print the number; otherwise it was counted on their network."""
 
     def as_json(self) -> dict[str, Any]:
-        """The comparison in a report."""
+        """Return the comparison as a row of a report."""
         return {
             "model": self.model,
             "scale": self.scale,
@@ -201,7 +201,7 @@ class PublishedComparison:
 
 
 def compare_with_published(subject: Subject) -> Iterator[PublishedComparison]:
-    """Every count that is published of a network, beside the same count of ours; nothing for unpublished networks."""
+    """Compare every published count of a network with the same count of ours; nothing for unpublished networks."""
     if subject.cost is None:
         return
     counts = [(count, True) for count in subject.cost.printed]
@@ -220,7 +220,7 @@ def compare_with_published(subject: Subject) -> Iterator[PublishedComparison]:
 
 
 def machine(device: str | torch.device) -> dict[str, Any]:
-    """Where times are measured: processor or GPU, number of threads, version of PyTorch.
+    """Describe the machine of a measurement: processor or GPU, number of threads, version of PyTorch.
 
     Raises:
         DeviceError: There is no such device.

@@ -189,8 +189,8 @@ def _point(name: str, scale: int, x: float, psnr_db: float, *, measured: bool) -
     if name not in families:
         with suppress(ValueError, WeightsError):  # a name that only a report knows
             families[name] = weights.inspect(weights.find(name, scale=scale)).family
-    title = FAMILIES[families[name]].title if name in families else OTHERS
-    label = "sliding proxy" if families.get(name) == "span" else Path(name).stem
+    about = FAMILIES[families[name]].about if name in families else None
+    label, title = (about.label or Path(name).stem, about.title) if about else (Path(name).stem, OTHERS)
     return Point(label=label, family=title, x=x, psnr_db=psnr_db, measured=measured)
 
 
@@ -206,7 +206,7 @@ def draw_plot(data: PlotData) -> str:
             Marker(label=point.label, group=point.family, x=point.x, y=point.psnr_db, filled=point.measured)
             for point in data.points
         ],
-        groups=[*(family.title for family in FAMILIES.values()), OTHERS],
+        groups=[*(family.about.title for family in FAMILIES.values()), OTHERS],
         title=data.title,
         x_name=data.x_name,
         y_name="PSNR on Y, in dB",

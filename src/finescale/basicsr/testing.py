@@ -244,7 +244,7 @@ def _network(options: OptionFile, source: str) -> networks.Frame:
         for name in type(loaded.settings).model_fields
         if getattr(loaded.settings, name) != getattr(described.settings, name)
     ]
-    shown = [name for name in differing if name not in family.unseen_help]
+    shown = [name for name in differing if name not in family.files.unseen_help]
     if shown:
         told = ", ".join(f"{name} {getattr(described.settings, name)}" for name in shown)
         raise SettingsError(f"{source}: network_g says {told}, which the weights of {path} are not for")

@@ -156,16 +156,16 @@ def _facts(entries: list[Entry]) -> Table:
     published = [entry.published for entry in entries if entry.published]
     rows = {
         "name": first.name,
-        "family": f"{family.name} ({family.title})",
+        "family": f"{family.name} ({family.about.title})",
         "variant": first.variant or "a size of its own",
-        "caution": family.caution,
-        "idea": family.about,
-        "paper": zoo.citation(family.paper),
-        "code": family.repository,
+        "caution": family.about.caution,
+        "idea": family.about.idea,
+        "paper": zoo.citation(family.publication.paper),
+        "code": family.publication.repository,
         "page": next((facts.page for facts in published if facts.page), ""),
         "card": str(weights.BUNDLED / "README.md") if first.weights == "bundled" else "",
         "scores": "PSNR/SSIM on Y that the authors print for their weights" if published else "",
-        "remarks": "\n".join(family.remarks),
+        "remarks": "\n".join(family.about.remarks),
     }
     rules = zoo.rules(entry.cost for entry in entries)
     rows |= {f"rule {number}": rule for number, rule in enumerate(rules, start=1)}
@@ -224,7 +224,7 @@ def _report(entry: Entry) -> dict[str, Any]:
     from finescale.networks import FAMILIES
 
     family, cost, published = FAMILIES[entry.family], entry.cost, entry.published
-    paper = family.paper
+    paper = family.publication.paper
     return {
         "name": entry.name,
         "scale": entry.scale,
@@ -243,8 +243,8 @@ def _report(entry: Entry) -> dict[str, Any]:
         "remark": published.remark if published else "",
         "scores": _scores(published.scores) if published else {},
         "paper": {"title": paper.title, "authors": paper.authors, "venue": paper.venue, "url": paper.url},
-        "code": family.repository,
-        "caution": family.caution,
+        "code": family.publication.repository,
+        "caution": family.about.caution,
     }
 
 

@@ -124,7 +124,7 @@ def _quantize(
     network, family = loaded.network, FAMILIES[loaded.family]
     device = next(network.parameters()).device
     material = _material(network, loaded.family, calibration, crops=crops, side=side, seed=seed, device=device)
-    placement = family.quantization(network.settings)
+    placement = family.quantization.placement(network.settings)
     identity = {"weights": sha256(loaded.path), "crops": _digest(material), "seed": seed}
     state = output.with_name(f"{output.name}.partial")
     if state.exists():
@@ -150,7 +150,7 @@ def _material(network: Frame, family: str, folder: Path, *, crops: int, side: in
     from finescale.networks import FAMILIES
     from finescale.quantize import Material, calibration_crops
 
-    padding = FAMILIES[family].test_padding
+    padding = FAMILIES[family].publication.test_padding
     multiple = padding(network.settings) if padding else 0
     drawn = calibration_crops(folder, count=crops + HELD_OUT, side=side, seed=seed, channels=network.in_channels)
     # Every so many-th is held out, so that both parts are spread over the pictures.

@@ -74,8 +74,8 @@ def network_model(
     network = upscaler.network
     family = family_of(network) if isinstance(network, Frame) else None
     padding = 0
-    if follow_published_padding and isinstance(network, Frame) and family and family.test_padding:
-        padding = family.test_padding(network.settings)
+    if follow_published_padding and isinstance(network, Frame) and family and family.publication.test_padding:
+        padding = family.publication.test_padding(network.settings)
 
     def upscale(lr: Tensor, on_tile: OnTile | None) -> Tensor:
         height, width = (side * upscaler.scale for side in lr.shape[-2:])
@@ -155,6 +155,6 @@ def _published_scores(
     elif name is not None:
         facts = published().get((name, scale))
     elif family is not None and weights is not None:
-        same_file = (one for one in family.published if (one.file, one.scale) == (weights.name, scale))
+        same_file = (one for one in family.publication.networks if (one.file, one.scale) == (weights.name, scale))
         facts = next(same_file, None)
     return {} if facts is None else facts.scores

@@ -1,33 +1,40 @@
-"""The one place where queries meet keys: the products inside attention, as modules without parameters.
+"""Products inside attention, as modules without parameters, which quantization observes and faster kernels replace.
 
-Being modules, they are what quantization observes and what a faster kernel replaces.
 Letters: K windows, n heads, d channels of a head, L tokens of a window, M keys, C = n * d.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.layers.explicit_attention import (
-    ExposedChannelCorrelation,
-    ExposedExponentialSums,
-    ExposedShiftedAttention,
-    ExposedSoftmaxAttention,
-    ExposedSpatialCorrelation,
+    ExplicitChannelCorrelation,
+    ExplicitExponentialSums,
+    ExplicitShiftedAttention,
+    ExplicitSoftmaxAttention,
+    ExplicitSpatialCorrelation,
 )
 from finescale.layers.precision import no_float16, widened
 
 
-class SoftmaxAttention(nn.Module):
+class AttentionProduct(nn.Module, ABC):
+    """Product inside attention, without parameters."""
+
+    @abstractmethod
+    def explicit(self) -> nn.Module:
+        """Return a module that computes the same step by step, each operand passing a `Tap`."""
+
+
+class SoftmaxAttention(AttentionProduct):
     """softmax(Q Kᵀ · scale + bias) V.
 
     Args:
         scale: Factor of the products; d^-1/2 where it is None.
 
-    Shapes: query (..., n, L, d), key and value (..., n, M, d), bias broadcastable to (..., n, L, M); answers
-    (..., n, L, d).
     """
 
     def __init__(self, *, scale: float | None = None) -> None:
@@ -35,27 +42,24 @@ class SoftmaxAttention(nn.Module):
         self.scale = scale
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        """See the class."""
+        """Query (..., n, L, d), key and value (..., n, M, d) to (..., n, L, d); bias broadcasts to (..., n, L, M)."""
         if bias is not None:  # with all its axes, without which the fast kernel is not chosen
             bias = bias[(None,) * (query.ndim - bias.ndim)]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
 
-    def exposed(self) -> ExposedSoftmaxAttention:
-        """The same with its operands in the open."""
-        return ExposedSoftmaxAttention(scale=self.scale)
+    def explicit(self) -> ExplicitSoftmaxAttention:
+        """Return the same with each operand passing a `Tap`."""
+        return ExplicitSoftmaxAttention(scale=self.scale)
 
 
-class ShiftedAttention(nn.Module):
-    """`SoftmaxAttention` in the windows of a rolled map, where pixels from its opposite ends shall not meet.
+class ShiftedAttention(AttentionProduct):
+    """`SoftmaxAttention` in the windows of a rolled map, with a mask between pixels from its opposite ends.
 
-    Only windows of the last row and column hold such pixels. So there are four biases, not one for each window: of
+    Only windows of the last row and column hold such pixels. So there are four biases, not one for each window: for
     whole windows, those last in their row, last in their column, and last in both.
 
     Args:
-        scale: As in `SoftmaxAttention`.
-
-    Shapes: query, key and value (K, n, L, d), bias (4, n, L, L), grid = (rows, columns) of windows in a map; answers
-    (K, n, L, d).
+        scale: Factor of the products; d^-1/2 where it is None.
     """
 
     def __init__(self, *, scale: float | None = None) -> None:
@@ -63,7 +67,18 @@ class ShiftedAttention(nn.Module):
         self.attention = SoftmaxAttention(scale=scale)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, grid: tuple[int, int]) -> Tensor:
-        """See the class."""
+        """Attend within windows.
+
+        Args:
+            query: (K, n, L, d).
+            key: (K, n, L, d).
+            value: (K, n, L, d).
+            bias: (4, n or 1, L, L), for the four kinds of windows.
+            grid: (rows, columns) of windows in a map.
+
+        Returns:
+            (K, n, L, d).
+        """
         # (N, rows, columns, n, L, d)
         maps = [windows.reshape(-1, *grid, *windows.shape[1:]) for windows in (query, key, value)]
 
@@ -77,23 +92,21 @@ class ShiftedAttention(nn.Module):
         lower = torch.cat((attend(last, others, bias[2]), attend(last, last, bias[3])), dim=2)
         return torch.cat((upper, lower), dim=1).flatten(0, 2)
 
-    def exposed(self) -> ExposedShiftedAttention:
-        """The same with its operands in the open."""
-        return ExposedShiftedAttention(scale=self.attention.scale)
+    def explicit(self) -> ExplicitShiftedAttention:
+        """Return the same with each operand passing a `Tap`."""
+        return ExplicitShiftedAttention(scale=self.attention.scale)
 
 
-class ExponentialSums(nn.Module):
-    """The two sums that softmax attention divides: E V and E 1, with E = exp(Q Kᵀ + bias - maximum of the row).
+class ExponentialSums(AttentionProduct):
+    """Numerator and denominator of softmax attention: E V and E 1, with E = exp(Q Kᵀ + bias - maximum of the row).
 
     Undivided, they can be added up over overlapping windows. The maximum is that of each window alone.
 
-    A few windows are in work at a time, so that their scores stay in the cache, or the memory, of the device.
-
-    Shapes: query (K, n, L, d), key and value (K, n, M, d), bias (n, L, M); answers (K, n, d, L) and (K, n, 1, L).
+    A few windows are computed at a time, so that their scores stay in the cache, or the memory, of the device.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Query (K, n, L, d), key and value (K, n, M, d) and bias (n, L, M) to (K, n, d, L) and (K, n, 1, L)."""
         windows = query.shape[0]
         at_once = 2**17 if query.device.type == "cpu" else 2**26  # scores
         step = windows if torch.compiler.is_compiling() else max(at_once // bias.numel(), 1)
@@ -106,21 +119,19 @@ class ExponentialSums(nn.Module):
             weights.append(exponentials.sum(-1).unsqueeze(-2))
         return torch.cat(values), torch.cat(weights)
 
-    def exposed(self) -> ExposedExponentialSums:
-        """The same with its operands in the open."""
-        return ExposedExponentialSums()
+    def explicit(self) -> ExplicitExponentialSums:
+        """Return the same with each operand passing a `Tap`."""
+        return ExplicitExponentialSums()
 
 
-class SpatialCorrelation(nn.Module):
+class SpatialCorrelation(AttentionProduct):
     """Attention without softmax over pooled values that are keys as well: S = (Q Vᵀ / d + P) V, per window and head.
 
-    No softmax stands between the products, so Q (VᵀV) replaces (Q Vᵀ) V: a d x d matrix per head instead of an L x M
-    map. Nor does it bound them: they are cubic, and beyond the range of float16, in place of which float32 is taken.
+    As no softmax stands between the products, Q (VᵀV) replaces (Q Vᵀ) V: a d x d matrix per head instead of an L x M
+    map. The products are cubic and leave the range of float16; float32 takes its place.
 
     Args:
         num_heads: n; head a owns the channels a·d .. (a+1)·d-1.
-
-    Shapes: query (K, L, C), value (K, M, C), position term P (n, L, M); answers (K, L, C).
     """
 
     def __init__(self, *, num_heads: int) -> None:
@@ -128,7 +139,7 @@ class SpatialCorrelation(nn.Module):
         self.num_heads = num_heads
 
     def forward(self, query: Tensor, value: Tensor, position: Tensor) -> Tensor:
-        """See the class."""
+        """Query (K, L, C), value (K, M, C) and position term P (n, L, M) to (K, L, C)."""
         windows, keys, channels = value.shape
         heads, width = self.num_heads, channels // self.num_heads
         query, value, position = widened(query), widened(value), widened(position)
@@ -141,24 +152,21 @@ class SpatialCorrelation(nn.Module):
             placed = (position @ value).reshape(heads, -1, windows, width).permute(2, 1, 0, 3)  # (K, L, n, d)
             return torch.baddbmm(placed.reshape(query.shape), query, gram)
 
-    def exposed(self) -> ExposedSpatialCorrelation:
-        """The same with its operands in the open."""
-        return ExposedSpatialCorrelation(num_heads=self.num_heads)
+    def explicit(self) -> ExplicitSpatialCorrelation:
+        """Return the same with each operand passing a `Tap`."""
+        return ExplicitSpatialCorrelation(num_heads=self.num_heads)
 
 
-class ChannelCorrelation(nn.Module):
-    """Every channel as a mixture of all others: V Mᵀ with M = Qᵀ V / L, per window; in float32 in place of float16.
-
-    Shapes: query and value (K, L, C); answers (K, L, C).
-    """
+class ChannelCorrelation(AttentionProduct):
+    """Every channel as a mixture of all others: V Mᵀ with M = Qᵀ V / L, per window; in float32 in place of float16."""
 
     def forward(self, query: Tensor, value: Tensor) -> Tensor:
-        """See the class."""
+        """Query and value (K, L, C) to (K, L, C)."""
         query, value = widened(query), widened(value)
         with no_float16(query):
             mixture = value.transpose(1, 2) @ (query / query.shape[1])  # Mᵀ, (K, C, C)
             return value @ mixture
 
-    def exposed(self) -> ExposedChannelCorrelation:
-        """The same with its operands in the open."""
-        return ExposedChannelCorrelation()
+    def explicit(self) -> ExplicitChannelCorrelation:
+        """Return the same with each operand passing a `Tap`."""
+        return ExplicitChannelCorrelation()

@@ -1,4 +1,4 @@
-"""Convolutions on maps that are kept channels-last, and the residual closing of a group."""
+"""Convolutions on maps that are kept channels-last, and residual groups that a convolution closes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def convolve(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def residual_conv(kind: ResidualConv, channels: int, *, conv: type[nn.Conv2d] = nn.Conv2d) -> nn.Module:
-    """What closes a group: one 3x3 convolution, three with a quarter of the channels between them, or nothing."""
+    """Build what closes a group: one 3x3 convolution, three through a quarter of the channels, or the identity."""
     if kind == "identity":
         return nn.Identity()
     if kind == "1conv":
@@ -31,3 +31,22 @@ def residual_conv(kind: ResidualConv, channels: int, *, conv: type[nn.Conv2d] = 
         nn.LeakyReLU(0.2),
         conv(quarter, channels, 3, padding=1),
     )
+
+
+class ResidualGroup(nn.Module):
+    """Residual group of blocks: the blocks, a convolution that closes them, and a skip over both.
+
+    Args:
+        blocks: Map (N, H, W, C) to the same shape.
+        channels: C of the map.
+        closing: Kind of the convolution.
+    """
+
+    def __init__(self, blocks: nn.Module, *, channels: int, closing: ResidualConv = "1conv") -> None:
+        super().__init__()
+        self.residual_group = blocks
+        self.conv = residual_conv(closing, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        return x + convolve(self.conv, self.residual_group(x))

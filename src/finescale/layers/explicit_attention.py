@@ -1,7 +1,7 @@
-"""The products of attention step by step, with every operand in the open, for what must see or change operands.
+"""Products of attention step by step, each operand passing a `Tap`, so that quantizers can observe and change it.
 
-Each computes what its namesake of `finescale.layers.attention` does, more slowly and in more memory, and is made by the
-``exposed()`` of that. Letters as there.
+Each computes what its namesake in `finescale.layers.attention` does, more slowly and in more memory, and comes from
+``explicit()`` of that. Letters as there.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 
 class Tap(nn.Module):
-    """A named place that a tensor passes unchanged, and where a quantizer can stand instead."""
+    """Named place that a tensor passes unchanged, and where a quantizer can stand instead."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The tensor itself."""
+        """Return the tensor itself."""
         return x
 
 
-class ExposedSoftmaxAttention(nn.Module):
-    """`SoftmaxAttention`; the query is seen scaled, and the probabilities are seen."""
+class ExplicitSoftmaxAttention(nn.Module):
+    """Explicit `SoftmaxAttention`; its taps see the scaled query, key, value and the probabilities."""
 
     def __init__(self, *, scale: float | None) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ExposedSoftmaxAttention(nn.Module):
         self.query, self.key, self.value, self.probabilities = Tap(), Tap(), Tap(), Tap()
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        """See `SoftmaxAttention`."""
+        """Shapes as in `SoftmaxAttention`."""
         scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
         scores = self.query(query * scale) @ self.key(key).mT
         if bias is not None:
@@ -35,13 +35,13 @@ class ExposedSoftmaxAttention(nn.Module):
         return self.probabilities(scores.softmax(-1)) @ self.value(value)  # type: ignore[no-any-return]
 
 
-class ExposedShiftedAttention(ExposedSoftmaxAttention):
-    """`ShiftedAttention`, all its windows at once."""
+class ExplicitShiftedAttention(ExplicitSoftmaxAttention):
+    """Explicit `ShiftedAttention`, for all windows at once."""
 
     def forward(  # type: ignore[override]
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, grid: tuple[int, int]
     ) -> Tensor:
-        """See `ShiftedAttention`."""
+        """Shapes as in `ShiftedAttention`."""
         rows, columns = grid
         kinds = bias.new_zeros(rows, columns).long()
         kinds[-1] += 2
@@ -50,22 +50,22 @@ class ExposedShiftedAttention(ExposedSoftmaxAttention):
         return super().forward(query, key, value, bias[kinds.flatten().repeat(maps)])
 
 
-class ExposedExponentialSums(nn.Module):
-    """`ExponentialSums`; the exponentials, at most 1, are seen as probabilities, and weigh as they are then."""
+class ExplicitExponentialSums(nn.Module):
+    """Explicit `ExponentialSums`; the exponentials, at most 1, pass the tap of probabilities before they are summed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.query, self.key, self.value, self.probabilities = Tap(), Tap(), Tap(), Tap()
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """See `ExponentialSums`."""
+        """Shapes as in `ExponentialSums`."""
         scores = self.query(query) @ self.key(key).mT + bias
         exponentials = self.probabilities((scores - scores.amax(-1, keepdim=True)).exp())
         return self.value(value).mT @ exponentials.mT, exponentials.sum(-1).unsqueeze(-2)
 
 
-class ExposedSpatialCorrelation(nn.Module):
-    """`SpatialCorrelation`; the map that multiplies the values is seen as scores."""
+class ExplicitSpatialCorrelation(nn.Module):
+    """Explicit `SpatialCorrelation`; the map that multiplies the values passes the tap of scores."""
 
     def __init__(self, *, num_heads: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ExposedSpatialCorrelation(nn.Module):
         self.query, self.value, self.scores = Tap(), Tap(), Tap()
 
     def forward(self, query: Tensor, value: Tensor, position: Tensor) -> Tensor:
-        """See `SpatialCorrelation`."""
+        """Shapes as in `SpatialCorrelation`."""
         shape = query.shape
         query, value = (  # (K, n, L or M, d)
             x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (self.query(query), self.value(value))
@@ -82,32 +82,29 @@ class ExposedSpatialCorrelation(nn.Module):
         return (scores @ value).transpose(1, 2).reshape(shape)  # type: ignore[no-any-return]
 
 
-class ExposedChannelCorrelation(nn.Module):
-    """`ChannelCorrelation`; the C x C matrix is seen as mixture."""
+class ExplicitChannelCorrelation(nn.Module):
+    """Explicit `ChannelCorrelation`; the C x C matrix passes the tap of mixtures."""
 
     def __init__(self) -> None:
         super().__init__()
         self.query, self.value, self.mixture = Tap(), Tap(), Tap()
 
     def forward(self, query: Tensor, value: Tensor) -> Tensor:
-        """See `ChannelCorrelation`."""
+        """Shapes as in `ChannelCorrelation`."""
         value = self.value(value)
         mixture = self.mixture(value.mT @ (self.query(query) / query.shape[1]))
         return value @ mixture  # type: ignore[no-any-return]
 
 
-class ExposedChannelAttention(nn.Module):
-    """softmax(Q̂ᵀ K̂ · temperature) Vᵀ over the channels of each head, Q̂ and K̂ of unit length along the tokens.
-
-    Shapes: query, key and value (N, tokens, n, d), temperature (n, 1, 1); answers like ``value``.
-    """
+class ExplicitChannelAttention(nn.Module):
+    """softmax(Q̂ᵀ K̂ · temperature) Vᵀ over the channels of each head, Q̂ and K̂ of unit length along the tokens."""
 
     def __init__(self) -> None:
         super().__init__()
         self.query, self.key, self.value, self.probabilities = Tap(), Tap(), Tap(), Tap()
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
-        """See the class."""
+        """Query, key and value (N, tokens, n, d) and temperature (n, 1, 1) to (N, tokens, n, d)."""
         query, key, value = (x.permute(0, 2, 3, 1) for x in (query, key, value))  # (N, n, d, tokens)
         cosines = self.query(F.normalize(query, dim=-1)) @ self.key(F.normalize(key, dim=-1)).mT
         mixture = self.probabilities((cosines * temperature).softmax(-1))

@@ -1,4 +1,4 @@
-"""Networks as other runtimes compute them fastest: with constants, and with linear layers for 1x1 convolutions."""
+"""Form of a network that other runtimes compute fastest: constants, and linear layers for 1x1 convolutions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.precision import SafeConv2d
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class ChannelsFirst(nn.Module):
-    """A linear layer over the channels of images (N, C, H, W)."""
+    """Linear layer over the channels of images (N, C, H, W)."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -28,33 +28,33 @@ class ChannelsFirst(nn.Module):
 
 
 class _Constant(nn.Module):
-    """Stands for a `Derived` whose tensor is known."""
+    """Replacement of a `ParameterCache` whose tensor is known."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
         self.register_buffer("value", value)
 
     def forward(self, _compute: Callable[[], Tensor]) -> Tensor:
-        """The tensor."""
+        """Return the tensor."""
         return self.get_buffer("value")
 
 
 def exportable(network: NetworkT, image: Tensor) -> NetworkT:
-    """A copy with the same answers for images of one size, for those who export it.
+    """Copy a network for export; for images of one size the copy computes the same.
 
-    Exported as it is, a network would compute its derived tensors with every image. And most of its convolutions are
-    of maps (N, H, W, C) in the guise of images: PyTorch computes them where they lie, other runtimes copy the map
-    before and after. Where they are 1x1 a linear layer does the same.
+    Exported as it is, a network would compute its cached tensors with every image. Most of its convolutions are of maps
+    (N, H, W, C) that are permuted to images: PyTorch computes them in place, other runtimes copy the map before and
+    after. Where a convolution is 1x1, a linear layer does the same.
 
     Args:
-        network: In evaluation mode.
+        network: The network, in evaluation mode.
         image: Images (N, C, H, W) of the size that the copy is for.
     """
     constants: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(lambda _module, _input, value, name=name: constants.update({name: value}))
         for name, module in network.named_modules()
-        if isinstance(module, Derived)
+        if isinstance(module, ParameterCache)
     ]
     try:
         with torch.no_grad():
@@ -72,12 +72,12 @@ def exportable(network: NetworkT, image: Tensor) -> NetworkT:
 
 
 def is_pointwise(conv: nn.Conv2d) -> bool:
-    """Whether a convolution looks at one pixel at a time."""
+    """Whether a convolution reads one pixel at a time."""
     return (conv.kernel_size, conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), (0, 0), 1)
 
 
 def as_linear(conv: nn.Conv2d) -> nn.Linear:
-    """The linear layer with the weights of a 1x1 convolution."""
+    """Convert a 1x1 convolution to a linear layer with the same weights."""
     linear = nn.Linear(conv.in_channels, conv.out_channels, device="meta")
     linear.weight = nn.Parameter(conv.weight.detach().flatten(1), requires_grad=False)
     linear.bias = conv.bias  # type: ignore[assignment]

@@ -10,7 +10,7 @@ from finescale.layers.linear import Linear
 
 
 class MLP(nn.Module):
-    """Two linear layers with an exact GELU between them.
+    """Multilayer perceptron: two linear layers with an exact GELU between them.
 
     Args:
         channels: C of the map.
@@ -28,7 +28,7 @@ class MLP(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """A depthwise convolution with zero padding, then GELU."""
+    """Depthwise convolution with zero padding, followed by GELU."""
 
     def __init__(self, *, channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class DepthwiseConv(nn.Module):
 
 
 class ConvFFN(nn.Module):
-    """An MLP whose hidden map is enriched by its neighbourhood: z + GELU(depthwise(z)).
+    """MLP that adds the neighbourhood to its hidden map: z + GELU(depthwise(z)).
 
     Args:
         channels: C of the map.

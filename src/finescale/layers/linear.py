@@ -1,7 +1,7 @@
-"""Linear layers on maps and windows, by the faster of two ways in which PyTorch multiplies float32 matrices on a CPU.
+"""Linear layers on maps and windows, by the faster of two ways to multiply float32 matrices on a CPU.
 
-Products of matrices go to MKL, convolutions to oneDNN. MKL uses AVX-512 on Intel's processors alone; on others that
-have it, oneDNN is up to twice as fast, forward and backward.
+PyTorch gives products of matrices to MKL and convolutions to oneDNN. MKL uses AVX-512 on Intel's processors alone; on
+other processors with AVX-512, oneDNN is up to twice as fast, forward and backward.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`torch.nn.functional.linear`; on a CPU, in float32, as a 1x1 convolution, without a copy.
+    """Compute `torch.nn.functional.linear`; on a CPU, in float32, as a 1x1 convolution, without a copy.
 
     Args:
         x: (..., in_features).
@@ -43,7 +43,7 @@ def _by_convolution(x: Tensor, weight: Tensor) -> bool:
 
 
 class Linear(nn.Linear):
-    """A linear layer by `linear`."""
+    """Linear layer that computes by `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""

@@ -1,4 +1,4 @@
-"""Tensors that follow from parameters and sizes alone, computed once and kept outside training."""
+"""Cache of tensors that follow from parameters and sizes alone, such as position biases."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 
-class Derived(nn.Module):
-    """Remembers one tensor that is computed from parameters, for as long as the parameters stay the same.
+class ParameterCache(nn.Module):
+    """Cache of one tensor that is computed from parameters, valid for as long as the parameters stay the same.
 
-    A part of a layer without parameters of its own: it enters no state dict, holds one tensor at most, and may be read
-    by several threads. A copy of the layer starts with nothing remembered.
+    A cache is a part of a layer without parameters of its own: it enters no state dict, holds at most one tensor, and
+    may be read by several threads. A copy of the layer starts with an empty cache.
 
-    Parameters that are replaced, or changed in place, are noticed. Two kinds of changes leave no trace, those of fused
-    optimizers and those made through ``.data``; so nothing is remembered where gradients are recorded, and all is
-    forgotten there and at each call of ``train()`` or ``eval()``, which no training goes without. While the network is
-    being compiled or exported nothing is remembered either.
+    Parameters that are replaced, or changed in place, are noticed. Two kinds of changes leave no trace: those of fused
+    optimizers and those made through ``.data``. So the cache stays empty where gradients are recorded, and is emptied
+    there and at each call of ``train()`` or ``eval()``, which no training goes without. It stays empty as well while
+    the network is being compiled or exported.
 
     Args:
-        sources: The layer whose parameters the tensor follows from.
+        sources: The layer from whose parameters the tensor is computed.
     """
 
     def __init__(self, sources: nn.Module) -> None:
@@ -30,7 +30,7 @@ class Derived(nn.Module):
         self._kept: tuple[list[Tensor], list[int], Tensor] | None = None
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
-        """The remembered tensor, or that of ``compute`` where there is none or a parameter has changed since."""
+        """Return the cached tensor, or that of ``compute`` where there is none or a parameter has changed since."""
         if torch.compiler.is_compiling():
             return compute()
         if torch.is_grad_enabled():
@@ -41,17 +41,17 @@ class Derived(nn.Module):
             return compute()
         kept = self._kept
         if kept is None or not _unchanged(parameters, *kept[:2]):
-            # Holding on to the memory of the parameters keeps their addresses from being given to others.
+            # Keeping a reference to the memory of the parameters keeps it from being reused at the same address.
             memory, versions = [p.data for p in parameters], [p._version for p in parameters]
             kept = self._kept = memory, versions, compute()
         return kept[2]
 
     def forget(self) -> None:
-        """Free the remembered tensor."""
+        """Free the cached tensor."""
         self._kept = None
 
     def train(self, mode: bool = True) -> Self:
-        """Forget, besides what `torch.nn.Module.train` does."""
+        """Set the mode, as `torch.nn.Module.train` does, and empty the cache."""
         self.forget()
         return super().train(mode)
 

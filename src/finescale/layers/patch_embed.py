@@ -1,4 +1,4 @@
-"""The norm before the first group of SwinIR's descendants, which the published networks call patch embedding."""
+"""Norm before the first group of SwinIR's descendants, which the published networks call patch embedding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """Layer norm over the channels; a module of its own for the sake of its published key."""
+    """Layer norm over the channels, in a module of its own because of its published key."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()

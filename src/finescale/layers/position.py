@@ -1,4 +1,4 @@
-"""Position terms of attention: numbers that depend only on where a query stands relative to a key."""
+"""Position terms of attention: numbers that depend only on the offset between a query and a key."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from torch import Tensor, nn
 
 
 class OffsetMLP(nn.Module):
-    """A small network from an offset (dy, dx), in pixels, to one number per head: the dynamic position bias.
+    """Dynamic position bias: a small network from an offset (dy, dx), in pixels, to one number per head.
 
     Args:
         hidden: Width of the inner layers.
         num_heads: Numbers that come out.
-
-    Shapes: offsets (..., 2) to (..., num_heads).
     """
 
     def __init__(self, *, hidden: int, num_heads: int) -> None:
@@ -24,7 +22,7 @@ class OffsetMLP(nn.Module):
         self.pos3 = _norm_relu_linear(hidden, num_heads)
 
     def forward(self, offsets: Tensor) -> Tensor:
-        """See the class."""
+        """Offsets (..., 2) to (..., num_heads)."""
         return self.pos3(self.pos2(self.pos1(self.pos_proj(offsets))))  # type: ignore[no-any-return]
 
 
@@ -33,18 +31,20 @@ def _norm_relu_linear(width: int, out: int) -> nn.Sequential:
 
 
 def offset_grid(window: tuple[int, int], like: Tensor) -> Tensor:
-    """All offsets (dy, dx) between two pixels of a window (h, w), from -(h-1), -(w-1) up.
+    """Return all offsets (dy, dx) between two pixels of a window (h, w), from -(h-1), -(w-1) up.
 
-    Answers (2h-1, 2w-1, 2), with the device and dtype of ``like``.
+    Returns:
+        (2h-1, 2w-1, 2), with the device and dtype of ``like``.
     """
     rows, columns = (torch.arange(1 - n, n, device=like.device, dtype=like.dtype) for n in window)
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
 
 
 def relative_index(window: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """For each pair of pixels of a window, the row-major place of their offset, query minus key, in `offset_grid`.
+    """Return, for each pair of pixels of a window, the row-major place of query minus key in `offset_grid`.
 
-    Answers (L, L) int64, query by key.
+    Returns:
+        (L, L) int64, query by key.
     """
     h, w = window
     y, x = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
@@ -53,13 +53,13 @@ def relative_index(window: tuple[int, int], device: torch.device | None = None) 
 
 
 def relative_bias(table: Tensor, index: Tensor) -> Tensor:
-    """A learned number for each pair of pixels and head, looked up by their offset.
+    """Look up a learned number for each head and pair of pixels, by their offset.
 
     Args:
         table: (offsets, n), in published state dicts called ``relative_position_bias_table``.
-        index: (L, M), query by key, places in the table; that of a square or oblong window is `relative_index`.
+        index: (L, M), query by key, places in the table; `relative_index` returns that of a window.
 
     Returns:
-        (n, L, M), to be added to attention scores.
+        (n, L, M), contiguous, to be added to attention scores.
     """
-    return table[index].permute(2, 0, 1)
+    return table[index].permute(2, 0, 1).contiguous()

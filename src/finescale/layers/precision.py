@@ -1,7 +1,7 @@
-"""Where float16 does not suffice: its largest number is 65504, and sums and products of features go beyond.
+"""Layers that compute in float32 in place of float16, whose largest number is 65504: features and their sums exceed it.
 
-Such layers compute in float32 in its place, under autocast to float16 and in a network that was converted to it.
-bfloat16 reaches as far as float32 and is left alone; float32 and float64 pass as they are, without a copy.
+They do so under autocast to float16 and in a network that was converted to it. bfloat16 has the range of float32 and is
+left alone; float32 and float64 pass as they are, without a copy.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 
 
 def widened(x: MaybeTensor) -> MaybeTensor:
-    """A float16 tensor in float32; any other tensor, or None, itself."""
+    """Convert a float16 tensor to float32; return any other tensor, or None, as it is."""
     return x.float() if x is not None and x.dtype == torch.float16 else x
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which autocast changes no dtype on a device; "meta" has no autocast."""
+    """Return a context in which autocast changes no dtype on a device; "meta" has no autocast."""
     return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
 
 
 def no_float16(like: Tensor) -> AbstractContextManager[object]:
-    """A context in which autocast does not go to float16 on the device of ``like``; autocast to bfloat16 goes on."""
+    """Return a context without autocast to float16 on the device of ``like``; autocast to bfloat16 goes on."""
     kind = like.device.type
     in_float16 = (
         is_autocast_available(kind)
@@ -41,7 +41,7 @@ def no_float16(like: Tensor) -> AbstractContextManager[object]:
 
 
 class SafeLinear(nn.Linear):
-    """A linear layer that computes and answers in float32 where it would in float16."""
+    """Linear layer that computes and returns float32 where it would float16."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
@@ -50,7 +50,7 @@ class SafeLinear(nn.Linear):
 
 
 class SafeConv2d(nn.Conv2d):
-    """A convolution that computes and answers in float32 where it would in float16."""
+    """Convolution that computes and returns float32 where it would float16."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, in_channels, H, W) to (N, out_channels, H', W')."""
@@ -60,7 +60,7 @@ class SafeConv2d(nn.Conv2d):
 
 
 class SafeLayerNorm(nn.LayerNorm):
-    """A layer norm that computes in float32 where it would in float16; its answer is as precise as its weights."""
+    """Layer norm that computes in float32 where it would in float16, and returns the dtype of its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to the same shape."""

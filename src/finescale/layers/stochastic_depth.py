@@ -1,4 +1,4 @@
-"""Stochastic depth: in training, a branch is left out for some samples."""
+"""Stochastic depth: leaving a branch out for some samples of a training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 
 class StochasticDepth(nn.Module):
-    """In training, leave a branch out for a share of the samples, and enlarge it for the others to make up for that.
+    """Leave a branch out for a share of the samples of a training, and enlarge it for the others to compensate.
 
     Args:
         rate: Share of the samples, 0 to below 1; 0 changes nothing.
-
-    Shapes: (N, ...) to the same.
     """
 
     def __init__(self, rate: float) -> None:
@@ -22,7 +20,7 @@ class StochasticDepth(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """See the class."""
+        """Branch (N, ...) to the same shape."""
         if not self.training or self.rate == 0:
             return branch
         kept = torch.rand(branch.shape[:1] + (1,) * (branch.ndim - 1), device=branch.device) >= self.rate
@@ -30,6 +28,6 @@ class StochasticDepth(nn.Module):
 
 
 def depth_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
-    """The rate of each block of each group: from 0 at the network's first block evenly up to ``last`` at its last."""
+    """Return the rate of each block of each group, which rises evenly from 0 at the first block to ``last``."""
     steps = max(sum(depths) - 1, 1)
     return [[last * (sum(depths[:group]) + block) / steps for block in range(n)] for group, n in enumerate(depths)]

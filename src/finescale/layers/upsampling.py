@@ -20,12 +20,12 @@ WIDTH = 64
 
 
 def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale: int) -> dict[str, nn.Module]:
-    """The steps of a head, in the order in which they apply.
+    """Build the steps of a head, in the order in which they apply.
 
     Args:
         kind: "pixelshuffledirect" (one convolution and a pixel shuffle), "pixelshuffle" (64 features, shuffled by 2 or
             3 at a time), "nearest+conv" (repeated pixels and convolutions, scale 4 only) or "restoration" (one
-            convolution to what is added to the image, scale 1 only).
+            convolution whose result is added to the image, scale 1 only).
         channels: Channels of the features that come in.
         out_channels: Channels of the image that comes out.
         scale: 2, 3 or 4; 1 for "restoration" alone.
@@ -63,7 +63,7 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
 
 
 def head_from_state(state: Mapping[str, Tensor]) -> tuple[Upsampler, int]:
-    """Kind and scale of the head in a state dict.
+    """Return kind and scale of the head in a state dict.
 
     Raises:
         KeyError: A tensor that every head of this kind has is missing.

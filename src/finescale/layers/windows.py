@@ -1,4 +1,4 @@
-"""Attention windows: extend a map to whole windows, cut it into them, put it together again, mask what was rolled.
+"""Attention windows: extending a map to whole windows, cutting and merging it, rolling it and masking what was rolled.
 
 Letters: N batch, H W map size, C channels, h w window size, K windows in the batch, L = h * w tokens of a window.
 Maps are (N, H, W, C): linear layers and norms read them as they are, convolutions as channels-last images.
@@ -13,15 +13,15 @@ Size = tuple[int, int]
 
 
 def whole_windows(size: Size, window: Size) -> Size:
-    """The smallest size, at least ``size``, that holds a whole number of windows on both axes."""
+    """Return the smallest size, at least ``size``, that holds a whole number of windows on both axes."""
     return -(-size[0] // window[0]) * window[0], -(-size[1] // window[1]) * window[1]
 
 
 def pad_reflect(x: Tensor, size: Size, *, repeat_edge: bool = False) -> Tensor:
     """Extend a map at the bottom and on the right by mirroring.
 
-    Wherever the extension is smaller than the map this is the usual reflect padding; a longer one goes on mirroring to
-    and fro, and an axis of length 1 repeats its only row, so that every size can be padded.
+    Where the extension is smaller than the map this is the usual reflect padding. A longer one goes on mirroring back
+    and forth, and an axis of length 1 repeats its only row, so that every size can be padded.
 
     Args:
         x: Map (N, H, W, C).
@@ -39,13 +39,16 @@ def pad_reflect(x: Tensor, size: Size, *, repeat_edge: bool = False) -> Tensor:
 
 
 def mirrored(length: int, target: int, *, repeat_edge: bool, device: torch.device | None = None) -> Tensor:
-    """Which of ``length`` samples stands at each of ``target`` places of their mirrored continuation; (target,) int64.
+    """Return the number of the sample at each place of a row that is continued by mirroring.
 
     Args:
-        length: Samples that there are.
-        target: Places to fill, the first ``length`` of them with the samples themselves.
+        length: Number of samples.
+        target: Number of places; the first ``length`` of them hold the samples themselves.
         repeat_edge: Whether the last sample stands twice, before and behind the mirror.
-        device: Where the answer shall be.
+        device: Device of the result.
+
+    Returns:
+        (target,) int64.
     """
     if length == 1:
         return torch.zeros(target, dtype=torch.long, device=device)
@@ -69,8 +72,13 @@ def merge(windows: Tensor, window: Size, size: Size) -> Tensor:
     return x.reshape(-1, height, width, windows.shape[-1])
 
 
+def roll(x: Tensor, shift: Size) -> Tensor:
+    """Roll a map (N, H, W, ...) down and to the right; by (0, 0), which would be a copy, return the map itself."""
+    return x.roll(shift, dims=(1, 2)) if any(shift) else x
+
+
 def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | None = None) -> Tensor:
-    """What to add to attention scores where rolling brought together pixels from opposite ends of the map.
+    """Mask for attention scores where rolling brought together pixels from opposite ends of the map.
 
     The map was rolled by ``shift`` pixels up and to the left, so its last rows and columns come from the other end.
     Only windows of the last row or column of windows hold such pixels, hence a map of 2x2 windows shows all four kinds
@@ -80,11 +88,11 @@ def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | Non
         size: Height and width of the map, whole windows.
         window: Height and width of a window.
         shift: Pixels rolled on each axis, less than the window; 0 masks nothing.
-        device: Where the mask shall be.
+        device: Device of the mask.
 
     Returns:
-        (windows, L, L), windows in row-major order, query by key: -100, as the published networks have it, where one of
-        the two pixels was rolled around on an axis and the other was not, else 0.
+        (windows, L, L), windows in row-major order, query by key: -100, the published value, where one of the two
+        pixels was rolled around on an axis and the other was not, else 0.
     """
     rolled_rows, rolled_columns = (
         torch.arange(side, device=device) >= side - rolled for side, rolled in zip(size, shift, strict=True)
@@ -92,3 +100,13 @@ def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | Non
     origin = 2 * rolled_rows[:, None].int() + rolled_columns.int()  # which of four parts of the map a pixel is from
     origin = partition(origin[None, :, :, None], window).squeeze(-1)  # (windows, L)
     return -100.0 * (origin[:, :, None] != origin[:, None, :])
+
+
+def masks_by_kind(window: Size, shift: Size, *, like: Tensor) -> Tensor:
+    """`shift_mask` of the four kinds of windows of a rolled map, as `ShiftedAttention` takes them.
+
+    Returns:
+        (4, 1, L, L), with the device and dtype of ``like``: for whole windows, those last in their row, last in their
+        column, and last in both.
+    """
+    return shift_mask((2 * window[0], 2 * window[1]), window, shift, like.device)[:, None].to(like.dtype)

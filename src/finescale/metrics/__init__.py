@@ -1,4 +1,4 @@
-"""How good a result is (PSNR, SSIM)."""
+"""Quality of a result (PSNR, SSIM), and cost of a network."""
 
 from finescale.metrics.planes import Channel
 from finescale.metrics.psnr import psnr

@@ -1,4 +1,4 @@
-"""What a forward takes: parameters, multiply-adds, time."""
+"""Cost of a network: parameters, multiply-adds, time of a forward."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 Beyond = Callable[[Any, tuple[Any, ...]], int]
-"""From a module and the arguments of one call to the multiply-adds that a paper's formulas take beyond the module's."""
+"""From a module and the arguments of one call to the multiply-adds that the paper's formulas take beyond the module."""
 
 _ELEMENTS = {"layer_norm": nn.LayerNorm, "batch_norm": nn.BatchNorm2d, "global_mean": nn.AdaptiveAvgPool2d}
-"""Names of counts, and the layers whose elements are counted."""
+"""Names of counts, with the layers whose elements are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operations:
-    """How many operations one forward takes, for one input."""
+    """Operations of one forward, for one input."""
 
     executed: int
-    """Multiply-adds that the code carries out, once terms that depend on parameters alone are remembered."""
+    """Multiply-adds that the code carries out, once terms that depend on parameters alone are cached."""
     multiply_adds: int
     """Multiply-adds of the network's formulas as their paper writes them."""
     layer_norm: int
@@ -37,7 +37,7 @@ class Operations:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Values of all parameters together."""
+    """Count the values of all parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -49,10 +49,10 @@ def count_operations(
     Multiply-adds are those of convolutions, linear layers and matrix products, those of attention included.
 
     Args:
-        network: Takes one image; it is not changed.
-        shape: Of the input, (N, C, H, W).
-        beyond: For kinds of modules that compute what their paper writes in other steps: what the paper's steps take
-            more (or, below zero, less).
+        network: A network that takes one image; it is not changed.
+        shape: Shape of the input, (N, C, H, W).
+        beyond: Classes of modules that compute by other steps than their paper, with what the paper's steps take more
+            (or, below zero, less).
     """
     network = copy.deepcopy(network).to("meta").eval()
     image = torch.empty(shape, device="meta")
@@ -89,16 +89,16 @@ def _multiply_adds(network: nn.Module, image: Tensor) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long forwards took on this machine, in seconds."""
+    """Duration of forwards on this machine, in seconds."""
 
     median_s: float
-    """The middle one."""
+    """Median."""
     fastest_s: float
-    """The shortest."""
+    """Shortest."""
     slowest_s: float
-    """The longest."""
+    """Longest."""
     runs: int
-    """How many there were."""
+    """Number of forwards."""
 
 
 @torch.inference_mode()
@@ -106,9 +106,9 @@ def time_forward(network: nn.Module, image: Tensor, *, runs: int = 5) -> Timing:
     """Time forwards, after one that is not counted.
 
     Args:
-        network: On the device of the image.
+        network: A network on the device of the image.
         image: (N, C, H, W).
-        runs: How many forwards are timed.
+        runs: Number of forwards to time.
 
     Raises:
         ValueError: ``runs`` is less than 1.
@@ -129,7 +129,7 @@ def time_forward(network: nn.Module, image: Tensor, *, runs: int = 5) -> Timing:
 
 
 def _wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -10,7 +10,7 @@ _RED, _GREEN, _BLUE = 65.481 / 255, 128.553 / 255, 24.966 / 255
 
 
 def rgb_to_y(rgb: Tensor) -> Tensor:
-    """The brightness of every pixel, on the scale that tables of super-resolution use.
+    """Compute the luma of every pixel, on the scale that tables of super-resolution use.
 
     It is MATLAB's ``rgb2ycbcr`` before its rounding, not the full-range luma of OpenCV and Pillow, which reads 1.3 dB
     lower in a comparison.

@@ -1,4 +1,4 @@
-"""What all metrics do before they compare: check, cut the border, round to 8 bits, take the channels asked for."""
+"""Preparation of two images for a metric: checks, border, rounding to 8 bits, choice of channels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from finescale.metrics.luma import rgb_to_y
 
 Channel = Literal["y", "rgb"]
-"""What is compared: "y" is BT.601 luma, "rgb" all three channels."""
+"""Channels that are compared: "y" is BT.601 luma, "rgb" all three channels."""
 
 
 def planes_to_compare(sr: Tensor, hr: Tensor, *, border: int, channel: Channel, rounded: bool) -> tuple[Tensor, Tensor]:
-    """Two images as the papers compare them.
+    """Prepare two images for comparison, as the papers do.
 
-    A grey image counts as three equal channels. The published code reads every file so, and its numbers depend on it:
-    luma of a grey image spans 219 levels, which raises PSNR by 1.32 dB.
+    A gray image counts as three equal channels. The published code reads every file so, and its numbers depend on it:
+    luma of a gray image spans 219 levels, which raises PSNR by 1.32 dB.
 
     Args:
-        sr: Upscaled image (C, H, W) in [0, 1], RGB or, with C = 1, grey.
-        hr: Original, same height and width, RGB or grey.
+        sr: Upscaled image (C, H, W) in [0, 1], RGB or, with C = 1, gray.
+        hr: Original, same height and width, RGB or gray.
         border: Pixels cut off on every side; 0 cuts nothing.
         channel: "y" or "rgb".
         rounded: Whether both are rounded to 8 bits first, as the papers do.
@@ -50,7 +50,7 @@ def planes_to_compare(sr: Tensor, hr: Tensor, *, border: int, channel: Channel, 
 
 
 def _levels(image: Tensor, border: int, rounded: bool) -> Tensor:
-    """The inner part as three channels on the scale 0..255; NaN stays NaN, and shows in the result."""
+    """Cut the border, and return three channels on the scale 0..255; NaN stays NaN, and shows in the result."""
     height, width = image.shape[-2:]
     inner = image[..., border : height - border, border : width - border]
     levels = inner.double().clamp(0, 1) * 255

@@ -10,10 +10,10 @@ from finescale.metrics.planes import Channel, planes_to_compare
 
 
 def psnr(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y", rounded: bool = True) -> float:
-    """How close an upscaled image is to its original, in decibels.
+    """Compute the peak signal-to-noise ratio between an upscaled image and its original, in decibels.
 
     Args:
-        sr: Upscaled image (C, H, W), RGB (or grey, C = 1) in [0, 1].
+        sr: Upscaled image (C, H, W), RGB (or gray, C = 1) in [0, 1].
         hr: Original, same height, width and range.
         border: Pixels left out on every side; the papers use the scale.
         channel: "y" compares BT.601 luma, "rgb" all channels together.

@@ -16,13 +16,13 @@ _C2 = (0.03 * 255) ** 2
 
 
 def ssim(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y", rounded: bool = True) -> float:
-    """How alike the structures of an upscaled image and its original are; 1 means equal.
+    """Compute the structural similarity of an upscaled image and its original; 1 means equal.
 
     Means, variances and the covariance are taken in a Gaussian window of 11 x 11 pixels, at every place where it lies
-    inside the image. In float64, since the variances are small differences of large numbers.
+    inside the image. They are float64, since variances are small differences of large numbers.
 
     Args:
-        sr: Upscaled image (C, H, W), RGB (or grey, C = 1) in [0, 1].
+        sr: Upscaled image (C, H, W), RGB (or gray, C = 1) in [0, 1].
         hr: Original, same height, width and range.
         border: Pixels left out on every side; the papers use the scale.
         channel: "y" compares BT.601 luma, "rgb" is the mean of the three channels.
@@ -45,7 +45,7 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y", rounded
 
 
 def _similarity(x: Tensor, y: Tensor) -> float:
-    """Mean SSIM of two planes (H, W) on the scale 0..255."""
+    """Compute the mean SSIM of two planes (H, W) on the scale 0..255."""
     mean_x, mean_y = _window_means(x), _window_means(y)
     product, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
     covariance = _window_means(x * y) - product
@@ -54,7 +54,7 @@ def _similarity(x: Tensor, y: Tensor) -> float:
 
 
 def _window_means(plane: Tensor) -> Tensor:
-    """Gaussian means (H - 10, W - 10) of a plane (H, W); the window is a product, so one pass per axis."""
+    """Compute Gaussian means (H - 10, W - 10) of a plane (H, W); the window is separable, so one pass per axis."""
     for dim in (0, 1):
         length = plane.shape[dim] - _WINDOW_SIZE + 1
         means = torch.zeros_like(plane.narrow(dim, 0, length))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from finescale.networks import cit, craft, dat, drct, hit_sr, span
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings
-from finescale.networks.transfer import warm_start
+from finescale.networks.transfer import transfer_weights
 from finescale.settings import mistakes_of, suggest
 
 __all__ = [
@@ -30,36 +30,40 @@ __all__ = [
     "from_options",
     "published",
     "recipes",
+    "transfer_weights",
     "variants",
-    "warm_start",
 ]
 
 _ALL = (hit_sr, craft, drct, span, dat, cit)
 
 FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
-"""Every family by its name."""
+"""All families by name."""
 
 
 def variants() -> dict[str, Family]:
-    """Every variant's name, with the family it belongs to."""
+    """Return the name of every variant, with the family it belongs to."""
     return {variant: family for family in FAMILIES.values() for variant in family.variants}
 
 
 def published() -> dict[tuple[str, int], Published]:
-    """Every network that authors trained and published, by its name, such as "hit-srf-df2k", and its scale."""
-    return {(facts.name, facts.scale): facts for family in FAMILIES.values() for facts in family.published}
+    """Return every network that authors trained and published, by name, such as "hit-srf-df2k", and scale."""
+    return {
+        (network.name, network.scale): network
+        for family in FAMILIES.values()
+        for network in family.publication.networks
+    }
 
 
 def recipes() -> dict[tuple[str, int], Sequence[Recipe]]:
-    """How networks were trained, stage by stage, by the recipe's name, such as "hit-srf-df2k", and the scale."""
+    """Return the stages of every training, by the name of the recipe, such as "hit-srf-df2k", and the scale."""
     return {key: stages for family in FAMILIES.values() for key, stages in family.recipes.items()}
 
 
 def family_of(network: Frame) -> Family:
-    """The family whose network this is.
+    """Return the family of a network.
 
     Raises:
-        ValueError: It is none of ours.
+        ValueError: The network is of no known family.
     """
     for family in FAMILIES.values():
         if type(network) is family.network:
@@ -68,14 +72,14 @@ def family_of(network: Frame) -> Family:
 
 
 def build(variant: str, *, scale: int) -> Frame:
-    """A fresh network of a published size, with random weights.
+    """Build a network of a published size, with random weights.
 
     Args:
-        variant: Its name, such as "hit-srf".
+        variant: Name of the size, such as "hit-srf".
         scale: 2, 3 or 4.
 
     Raises:
-        ValueError: There is no such variant or scale.
+        ValueError: The variant or the scale does not exist.
     """
     families = variants()
     if variant not in families:
@@ -85,7 +89,7 @@ def build(variant: str, *, scale: int) -> Frame:
 
 
 def from_options(options: Mapping[str, Any]) -> Frame:
-    """A fresh network from the ``network_g`` block of a published option file.
+    """Build a network from the ``network_g`` block of a published option file, with random weights.
 
     Args:
         options: ``type``, the published class name ("HiT_SRF"), and arguments of its constructor.
@@ -93,19 +97,19 @@ def from_options(options: Mapping[str, Any]) -> Frame:
     Raises:
         ValueError: The class or an argument is unknown, or has a value that is not offered.
     """
-    classes = {name: family for family in FAMILIES.values() for name in family.classes}
+    classes = {name: family for family in FAMILIES.values() for name in family.options.classes}
     kind = options.get("type")
     for family in FAMILIES.values():
-        if kind in family.misnomers:
+        if kind in family.options.misnomers:
             raise ValueError(
                 f"network type {kind!r} is unknown; some published option files of {family.name} state it by mistake: "
-                f"if this is one of them, make it {next(iter(family.classes))!r}"
+                f"if this is one of them, make it {next(iter(family.options.classes))!r}"
             )
     if not isinstance(kind, str) or kind not in classes:
         raise ValueError(f"network type {kind!r} is unknown{suggest(str(kind), classes)}; known: {', '.join(classes)}")
     family = classes[kind]
     try:
-        settings, scale = family.from_options(options)
+        settings, scale = family.options.read(options)
     except ValidationError as error:
         settings_kind = type(next(iter(family.variants.values())))
         raise ValueError(f"{kind}: {mistakes_of(settings_kind, error)}") from None

@@ -1,12 +1,12 @@
 """CIT: complementary interaction transformer, in OUR OWN READING of the paper.
 
-"CIT: Complementary Interaction Transformer for Lightweight Super Resolution": neither the authors' network code nor
-their weights are to be had. The abstract names the parts and what each is for; every formula, width and kernel size in
-them is ours. The authors' numbers are not claimed, and their files are not expected to load.
+Of "CIT: Complementary Interaction Transformer for Lightweight Super Resolution", neither the authors' network code nor
+their weights are available. The abstract names the parts and the purpose of each; every formula, width and kernel size
+in them is ours. The authors' numbers are not claimed, and their files are not expected to load.
 
-DAT-light with its convolutional branch made stronger: HFAB, a high-frequency attention block, sharpens it; EIB, an
-efficient integration block, reaches across windows after the two branches have met; GHFF, a gated high-frequency
-feed-forward, gates with local contrast as well. All of these begin as nothing: a fresh CIT with the weights of a
+The network is DAT-light with a stronger convolutional branch: HFAB, a high-frequency attention block, sharpens it; EIB,
+an efficient integration block, reaches across windows after the two branches have met; GHFF, a gated high-frequency
+feed-forward, gates with local contrast as well. Each of them initially adds zero: a fresh CIT with the weights of a
 DAT-light computes what that DAT-light does.
 
 Letters: as in `finescale.networks.dat`; r = C // 4, D hidden channels of the feed-forward.
@@ -15,6 +15,7 @@ Letters: as in `finescale.networks.dat`; r = C // 4, D hidden channels of the fe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,10 +24,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from finescale.layers.convolution import convolve
-from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import OffsetMLP
+from finescale.networks import dat
 from finescale.networks.dat import (
-    ARGUMENTS,
     DAT,
     LONG,
     SHORT,
@@ -36,10 +36,24 @@ from finescale.networks.dat import (
     DATSettings,
     SpatialAttention,
     SpatialGate,
+    fields_from_options,
     fields_from_state,
     unseen_fields,
 )
-from finescale.networks.family import Cost, Count, Family, Paper, Recipe, State, take_options
+from finescale.networks.family import (
+    About,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Publication,
+    PublishedOptions,
+    Quantization,
+    Recipe,
+    WeightFiles,
+)
+from finescale.networks.placement import Placement
+from finescale.networks.state import State
 
 
 class CITSettings(DATSettings):
@@ -58,26 +72,26 @@ class CITSettings(DATSettings):
     residual_conv: Literal["1conv", "3conv"] = "3conv"
     """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
     pos_dim: int = Field(8, ge=1)
-    """Inner width of the networks that make the position bias; 1 makes none, as in DAT-light."""
+    """Inner width of the networks that compute the position bias; at 1 there is none, as in DAT-light."""
 
     @property
     def bias_width(self) -> int:
-        """See `pos_dim`."""
+        """Inner width of the networks that compute the position bias."""
         return self.pos_dim
 
 
 def neighbourhood_mean(x: Tensor) -> Tensor:
-    """Mean over the 3x3 pixels around each that lie within the image: (N, K, H, W) to the same shape."""
+    """Compute the mean of the 3x3 pixels around each that lie within the image: (N, K, H, W) to the same shape."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def neighbourhood_max(x: Tensor) -> Tensor:
-    """Maximum over the 3x3 pixels around each that lie within the image: (N, K, H, W) to the same shape."""
+    """Compute the maximum of the 3x3 pixels around each that lie within the image: (N, K, H, W) to the same shape."""
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
 class HFAB(nn.Module):
-    """High-frequency attention block: adds what differs from the neighbourhood, gated by itself.
+    """High-frequency attention block, which adds the difference from the neighbourhood, gated by itself.
 
     The input passes untouched, and with it the low frequencies that the gates of the interaction live on.
     """
@@ -99,7 +113,7 @@ class HFAB(nn.Module):
 
 
 class EIB(nn.Module):
-    """Efficient integration block: adds the product of the features with their surroundings of 17x17 pixels.
+    """Efficient integration block, which adds the product of the features with their surroundings of 17x17 pixels.
 
     The product is the non-linearity: between the two depthwise convolutions there is none.
     """
@@ -118,7 +132,7 @@ class EIB(nn.Module):
 
 
 class ContrastGate(SpatialGate):
-    """GHFF's gate: SGFN's, with its local contrast, the neighbourhood's maximum minus mean, added."""
+    """Gate of GHFF: the gate of SGFN plus its local contrast, the neighbourhood's maximum minus its mean."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__(channels=channels)
@@ -132,7 +146,7 @@ class ContrastGate(SpatialGate):
 
 
 class ComplementaryInteraction(AdaptiveAttention):
-    """What CIT adds to both kinds of attention."""
+    """Additions of CIT to both kinds of attention."""
 
     def __init__(self, *, channels: int, **sizes: Any) -> None:
         super().__init__(channels=channels, **sizes)
@@ -140,20 +154,20 @@ class ComplementaryInteraction(AdaptiveAttention):
         self.eib = EIB(channels=channels)
 
     def refine(self, convolved: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Sharpen the convolved values (N, H, W, C)."""
         return convolve(self.hfab, convolved)
 
     def integrate(self, mixed: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Integrate the sum of the branches (N, H, W, C) across windows."""
         return convolve(self.eib, mixed)
 
 
 class ComplementarySpatialAttention(ComplementaryInteraction, SpatialAttention):
-    """The attention of a CITB with an even place in its group."""
+    """Spatial attention of CIT, in blocks with an even place in their group."""
 
 
 class ComplementaryChannelAttention(ComplementaryInteraction, ChannelAttention):
-    """The attention of a CITB with an odd place in its group."""
+    """Channel attention of CIT, in blocks with an odd place in their group."""
 
 
 class CIT(DAT):
@@ -177,39 +191,29 @@ class CIT(DAT):
 
 
 def settings_from_state(state: State) -> tuple[CITSettings, int]:
-    """Settings and scale from the shapes of a CIT weight file; what is not to be seen there is as in DAT's."""
+    """Read settings and scale from the shapes of a CIT weight file, which shows what a DAT file does and pos_dim."""
     fields, scale = fields_from_state(state)
     width = state["layers.0.blocks.0.attn.attns.0.pos.pos_proj.weight"].shape[0]
     return CITSettings(**fields, pos_dim=width), scale
 
 
-def quantization(settings: CITSettings) -> Placement:
-    """As for DAT; `HFAB` reads what is high in frequency."""
-    return Placement(
-        float_layers=() if settings.bias_width > 1 else ("*.pos",),
-        frequency=(*NETWORK_ENDS, "*.hfab.squeeze.input_quantizer"),
-    )
-
-
-_DEFAULTS: Mapping[str, Any] = {"upscale": 2}
+def placement(settings: CITSettings) -> Placement:
+    """Place quantizers as for DAT; `HFAB` reads high frequencies."""
+    of_dat = dat.placement(settings)
+    return replace(of_dat, frequency=(*of_dat.frequency, "*.hfab.squeeze.input_quantizer"))
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[CITSettings, int]:
-    """Settings and scale from constructor arguments, named as DAT's.
+    """Read settings and scale from constructor arguments, named as DAT's.
 
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
     """
-    taken = take_options(
-        {**_DEFAULTS, **options},
-        fields={**ARGUMENTS, "pos_dim": "pos_dim"},
-        neutral={"qk_scale": None, "drop_rate": 0, "attn_drop_rate": 0},
-        without_effect=("img_size", "use_chk"),
-        in_vain=(),
-    )
-    scale = taken.pop("scale")
-    return CITSettings(**taken), scale
+    fields, scale = fields_from_options({"upscale": 2, **options}, more={"pos_dim": "pos_dim"})
+    return CITSettings(**fields), scale
 
+
+# ---- costs and trainings, all by our own reading
 
 _REPOSITORY = "https://github.com/Zhouhj0329/CIT"
 
@@ -222,7 +226,7 @@ _COSTS = {
     )
 }
 
-_OURS = "ours, after DAT-light's; nothing of the authors' training is known"
+_OURS = "ours, after DAT-light's; the authors' training is not known"
 
 _RECIPES = {
     ("cit", 2): [Recipe(variant="cit", remark=_OURS, **LONG)],
@@ -242,36 +246,41 @@ _RECIPES = {
 
 FAMILY = Family(
     name="cit",
-    title="CIT",
-    about=(
-        "DAT-light with a stronger convolutional branch: one block sharpens it, one reaches across windows, and the "
-        "feed-forward gates with local contrast as well."
+    about=About(
+        title="CIT",
+        idea=(
+            "DAT-light with a stronger convolutional branch: one block sharpens it, one reaches across windows, and "
+            "the feed-forward gates with local contrast as well."
+        ),
+        caution=(
+            "This is our own reading of an abstract: neither the authors' network code nor their weights are "
+            "available. No number of the authors is claimed, and their files are not expected to load. A training can "
+            "start from a DAT-light file: a fresh CIT with its weights computes what that DAT-light does."
+        ),
     ),
-    caution=(
-        "This is our own reading of an abstract: neither the authors' network code nor their weights are to be had. No "
-        "number of the authors is claimed, and their files are not expected to load. A training can start warm from a "
-        "DAT-light file: a fresh CIT with its weights computes what that DAT-light does."
-    ),
-    paper=Paper(
-        title="CIT: Complementary Interaction Transformer for Lightweight Super Resolution",
-        authors=None,
-        venue=None,
-        url=_REPOSITORY,
-    ),
-    repository=_REPOSITORY,
     network=CIT,
     variants={"cit": CITSettings()},
-    costs=_COSTS,
     tiny={
         "cit": CITSettings(embed_dim=32, depths=(3,), num_heads=(4,), window_size=(2, 4), pos_dim=4, drop_path_rate=0)
     },
-    marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
-    derivable=(".rpe_biases",),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help=UNSEEN_HELP,
-    quantization=quantization,
-    classes=("CIT",),
-    from_options=settings_from_options,
+    publication=Publication(
+        paper=Paper(
+            title="CIT: Complementary Interaction Transformer for Lightweight Super Resolution",
+            authors=None,
+            venue=None,
+            url=_REPOSITORY,
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+    ),
+    files=WeightFiles(
+        marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
+        derivable=(".rpe_biases",),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help=UNSEEN_HELP,
+    ),
+    options=PublishedOptions(classes=("CIT",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

@@ -3,11 +3,10 @@
 A. Li, L. Zhang, Y. Liu, C. Zhu, "Feature Modulation Transformer: Cross-Refinement of Global Representation via
 High-Frequency Prior for Image Super-Resolution", ICCV 2023.
 
-Transformers keep low frequencies and lose high ones. So each unit runs two branches side by side: attention in two
-rectangles, one wide and one tall, for what is global, and a small convolution block with max pooling for what is high
-in frequency. A third block lets the second branch steer the first: it attends to channels, its query being the high
-frequencies. As its sums run over the whole map, every pixel of the result depends on every pixel of the image, so tiles
-are never exactly the whole.
+Transformers keep low frequencies and lose high ones. So each unit runs two branches side by side: attention in wide and
+in tall windows for global context, and a small convolution block with max pooling for high frequencies. A third block
+lets the second branch steer the first: it attends to channels, and its query is the high frequencies. As its sums run
+over the whole map, every pixel of the result depends on every pixel of the image, so tiles are never exactly the whole.
 
 Letters: N batch, H W size of the map, C = embed_dim, c = C/2, n heads, d channels of a head, (h, w) a window,
 L = h * w, K windows in the batch.
@@ -26,34 +25,37 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
-from finescale.layers.convolution import convolve
-from finescale.layers.explicit_attention import ExposedChannelAttention
+from finescale.layers.attention import AttentionProduct
+from finescale.layers.convolution import ResidualGroup, convolve
+from finescale.layers.explicit_attention import ExplicitChannelAttention
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import Derived
-from finescale.layers.placement import NETWORK_ENDS, Placement
-from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
-from finescale.layers.precision import no_float16, widened, without_autocast
-from finescale.layers.windows import Size, merge, pad_reflect, partition, shift_mask, whole_windows
+from finescale.layers.position import offset_grid, relative_index
+from finescale.layers.precision import no_float16, widened
+from finescale.layers.rectangle_attention import RectangleAttention
+from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     QuantizedFiles,
     Recipe,
-    State,
-    depths_of,
-    ratio_of,
+    WeightFiles,
     scores,
-    take_options,
 )
-from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.options import take_options
+from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State, depths_of, ratio_of
 
 
 class CRAFTSettings(FrameSettings):
@@ -64,13 +66,13 @@ class CRAFTSettings(FrameSettings):
     upsampler: Literal["pixelshuffledirect"] = "pixelshuffledirect"
     """Reconstruction head; CRAFT has one kind."""
     residual_conv: Literal["1conv", "identity"] = "1conv"
-    """What closes the body: a 3x3 convolution or nothing. Groups always close with a convolution."""
+    """Closing of the body: a 3x3 convolution or nothing. Groups always close with a convolution."""
     depths: tuple[int, ...] = (2, 2, 2, 2)
     """Units of each group, each of two window attention blocks, a high-frequency block and a fusion block."""
     num_heads: tuple[int, ...] = (6, 6, 6, 6)
     """Heads of the channel attention, for each group; each of the two windows has half of them."""
     split_size: Size = (4, 16)
-    """Window (height, width) of the first half of the channels, in lr pixels; that of the second half is it turned."""
+    """Window (height, width) of the first half of the channels, in lr pixels; the second half has it turned."""
     window_size: int = Field(16, ge=1, le=512)
     """The image is extended to a multiple of this many pixels, itself a multiple of both split sizes."""
     mlp_ratio: float = Field(2.0, gt=0)
@@ -82,23 +84,17 @@ class CRAFTSettings(FrameSettings):
     shift_mask: bool = False
     """Whether shifted windows keep pixels from opposite ends of the map apart.
 
-    The code of the ICCV paper does not, that of its TPAMI sequel does; the answers differ, and no file tells which.
+    The code of the ICCV paper does not, that of its TPAMI sequel does. The outputs differ, and no file shows which.
     """
 
     @property
     def bias_width(self) -> int:
-        """Inner width of the networks that make the position bias."""
+        """Inner width of the networks that compute the position bias."""
         return self.embed_dim // 2 // 4 // 4
-
-    @property
-    def is_placed(self) -> bool:
-        """Whether the position bias counts: norms over a single channel forget what comes in, and leave one number."""
-        return self.bias_width > 1
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        check_groups(self.depths, self.num_heads)
         for heads in self.num_heads:
             if heads < 2 or heads % 2:
                 raise ValueError(f"num_heads must be even, one half for each window, got {heads}")
@@ -115,53 +111,6 @@ class CRAFTSettings(FrameSettings):
         return self
 
 
-class RectangleAttention(nn.Module):
-    """Softmax attention of one half of the channels, in windows of one shape, without projections."""
-
-    def __init__(self, *, settings: CRAFTSettings, num_heads: int, window: Size, shifted: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.window = window
-        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
-        self.masked = shifted and settings.shift_mask
-        self.pos = OffsetMLP(hidden=settings.bias_width, num_heads=num_heads)
-        self.placed = settings.is_placed  # else it is one number for all pairs, which cancels in the softmax
-        self.pos.requires_grad_(self.placed)
-        self.attention = (ShiftedAttention if self.masked else SoftmaxAttention)(scale=settings.qk_scale)
-        self._bias = Derived(self.pos)
-
-    def forward(self, qkv: Tensor) -> Tensor:
-        """Query, key and value of a map (N, H, W, 3, c) to (N, H, W, c)."""
-        height, width = qkv.shape[1:3]
-        (h, w), (dy, dx) = self.window, self.shift
-        x = qkv.flatten(3)
-        if self.shift != (0, 0):
-            x = x.roll((-dy, -dx), (1, 2))
-        windows = partition(x, self.window)
-        windows = windows.reshape(*windows.shape[:2], 3, self.num_heads, -1)  # (K, L, 3, n, d)
-        query, key, value = windows.permute(2, 0, 3, 1, 4).unbind(0)
-        bias = self._bias(self.bias).to(x.dtype) if self.masked or self.placed else None
-        if self.masked:
-            out = self.attention(query, key, value, bias, (height // h, width // w))
-        else:
-            out = self.attention(query, key, value, bias)
-        x = merge(out.transpose(1, 2).flatten(2), self.window, (height, width))
-        return x if self.shift == (0, 0) else x.roll((dy, dx), (1, 2))
-
-    def bias(self) -> Tensor:
-        """What is added to the scores, query by key: (n, L, L), or with a mask (4, n or 1, L, L)."""
-        like = self.pos.pos_proj.weight
-        bias = like.new_zeros(1, 1, 1)
-        if self.masked:
-            h, w = self.window
-            bias = shift_mask((2 * h, 2 * w), self.window, self.shift, like.device)[:, None].to(like.dtype)
-        if self.placed:
-            with without_autocast(like.device):
-                table = self.pos(offset_grid(self.window, like)).flatten(0, 1)
-            bias = bias + relative_bias(table, relative_index(self.window, like.device))
-        return bias
-
-
 class SRWAB(nn.Module):
     """Shift rectangle window attention block: attention in wide and in tall windows, then a feed-forward layer."""
 
@@ -172,7 +121,14 @@ class SRWAB(nn.Module):
         self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
         self.get_v = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.attns = nn.ModuleList(
-            RectangleAttention(settings=settings, num_heads=num_heads // 2, window=window, shifted=shifted)
+            RectangleAttention(
+                num_heads=num_heads // 2,
+                window=window,
+                shifted=shifted,
+                bias_width=settings.bias_width,
+                masked=settings.shift_mask,
+                scale=settings.qk_scale,
+            )
             for window in (settings.split_size, settings.split_size[::-1])
         )
         self.proj = Linear(channels, channels)
@@ -189,7 +145,7 @@ class SRWAB(nn.Module):
 
 
 class HFERB(nn.Module):
-    """High-frequency enhancement residual block: one half of the channels convolved, of the other the local maxima."""
+    """High-frequency enhancement residual block: one half of the channels is convolved, the other max-pooled."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -207,16 +163,14 @@ class HFERB(nn.Module):
         return x + convolve(self.last_fc, torch.cat((near, peak), dim=-1))
 
 
-class NormalizedChannelAttention(nn.Module):
+class NormalizedChannelAttention(AttentionProduct):
     """Every channel as a mixture of those of its head: softmax(Q̂ᵀ K̂ · temperature) Vᵀ, over the whole map.
 
     Q̂ and K̂ are Q and K with each channel divided by its norm, so the scores are cosines.
-
-    Shapes: query, key and value (N, H, W, C), temperature (n, 1, 1); answers (N, H, W, C).
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
-        """See the class."""
+        """Query, key and value (N, H, W, C) and temperature (n, 1, 1) to (N, H, W, C)."""
         size, (heads, channels) = value.shape, (temperature.shape[0], value.shape[-1])
         query, key, value = (x.flatten(1, 2) for x in (query, key, value))  # (N, H * W, C)
         # One C x C product, of which the d x d blocks on the diagonal are kept, is faster than n narrow ones.
@@ -229,16 +183,16 @@ class NormalizedChannelAttention(nn.Module):
             mixture = scores.masked_fill(other_head, -math.inf).softmax(-1)
         return (value @ mixture.to(value.dtype).transpose(1, 2)).reshape(size)
 
-    def exposed(self) -> ExposedMapAttention:
-        """The same with its operands in the open."""
-        return ExposedMapAttention()
+    def explicit(self) -> ExplicitMapAttention:
+        """Return the same with each operand passing a `Tap`."""
+        return ExplicitMapAttention()
 
 
-class ExposedMapAttention(ExposedChannelAttention):
-    """`NormalizedChannelAttention` with its operands in the open."""
+class ExplicitMapAttention(ExplicitChannelAttention):
+    """Explicit `NormalizedChannelAttention`."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
-        """See `NormalizedChannelAttention`."""
+        """Shapes as in `NormalizedChannelAttention`."""
         heads = temperature.shape[0]
         size = value.shape
         query, key, value = (x.reshape(size[0], -1, heads, size[-1] // heads) for x in (query, key, value))
@@ -252,7 +206,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 class FusionAttention(nn.Module):
-    """Channel attention whose query is the high frequencies."""
+    """Channel attention of the low frequencies, with the high frequencies as query."""
 
     def __init__(self, *, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -272,7 +226,7 @@ class FusionAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Two maps from one, each convolved by itself, multiplied after a GELU on the first."""
+    """Gated feed-forward layer: two convolved maps, multiplied after a GELU on the first."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -292,7 +246,7 @@ def _depthwise(channels: int) -> nn.Conv2d:
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel, under its published name."""
+    """Layer norm over the channels, in a module of its own because of its published key."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -304,7 +258,7 @@ class ChannelNorm(nn.Module):
 
 
 class HFB(nn.Module):
-    """Hybrid fusion block: what is low in frequency, refined by attention that what is high asks for."""
+    """Hybrid fusion block: low frequencies, refined by attention whose query is the high frequencies."""
 
     def __init__(self, *, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -320,7 +274,7 @@ class HFB(nn.Module):
 
 
 class CRFB(nn.Module):
-    """Cross-refinement fusion blocks: the units of a group, each with two branches and their fusion."""
+    """Cross-refinement fusion blocks: the units of a group, each of two branches and their fusion."""
 
     def __init__(self, *, settings: CRAFTSettings, group: int) -> None:
         super().__init__()
@@ -339,27 +293,19 @@ class CRFB(nn.Module):
         return x
 
 
-class RCRFG(nn.Module):
-    """Residual cross-refinement fusion group: units, a convolution, and a skip over both."""
-
-    def __init__(self, *, settings: CRAFTSettings, group: int) -> None:
-        super().__init__()
-        self.residual_group = CRFB(settings=settings, group=group)
-        self.conv = nn.Conv2d(settings.embed_dim, settings.embed_dim, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape."""
-        return x + convolve(self.conv, self.residual_group(x))
-
-
 class CRAFT(Frame):
-    """Groups of units, then a norm."""
+    """Residual cross-refinement fusion groups, then a norm."""
 
     settings: CRAFTSettings
 
     def __init__(self, *, settings: CRAFTSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        self.layers = nn.Sequential(*(RCRFG(settings=settings, group=group) for group in range(len(settings.depths))))
+        self.layers = nn.Sequential(
+            *(
+                ResidualGroup(CRFB(settings=settings, group=group), channels=settings.embed_dim)
+                for group in range(len(settings.depths))
+            )
+        )
         self.norm = ChannelNorm(channels=settings.embed_dim)
         initialise_small(self, nn.Linear)
 
@@ -378,7 +324,7 @@ class CRAFT(Frame):
         return pad_reflect(image.permute(0, 2, 3, 1), size, repeat_edge=True).permute(0, 3, 1, 2)
 
     def body(self, features: Tensor) -> Tensor:
-        """The groups and the norm: features (N, C, H, W) to the same shape."""
+        """Apply the groups and the norm: features (N, C, H, W) to the same shape."""
         return self.norm(self.layers(features.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
@@ -386,10 +332,10 @@ class CRAFT(Frame):
 
 
 def settings_from_state(state: State) -> tuple[CRAFTSettings, int]:
-    """Settings and scale from a CRAFT weight file: from shapes, and from the buffer ``biases_h`` where it is there.
+    """Read settings and scale from a CRAFT weight file: from shapes, and from the buffer ``biases_h`` if present.
 
-    Not to be seen in a file: image_range, mean, qk_scale, window_size (16, or the least that both split sizes divide)
-    and shift_mask; without the buffer neither the split sizes (4x16 is assumed).
+    A file does not show image_range, mean, qk_scale, window_size (16 is assumed, or the least that both split sizes
+    divide) and shift_mask; without the buffer neither the split sizes (4x16 is assumed).
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     block = "layers.0.residual_group.srwa_blocks.0."
@@ -414,7 +360,7 @@ def settings_from_state(state: State) -> tuple[CRAFTSettings, int]:
 
 
 def _split_size(state: State) -> Size:
-    """Height and width of the first window: the first of all offsets is the most negative one, (1 - h, 1 - w)."""
+    """Return the first window: the first of all offsets is the most negative one, (1 - h, 1 - w)."""
     if "biases_h" not in state:
         return (4, 16)
     height, width = (1 - state["biases_h"][0]).int().tolist()
@@ -422,7 +368,7 @@ def _split_size(state: State) -> Size:
 
 
 def published_buffers(network: CRAFT) -> dict[str, Tensor]:
-    """Offsets and indices of both windows, which the published network keeps once for all blocks."""
+    """Compute offsets and indices of both windows, which the published network keeps once for all blocks."""
     wide = network.settings.split_size
     buffers = {}
     for name, window in {"h": wide, "v": wide[::-1]}.items():
@@ -432,15 +378,15 @@ def published_buffers(network: CRAFT) -> dict[str, Tensor]:
 
 
 def unseen_fields(_: CRAFTSettings, state: State) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes."""
+    """Name the fields that `settings_from_state` assumes."""
     split = () if "biases_h" in state else ("split_size",)
     return ("image_range", "mean", *split, "window_size", "qk_scale", "shift_mask")
 
 
-def quantization(settings: CRAFTSettings) -> Placement:
-    """As in the sequel of the paper; it leaves out the position bias where that has no effect."""
+def placement(settings: CRAFTSettings) -> Placement:
+    """Place quantizers as the sequel of the paper does, which leaves out a position bias without effect."""
     return Placement(
-        float_layers=() if settings.is_placed else ("*.pos",),
+        float_layers=() if settings.bias_width > 1 else ("*.pos",),
         frequency=(*NETWORK_ENDS, "*.hfer_blocks.*.input_quantizer"),
     )
 
@@ -476,18 +422,18 @@ _PUBLISHED_QUANTIZERS = {
     r"(.+)\.ffn\.project_out\.input_quantizer": r"\1.ffn.qact_dot",
     r"(.+)\.weight_quantizer": r"\1",
 }
-"""Paths of quantizers, and what the sequel's files call them."""
+"""Paths of our quantizers, and their names in the sequel's files."""
 
 
 def published_quantizer(path: str) -> str:
-    """What the sequel's files call the quantizer with a path."""
+    """Return the name that the sequel's files give the quantizer with a path."""
     return next(
         found.expand(name) for ours, name in _PUBLISHED_QUANTIZERS.items() if (found := re.fullmatch(ours, path))
     )
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, int]:
-    """Settings and scale from the published constructor's arguments, and ``shift_mask``.
+    """Read settings and scale from the published constructor's arguments, and ``shift_mask``.
 
     The constructor's own defaults are not those of the released networks: they make one of ten times the size.
 
@@ -514,6 +460,16 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[CRAFTSettings, in
     split_size = taken.pop("split_size_0", 4), taken.pop("split_size_1", 16)
     defaults = {"embed_dim": 96, "depths": (6,) * 4, "num_heads": (6,) * 4}
     return CRAFTSettings(split_size=split_size, **{**defaults, **taken}), scale
+
+
+# ---- what the authors publish
+
+
+def _narrow_products(_: NormalizedChannelAttention, arguments: tuple[Tensor, Tensor, Tensor, Tensor]) -> int:
+    """Two products for each head, each C/n wide in the published network; ours are dense, C wide."""
+    _query, _key, value, temperature = arguments
+    channels = value.shape[-1]
+    return 2 * value.numel() * (channels // temperature.shape[0] - channels)
 
 
 _REPOSITORY = "https://github.com/AVC2-UESTC/CRAFT-SR"
@@ -580,7 +536,7 @@ _RECIPES = {
             data="DIV2K in sub-images of 480x480, step 240",
             loss={"l1": 1.0, "edge": 1.0},
             start=("craft", 4),
-            remark="from the sequel's repository; which x4 weights it begins with is not stated",
+            remark="from the sequel's repository, which does not state the x4 weights that it starts from",
             **_COMMON,
         )
     ],
@@ -588,57 +544,65 @@ _RECIPES = {
 
 FAMILY = Family(
     name="craft",
-    title="CRAFT",
-    about=(
-        "Attention in one wide and one tall window handles what is global, a small convolution block beside it keeps "
-        "the high frequencies that attention loses. A third block lets the second branch steer the first."
-    ),
-    remarks=(
-        f"A sequel (IEEE TPAMI 47(4), 3141-3158, 2025) prints the same results; its repository <{_SEQUEL}> offers "
-        "files of its own, `CRAFT_MODEL_x2`, `_x3` and `_x4`, and quantized ones. Whether they hold the same weights "
-        "is not stated.",
-    ),
-    paper=Paper(
-        title=(
-            "Feature Modulation Transformer: Cross-Refinement of Global Representation via High-Frequency Prior "
-            "for Image Super-Resolution"
+    about=About(
+        title="CRAFT",
+        idea=(
+            "Attention in wide and in tall windows captures global context, and a small convolution block beside it "
+            "keeps the high frequencies that attention loses. A third block lets the second branch steer the first."
         ),
-        authors="A. Li, L. Zhang, Y. Liu, C. Zhu",
-        venue="ICCV 2023, 12514-12524",
-        url="https://arxiv.org/abs/2308.05022",
+        remarks=(
+            f"A sequel (IEEE TPAMI 47(4), 3141-3158, 2025) prints the same results; its repository <{_SEQUEL}> offers "
+            "files of its own, `CRAFT_MODEL_x2`, `_x3` and `_x4`, and quantized ones. Whether they hold the same "
+            "weights is not stated.",
+        ),
     ),
-    repository=_REPOSITORY,
     network=CRAFT,
     variants={"craft": CRAFTSettings()},
-    costs=_COSTS,
     # Wide enough for the position bias to count, its windows wide enough for each of its numbers to count.
     tiny={
         "craft": CRAFTSettings(
             embed_dim=64, depths=(1,), num_heads=(4,), split_size=(4, 8), window_size=8, mlp_ratio=0.5
         )
     },
-    marks=(".hf_blocks.0.attn.temperature", ".hfer_blocks.0.last_fc.weight"),
-    derivable=("relative_position_index_h", "relative_position_index_v", "biases_h", "biases_v"),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help={
-        **UNSEEN,
-        "split_size": "4x16 in a file without the buffer `biases_h`",
-        "window_size": "16, or the least that both split sizes divide",
-        "qk_scale": "d ** -0.5, the usual one",
-        "shift_mask": "off, as in the code of the ICCV paper; that of its sequel has it on",
-    },
-    classes=("CRAFT",),
-    buffers=published_buffers,
-    from_options=settings_from_options,
-    published=_PUBLISHED,
-    recipes=_RECIPES,
-    quantization=quantization,
-    quantized_files=QuantizedFiles(
-        of_class="basicsr.archs.craft_q_arch.Q_CRAFT",
-        name_of=published_quantizer,
-        key_of=lambda key: re.sub(r"(\.pos[123])\.3\.", r"\1.2.", key),  # a quantizer stands before each linear layer
-        settings_of=lambda attributes: {"image_range": attributes["img_range"]},
+    publication=Publication(
+        paper=Paper(
+            title=(
+                "Feature Modulation Transformer: Cross-Refinement of Global Representation via High-Frequency Prior "
+                "for Image Super-Resolution"
+            ),
+            authors="A. Li, L. Zhang, Y. Liu, C. Zhu",
+            venue="ICCV 2023, 12514-12524",
+            url="https://arxiv.org/abs/2308.05022",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        beyond={NormalizedChannelAttention: _narrow_products},
+        test_padding=lambda settings: settings.window_size,
     ),
-    test_padding=lambda settings: settings.window_size,
+    files=WeightFiles(
+        marks=(".hf_blocks.0.attn.temperature", ".hfer_blocks.0.last_fc.weight"),
+        derivable=("relative_position_index_h", "relative_position_index_v", "biases_h", "biases_v"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help={
+            **UNSEEN,
+            "split_size": "4x16 in a file without the buffer `biases_h`",
+            "window_size": "16, or the least that both split sizes divide",
+            "qk_scale": "d ** -0.5, the usual one",
+            "shift_mask": "off, as in the code of the ICCV paper; that of its sequel has it on",
+        },
+        buffers=published_buffers,
+    ),
+    options=PublishedOptions(classes=("CRAFT",), read=settings_from_options),
+    quantization=Quantization(
+        placement=placement,
+        files=QuantizedFiles(
+            of_class="basicsr.archs.craft_q_arch.Q_CRAFT",
+            name_of=published_quantizer,
+            key_of=lambda key: re.sub(r"(\.pos[123])\.3\.", r"\1.2.", key),  # theirs have a quantizer at place 2
+            settings_of=lambda attributes: {"image_range": attributes["img_range"]},
+        ),
+    ),
+    recipes=_RECIPES,
 )

@@ -2,8 +2,8 @@
 
 Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu, "Dual Aggregation Transformer for Image Super-Resolution", ICCV 2023.
 
-Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. Beside each
-attention runs a depthwise convolution of its values, and the two gate each other: whichever lacks channel knowledge
+Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. A depthwise
+convolution of the values runs beside each attention, and the two gate each other: whichever lacks channel knowledge
 gets a channel gate from the other, whichever lacks spatial knowledge a spatial gate.
 
 Letters: N batch, H W size of the lr image, H' W' the same in whole windows, C = embed_dim, c = C/2, n heads of a
@@ -23,34 +23,38 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
+from finescale.layers.attention import AttentionProduct
 from finescale.layers.convolution import convolve, residual_conv
-from finescale.layers.explicit_attention import ExposedChannelAttention
+from finescale.layers.explicit_attention import ExplicitChannelAttention
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import Derived
-from finescale.layers.placement import NETWORK_ENDS, Placement
-from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
+from finescale.layers.position import offset_grid, relative_index
 from finescale.layers.precision import without_autocast
+from finescale.layers.rectangle_attention import RectangleAttention
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
-from finescale.layers.windows import Size, merge, partition, shift_mask, whole_windows
+from finescale.layers.windows import Size, shift_mask, whole_windows
+from finescale.networks.counting import count_as_fvcore
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     Recipe,
-    State,
-    depths_of,
-    ratio_of,
+    WeightFiles,
     scores,
-    take_options,
 )
-from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.options import take_options
+from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State, depths_of, ratio_of
 
 
 class DATSettings(FrameSettings):
@@ -72,7 +76,7 @@ class DATSettings(FrameSettings):
     qkv_bias: bool = True
     """Whether queries, keys and values have an offset."""
     drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Share of a training's samples that skip a branch of the last block, earlier blocks less; 0 is neutral."""
+    """Share of a training's samples that skip a branch of the last block, less in earlier blocks; 0 is neutral."""
     upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffle"
     """Reconstruction head, see `finescale.layers.upsampling`."""
     residual_conv: Literal["1conv", "3conv"] = "1conv"
@@ -85,13 +89,12 @@ class DATSettings(FrameSettings):
 
     @property
     def bias_width(self) -> int:
-        """Inner width of the networks that make the position bias, see `RectangleAttention`."""
+        """Inner width of the networks that compute the position bias, see `RectangleAttention`."""
         return self.embed_dim // 2 // 4 // 4
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        check_groups(self.depths, self.num_heads)
         if self.embed_dim % 2:
             raise ValueError(f"embed_dim must be even, got {self.embed_dim}")
         for heads in self.num_heads:
@@ -110,7 +113,7 @@ class DATSettings(FrameSettings):
 
 
 class SpatialGate(nn.Module):
-    """What the spatial-gate feed-forward multiplies with: a normalised map after a depthwise convolution."""
+    """Gate of the spatial-gate feed-forward network: a norm and a depthwise convolution."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -123,7 +126,7 @@ class SpatialGate(nn.Module):
 
 
 class SGFN(nn.Module):
-    """Spatial-gate feed-forward network: one half of the hidden channels times the gate that the other half makes.
+    """Spatial-gate feed-forward network: one half of the hidden channels times a gate made from the other half.
 
     Args:
         channels: C of the map.
@@ -143,74 +146,15 @@ class SGFN(nn.Module):
         return self.fc2(kept * self.sg(gating))  # type: ignore[no-any-return]
 
 
-class RectangleAttention(nn.Module):
-    """Softmax attention in windows of one shape, for one half of the channels.
-
-    Args:
-        num_heads: n.
-        window: (h, w).
-        shifted: Whether the windows lie half a window further down and to the right, over the border to the other side.
-        bias_width: Inner width of the network that makes the position bias. If it is 1 there is no bias: a norm over
-            one value forgets it, what is left is one number per head, and softmax forgets that.
-    """
-
-    def __init__(self, *, num_heads: int, window: Size, shifted: bool, bias_width: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.window = window
-        self.shifted = shifted
-        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
-        self.pos = OffsetMLP(hidden=bias_width, num_heads=num_heads)
-        self.attention = ShiftedAttention() if shifted else SoftmaxAttention()
-        self.has_position_bias = bias_width > 1
-        self._bias = Derived(self.pos)
-
-    def forward(self, qkv: Tensor) -> Tensor:
-        """Queries, keys and values (N, H', W', 3, c), whole windows, to (N, H', W', c)."""
-        height, width = qkv.shape[1:3]
-        (h, w), (down, right) = self.window, self.shift
-        parts = (partition(_roll(part, (-down, -right)), (h, w)) for part in qkv.unbind(3))
-        heads = [part.reshape(*part.shape[:2], self.num_heads, -1).transpose(1, 2) for part in parts]  # (K, n, L, d)
-        if self.shifted:
-            bias = self._bias(self.shifted_bias).to(qkv.dtype)
-            out = self.attention(*heads, bias, (height // h, width // w))
-        elif self.has_position_bias:
-            out = self.attention(*heads, self._bias(self.position_bias).to(qkv.dtype))
-        else:
-            out = self.attention(*heads)
-        return _roll(merge(out.transpose(1, 2).flatten(2), (h, w), (height, width)), (down, right))
-
-    def position_bias(self) -> Tensor:
-        """(n, L, L), query by key."""
-        weight = self.pos.pos_proj.weight
-        with without_autocast(weight.device):
-            table = self.pos(offset_grid(self.window, weight)).flatten(0, 1)
-        return relative_bias(table, relative_index(self.window, weight.device)).contiguous()
-
-    def shifted_bias(self) -> Tensor:
-        """For the four kinds of windows of a rolled map: (4, n, L, L), without position bias (4, 1, L, L)."""
-        h, w = self.window
-        weight = self.pos.pos_proj.weight
-        mask = shift_mask((2 * h, 2 * w), (h, w), self.shift, weight.device)[:, None].to(weight.dtype)
-        return mask + self.position_bias() if self.has_position_bias else mask
-
-
-def _roll(x: Tensor, shift: Size) -> Tensor:
-    """Roll a map (N, H, W, C) down and to the right; the map itself, not a copy, where the shift is nothing."""
-    return x.roll(shift, dims=(1, 2)) if any(shift) else x
-
-
-class ChannelProducts(nn.Module):
+class ChannelProducts(AttentionProduct):
     """softmax(Qᵀ K · temperature) over channels, Q and K of unit length along the tokens, times V.
 
     The norms divide the small product instead of the maps, in float32 at least: sums of squares over an image leave
     the range of half precision.
-
-    Shapes: query, key, value (N, tokens, heads, d), temperature (heads, 1, 1); answers like ``value``.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
-        """See the class."""
+        """Query, key and value (N, tokens, heads, d) and temperature (heads, 1, 1) to (N, tokens, heads, d)."""
         exact = torch.promote_types(query.dtype, torch.float32)
         with without_autocast(query.device):
             query, key = (x.to(exact).permute(0, 2, 3, 1) for x in (query, key))  # (N, heads, d, tokens)
@@ -220,13 +164,13 @@ class ChannelProducts(nn.Module):
         mixed: Tensor = value.transpose(1, 2) @ mixture.transpose(2, 3)
         return mixed.transpose(1, 2)
 
-    def exposed(self) -> ExposedChannelAttention:
-        """The same with its operands in the open."""
-        return ExposedChannelAttention()
+    def explicit(self) -> ExplicitChannelAttention:
+        """Return the same with each operand passing a `Tap`."""
+        return ExplicitChannelAttention()
 
 
 class AdaptiveAttention(nn.Module, ABC):
-    """An attention and a depthwise convolution of its values, which gate each other: the adaptive interaction module.
+    """Adaptive interaction module: an attention and a depthwise convolution of its values, which gate each other.
 
     Args:
         channels: C of the map.
@@ -256,18 +200,18 @@ class AdaptiveAttention(nn.Module, ABC):
 
     @abstractmethod
     def attend(self, qkv: Tensor) -> Tensor:
-        """Queries, keys and values (N, H, W, 3 * C), in this order, to (N, H, W, C)."""
+        """Attend: queries, keys and values (N, H, W, 3 * C), in this order, to (N, H, W, C)."""
 
     @abstractmethod
     def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
-        """The sum of the two branches (N, H, W, C), each gated by the other."""
+        """Return the sum of the two branches (N, H, W, C), each gated by the other."""
 
     def refine(self, convolved: Tensor) -> Tensor:
-        """Change the convolved values (N, H, W, C) before they meet the attention; here not at all."""
+        """Refine the convolved values (N, H, W, C) before they meet the attention; by default not at all."""
         return convolved
 
     def integrate(self, mixed: Tensor) -> Tensor:
-        """Change the sum of the branches (N, H, W, C) before its projection; here not at all."""
+        """Refine the sum of the branches (N, H, W, C) before its projection; by default not at all."""
         return mixed
 
     def forward(self, x: Tensor) -> Tensor:
@@ -278,11 +222,11 @@ class AdaptiveAttention(nn.Module, ABC):
         return self.proj(self.integrate(mixed))  # type: ignore[no-any-return]
 
     def channel_gate(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to a factor in (0, 1) for each channel, (N, 1, 1, C)."""
+        """Compute a factor in (0, 1) for each channel: map (N, H, W, C) to (N, 1, 1, C)."""
         return convolve(self.channel_interaction, x).sigmoid()
 
     def spatial_gate(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to a factor in (0, 1) for each pixel, (N, H, W, 1)."""
+        """Compute a factor in (0, 1) for each pixel: map (N, H, W, C) to (N, H, W, 1)."""
         return convolve(self.spatial_interaction, x).sigmoid()
 
 
@@ -294,8 +238,8 @@ class SpatialAttention(AdaptiveAttention):
         qkv_bias: Whether queries, keys and values have an offset.
         num_heads: Heads of both halves together.
         window: (h, w) of the first half.
-        shifted: See `RectangleAttention`.
-        bias_width: See `RectangleAttention`.
+        shifted: Whether the windows lie half a window further down and to the right.
+        bias_width: Inner width of the networks that compute the position bias; 1: there is none.
     """
 
     def __init__(
@@ -309,7 +253,10 @@ class SpatialAttention(AdaptiveAttention):
         self._multiple = max(window), max(window)
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """See `AdaptiveAttention`; what pads the map to whole windows is zero and is attended to like the rest."""
+        """Attend in windows: (N, H, W, 3 * C) to (N, H, W, C).
+
+        The map is padded to whole windows by zeros, which are attended to like the rest.
+        """
         height, width = qkv.shape[1:3]
         rows, columns = whole_windows((height, width), self._multiple)
         padded = F.pad(qkv, (0, 0, 0, columns - width, 0, rows - height))
@@ -318,7 +265,7 @@ class SpatialAttention(AdaptiveAttention):
         return torch.cat(attended, dim=-1)
 
     def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Gate the attention by channels and the convolution by pixels, and add them up."""
         return attended * self.channel_gate(convolved) + convolved * self.spatial_gate(attended)
 
 
@@ -338,13 +285,13 @@ class ChannelAttention(AdaptiveAttention):
         self.attention = ChannelProducts()
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Attend to channels: (N, H, W, 3 * C) to (N, H, W, C)."""
         n, height, width, _ = qkv.shape
         heads = qkv.reshape(n, height * width, 3, self.num_heads, -1).unbind(2)  # (N, H * W, heads, d)
         return self.attention(*heads, self.temperature).reshape(n, height, width, -1)  # type: ignore[no-any-return]
 
     def interact(self, attended: Tensor, convolved: Tensor) -> Tensor:
-        """See `AdaptiveAttention`."""
+        """Gate the attention by pixels and the convolution by channels, and add them up."""
         return attended * self.spatial_gate(convolved) + convolved * self.channel_gate(attended)
 
 
@@ -355,7 +302,7 @@ class DATB(nn.Module):
         channels: C of the map.
         attention: Spatial in one block, channel in the next.
         feed_forward: Map (N, H, W, C) to the same shape.
-        drop_rate: See `StochasticDepth`.
+        drop_rate: Share of a training's samples for which a branch is left out.
     """
 
     def __init__(
@@ -390,8 +337,8 @@ class ResidualGroup(nn.Module):
 class DAT(Frame):
     """DAT-S, DAT, DAT-2 or DAT-light, by its settings.
 
-    BatchNorm stands in each block: a training needs batches of two images at least, and its answers depend on the
-    whole batch.
+    Each block contains BatchNorm: a training needs batches of at least two images, and its outputs depend on the whole
+    batch.
     """
 
     spatial_attention: ClassVar[type[SpatialAttention]] = SpatialAttention
@@ -414,7 +361,7 @@ class DAT(Frame):
         initialise_small(self, nn.Linear)
 
     def _block(self, group: int, block: int) -> DATB:
-        """A block that attends to pixels where its place in the group is even, to channels where it is odd."""
+        """Build a block, which attends to pixels where its place in the group is even, to channels where it is odd."""
         settings = self.settings
         channels, heads = settings.embed_dim, settings.num_heads[group]
         attention: AdaptiveAttention
@@ -443,13 +390,13 @@ class DAT(Frame):
         return math.lcm(*self.settings.window_size)
 
     def body(self, features: Tensor) -> Tensor:
-        """The groups between two norms: features (N, C, H, W) to the same shape."""
+        """Apply the groups between two norms: features (N, C, H, W) to the same shape."""
         x = self.before_RG(features.permute(0, 2, 3, 1))  # (N, H, W, C)
         return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 def is_shifted(group: int, block: int) -> bool:
-    """Whether a spatial block has shifted windows: every other one does, in odd groups beginning with the first."""
+    """Whether a spatial block has shifted windows: every other one has, in odd groups beginning with the first."""
     return block % 4 == (0 if group % 2 else 2)
 
 
@@ -459,17 +406,17 @@ _OFFSETS = "layers.0.blocks.0.attn.attns.0.rpe_biases"  # a buffer
 
 
 def settings_from_state(state: State) -> tuple[DATSettings, int]:
-    """Settings and scale from the shapes of a DAT weight file.
+    """Read settings and scale from the shapes of a DAT weight file.
 
     The window is read from the values of a derivable buffer, ``rpe_biases``; without it 8x32 is assumed, which is
-    wrong for DAT-S. Not to be seen in a file: image_range, mean and drop_path_rate.
+    wrong for DAT-S. A file does not show image_range, mean and drop_path_rate.
     """
     fields, scale = fields_from_state(state)
     return DATSettings(**fields), scale
 
 
 def fields_from_state(state: State) -> tuple[dict[str, Any], int]:
-    """The fields of `DATSettings` that a weight file shows, and its scale."""
+    """Read the fields of `DATSettings` that a weight file shows, and its scale."""
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     depths = depths_of(state, "blocks")
     upsampler, scale = head_from_state(state)
@@ -490,7 +437,7 @@ def fields_from_state(state: State) -> tuple[dict[str, Any], int]:
 
 
 def _num_heads(state: State, group: int) -> int:
-    """Heads of a group; of a group without channel attention an even number, since only half of them is seen."""
+    """Return the heads of a group; an even number for one without channel attention, which shows only half of them."""
     temperature = state.get(f"layers.{group}.blocks.1.attn.temperature")
     if temperature is not None:
         return temperature.shape[0]
@@ -498,7 +445,7 @@ def _num_heads(state: State, group: int) -> int:
 
 
 def _window(offsets: Tensor) -> Size:
-    """The window (h, w) whose offsets these are; the last are h - 1 and w - 1.
+    """Return the window (h, w) whose offsets these are; the last are h - 1 and w - 1.
 
     Raises:
         ValueError: They are not a window's offsets.
@@ -511,7 +458,7 @@ def _window(offsets: Tensor) -> Size:
 
 
 def published_buffers(network: DAT) -> dict[str, Tensor]:
-    """Offsets and indices of each window, and where it is shifted the mask for one image size."""
+    """Compute offsets and indices of each window, and where it is shifted the mask for one image size."""
     multiple = math.lcm(*network.settings.window_size)
     side = multiple * math.ceil(64 / multiple)
     buffers = {}
@@ -526,12 +473,12 @@ def published_buffers(network: DAT) -> dict[str, Tensor]:
 
 
 def unseen_fields(_: DATSettings, state: State) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes."""
+    """Name the fields that `settings_from_state` assumes."""
     window = () if _OFFSETS in state else ("window_size",)
     return ("image_range", "mean", *window, "drop_path_rate")
 
 
-ARGUMENTS: Mapping[str, str] = {
+_ARGUMENTS: Mapping[str, str] = {
     "split_size": "window_size",
     "depth": "depths",
     "expansion_factor": "expansion_factor",
@@ -545,26 +492,41 @@ _DEFAULTS: Mapping[str, Any] = {"split_size": (2, 4), "depth": (2,) * 4, "num_he
 """Defaults of the published constructor where they are not those of DAT."""
 
 
-def quantization(settings: DATSettings) -> Placement:
-    """What the rule does not say; the position bias is left out where it has no effect."""
+def placement(settings: DATSettings) -> Placement:
+    """Place quantizers, except within a position bias without effect."""
     return Placement(float_layers=() if settings.bias_width > 1 else ("*.pos",), frequency=NETWORK_ENDS)
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[DATSettings, int]:
-    """Settings and scale from the published constructor's arguments.
+    """Read settings and scale from the published constructor's arguments.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    fields, scale = fields_from_options({**_DEFAULTS, **options})
+    return DATSettings(**fields), scale
+
+
+def fields_from_options(
+    options: Mapping[str, Any], *, more: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], int]:
+    """Read the fields that constructor arguments state, of `DATSettings` or of a subclass, and the scale.
+
+    Args:
+        options: The arguments, ``upscale`` among them.
+        more: Argument to field, for what a subclass has beyond `DATSettings`.
 
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
     """
     taken = take_options(
-        {**_DEFAULTS, **options},
-        fields=ARGUMENTS,
+        options,
+        fields={**_ARGUMENTS, **(more or {})},
         neutral={"qk_scale": None, "drop_rate": 0, "attn_drop_rate": 0},
         without_effect=("img_size", "use_chk"),
         in_vain=(),
     )
-    scale = taken.pop("scale")
-    return DATSettings(**taken), scale
+    return taken, taken.pop("scale")
 
 
 _LIGHT: Mapping[str, Any] = {
@@ -586,14 +548,16 @@ def _tiny(**switches: Any) -> DATSettings:
 UNSEEN_HELP = {
     **UNSEEN,
     "window_size": "8x32 in a file without the buffers `rpe_biases`, which is wrong for DAT-S",
-    "drop_path_rate": "0.1, which counts in training alone",
+    "drop_path_rate": "0.1, which matters in training alone",
 }
-"""`Family.unseen_help` of DAT, and of CIT."""
+"""`WeightFiles.unseen_help` of DAT, and of CIT."""
+
+# ---- what the authors publish
 
 _REPOSITORY = "https://github.com/zhengchen1999/DAT"
 
 _LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
-"""Lr sizes of a result of 1280x720 pixels, for which the authors count DAT-light; the others for `_PATCH`."""
+"""Lr sizes for a result of 1280x720 pixels, for which the authors count DAT-light; the others for `_PATCH`."""
 
 _PATCH = (128, 128)
 
@@ -655,12 +619,12 @@ LONG: Mapping[str, Any] = {
     "milestones": HALVED,
     "seed": 10,
 }
-"""How DAT-light, and every network at x2, is trained."""
+"""Training of DAT-light, and of every network at x2."""
 
 SHORT: Mapping[str, Any] = {
     **LONG, "lr": 1e-4, "iterations": 250_000, "milestones": (125_000, 200_000, 225_000, 237_500)
 }  # fmt: skip
-"""How the larger networks go on from their x2."""
+"""Training of the larger networks at x3 and x4, which continue from x2."""
 
 _RECIPES = {
     **{(variant, 2): [Recipe(variant=variant, **LONG)] for variant in ("dat-s", "dat", "dat-2", "dat-light")},
@@ -674,7 +638,7 @@ _RECIPES = {
             Recipe(
                 variant="dat-light",
                 start=("dat-light", 2),
-                remark="begun with x2 by the option files; the author was not sure that the paper's networks were",
+                remark="the option files start from x2; the author was not sure that the paper's networks did",
                 **LONG,
             )
         ]
@@ -684,19 +648,14 @@ _RECIPES = {
 
 FAMILY = Family(
     name="dat",
-    title="DAT",
-    about=(
-        "Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. A "
-        "convolution runs beside each attention, and the two gate each other."
+    about=About(
+        title="DAT",
+        idea=(
+            "Blocks attend in turn over the pixels of rectangular windows and over the channels of the whole image. A "
+            "convolution runs beside each attention, and the two gate each other."
+        ),
+        remarks=("DAT+ of the paper is DAT with an eightfold self-ensemble, `finescale upscale --ensemble`.",),
     ),
-    remarks=("DAT+ of the paper is DAT with an eightfold self-ensemble, `finescale upscale --ensemble`.",),
-    paper=Paper(
-        title="Dual Aggregation Transformer for Image Super-Resolution",
-        authors="Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu",
-        venue="ICCV 2023",
-        url="https://arxiv.org/abs/2308.03364",
-    ),
-    repository=_REPOSITORY,
     network=DAT,
     variants={
         "dat-s": DATSettings(window_size=(8, 16), expansion_factor=2),
@@ -704,23 +663,34 @@ FAMILY = Family(
         "dat-2": DATSettings(expansion_factor=2),
         "dat-light": DATSettings(**_LIGHT),
     },
-    costs=_COSTS,
     tiny={
         "dat-s": _tiny(window_size=(2, 2), depths=(1, 1), num_heads=(4, 4), expansion_factor=1),
         "dat": _tiny(expansion_factor=3),
         "dat-2": _tiny(residual_conv="1conv", expansion_factor=1),
         "dat-light": _tiny(depths=(3,), expansion_factor=1),
     },
-    marks=(".attns.0.pos.pos_proj.weight", ".ffn.sg.conv.weight"),
-    foreign=(".attn.hfab.squeeze.weight",),  # CIT's
-    derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help=UNSEEN_HELP,
-    quantization=quantization,
-    classes=("DAT",),
-    buffers=published_buffers,
-    from_options=settings_from_options,
-    published=_PUBLISHED,
+    publication=Publication(
+        paper=Paper(
+            title="Dual Aggregation Transformer for Image Super-Resolution",
+            authors="Z. Chen, Y. Zhang, J. Gu, L. Kong, X. Yang, F. Yu",
+            venue="ICCV 2023",
+            url="https://arxiv.org/abs/2308.03364",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        counting={_RULE: count_as_fvcore},
+    ),
+    files=WeightFiles(
+        marks=(".attns.0.pos.pos_proj.weight", ".ffn.sg.conv.weight"),
+        foreign=(".attn.hfab.squeeze.weight",),  # CIT's
+        derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help=UNSEEN_HELP,
+        buffers=published_buffers,
+    ),
+    options=PublishedOptions(classes=("DAT",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

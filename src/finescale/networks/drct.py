@@ -3,9 +3,9 @@
 C.-C. Hsu, C.-M. Lee, Y.-S. Chou, "DRCT: Saving Image Super-resolution away from Information Bottleneck", CVPR
 Workshops (NTIRE) 2024.
 
-In a long chain of groups, what the first ones saw is lost on the way. Here a group is dense: five Swin layers, each of
-which reads the group's input beside all that the layers before it made, and leaves a few channels for those after it.
-The group adds a fifth of its result to its input. Layers 2 and 4 roll their map by half a window.
+In a long chain of groups, information from the first ones is lost on the way. Here a group is dense: it has five Swin
+layers, each of which reads the group's input and the outputs of all layers before it, and adds a few channels for those
+after it. The group adds a fifth of its result to its input. Layers 2 and 4 roll their map by half a window.
 
 Letters: N batch, H W size of the lr image in whole windows, C = embed_dim, c channels of a layer, n heads, d = c/n,
 w side of a window, L = w * w, K windows in the batch.
@@ -29,30 +29,36 @@ from finescale.layers.convolution import convolve
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.placement import NETWORK_ENDS, Placement
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import WIDTH
-from finescale.layers.windows import merge, pad_reflect, partition, shift_mask, whole_windows
+from finescale.layers.windows import masks_by_kind, merge, pad_reflect, partition, roll, shift_mask, whole_windows
+from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     Recipe,
-    State,
+    WeightFiles,
     scores,
-    take_options,
 )
-from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.options import take_options
+from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State
 
 LAYERS = (1, 2, 3, 4, 5)
-"""The Swin layers of a group, numbered as in the published keys."""
+"""Numbers of a group's Swin layers, as in the published keys."""
 
 
 class DRCTSettings(FrameSettings):
@@ -63,9 +69,9 @@ class DRCTSettings(FrameSettings):
     upsampler: Literal["pixelshuffle"] = "pixelshuffle"
     """Reconstruction head; the family has one."""
     residual_conv: Literal["1conv", "identity"] = "1conv"
-    """What closes the body: one 3x3 convolution or nothing."""
+    """Closing of the body: one 3x3 convolution or nothing."""
     depths: tuple[int, ...] = (6,) * 6
-    """One number per group, which counts in `drop_path_rate` alone: a group has five layers whatever stands here."""
+    """One number per group, which matters to `drop_path_rate` alone: a group has five layers in any case."""
     num_heads: tuple[int, ...] = (6,) * 6
     """Heads of each group's first layer, from which those of the others follow, see `heads`."""
     window_size: int = Field(16, ge=1, le=64)
@@ -79,32 +85,31 @@ class DRCTSettings(FrameSettings):
     qk_scale: float | None = Field(None, gt=0)
     """Factor of the attention scores; None is d^-1/2."""
     shifted: bool = True
-    """Roll the map in layers 2 and 4. Networks made for images no larger than a window do not."""
+    """Whether layers 2 and 4 roll the map; networks made for images no larger than a window do not."""
     patch_norm: bool = True
     """Normalise the features before the first group."""
     position_size: int | None = Field(None, ge=1)
     """Side, in lr pixels, of the one square image size that the network takes, each of whose places has learned
     features of its own; None, as in all published networks: any size, and no such features."""
     drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """In training, how often the last group's branches are left out of a sample; it rises from 0 group by group."""
+    """Share of a training's samples that skip the branches of the last group, less in earlier groups; 0 is neutral."""
 
     def width(self, layer: int) -> int:
-        """c: channels that layer 1 to 5 of a group reads."""
+        """Return c, the channels that layer 1 to 5 of a group reads."""
         return self.embed_dim + (layer - 1) * self.growth
 
     def heads(self, group: int, layer: int) -> int:
-        """Heads of layer 1 to 5: in the first as stated, in the others what its width lacks to a multiple of that."""
+        """Return the heads of layer 1 to 5; after the first layer, what the width lacks to a multiple of its heads."""
         heads = self.num_heads[group]
         return heads if layer == 1 else heads - self.width(layer) % heads
 
     def hidden(self, layer: int) -> int:
-        """Channels between the two linear layers in layer 1 to 5."""
+        """Return the channels between the two linear layers in layer 1 to 5."""
         return int(self.width(layer) * self.mlp_ratio) if layer <= 3 else self.width(layer)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        check_groups(self.depths, self.num_heads)
         if min(self.num_heads) < 1:
             raise ValueError(f"num_heads must be at least 1, got {self.num_heads}")
         if self.hidden(1) < 1:
@@ -124,20 +129,20 @@ class DRCTSettings(FrameSettings):
 
 
 class WindowAttention(nn.Module):
-    """Softmax attention within windows, with a learned bias for each offset; windows of a rolled map are masked."""
+    """Softmax attention within windows, with a learned bias for each offset and a mask in windows of a rolled map."""
 
-    def __init__(self, *, settings: DRCTSettings, channels: int, num_heads: int, shift: int) -> None:
+    def __init__(self, *, settings: DRCTSettings, channels: int, num_heads: int, shifted: bool) -> None:
         super().__init__()
+        side = settings.window_size
         self.num_heads = num_heads
-        self.window = settings.window_size, settings.window_size
-        self.shift = shift
-        offsets = (2 * settings.window_size - 1) ** 2
-        self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
+        self.window = side, side
+        self.shift = (side // 2, side // 2) if shifted else (0, 0)
+        self.is_shifted = any(self.shift)  # windows of one pixel are not
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * side - 1) ** 2, num_heads))
         self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
-        attention = ShiftedAttention if shift else SoftmaxAttention
-        self.attention = attention(scale=settings.qk_scale)
+        self.attention = (ShiftedAttention if self.is_shifted else SoftmaxAttention)(scale=settings.qk_scale)
         self.proj = Linear(channels, channels)
-        self._bias = Derived(self)
+        self._bias = ParameterCache(self)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -145,17 +150,14 @@ class WindowAttention(nn.Module):
         count, tokens, _ = windows.shape
         qkv = self.qkv(windows).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, L, d)
         bias = self._bias(self.bias).to(qkv.dtype)
-        out = self.attention(*qkv, bias, grid) if self.shift else self.attention(*qkv, bias)
+        out = self.attention(*qkv, bias, grid) if self.is_shifted else self.attention(*qkv, bias)
         return self.proj(out.transpose(1, 2).reshape(windows.shape))  # type: ignore[no-any-return]
 
     def bias(self) -> Tensor:
-        """What is added to the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
+        """Compute the bias of the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
         device = self.relative_position_bias_table.device
-        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device)).contiguous()
-        if not self.shift:
-            return bias
-        h, w = self.window
-        return bias + shift_mask((2 * h, 2 * w), self.window, (self.shift, self.shift), device)[:, None].to(bias.dtype)
+        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device))
+        return bias + masks_by_kind(self.window, self.shift, like=bias) if self.is_shifted else bias
 
 
 class SwinLayer(nn.Module):
@@ -164,10 +166,12 @@ class SwinLayer(nn.Module):
     def __init__(self, *, settings: DRCTSettings, group: int, layer: int) -> None:
         super().__init__()
         channels = settings.width(layer)
-        shift = settings.window_size // 2 if settings.shifted and layer % 2 == 0 else 0
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(
-            settings=settings, channels=channels, num_heads=settings.heads(group, layer), shift=shift
+            settings=settings,
+            channels=channels,
+            num_heads=settings.heads(group, layer),
+            shifted=settings.shifted and layer % 2 == 0,
         )
         self.drop_path = StochasticDepth(depth_rates(settings.drop_path_rate, settings.depths)[group][0])
         self.norm2 = nn.LayerNorm(channels)
@@ -179,20 +183,15 @@ class SwinLayer(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
     def attend(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, c) to the same shape: roll, cut into windows, and both undone."""
-        (height, width), window, shift = x.shape[1:3], self.attn.window, self.attn.shift
-        windows = partition(_roll(x, -shift), window)
-        windows = self.attn(windows, (height // window[0], width // window[1]))
-        return _roll(merge(windows, window, (height, width)), shift)
-
-
-def _roll(x: Tensor, shift: int) -> Tensor:
-    """Roll a map (N, H, W, c) down and to the right; by 0, which would be a copy, it is left as it is."""
-    return x.roll((shift, shift), dims=(1, 2)) if shift else x
+        """Attend within the windows of the rolled map: (N, H, W, c) to the same shape."""
+        (height, width), (h, w), (down, right) = x.shape[1:3], self.attn.window, self.attn.shift
+        windows = partition(roll(x, (-down, -right)), (h, w))
+        windows = self.attn(windows, (height // h, width // w))
+        return roll(merge(windows, (h, w), (height, width)), (down, right))
 
 
 class ResidualDenseGroup(nn.Module):
-    """Five Swin layers, each reading the group's input and the results of all before it."""
+    """Five Swin layers, each of which reads the group's input and the results of all before it."""
 
     def __init__(self, *, settings: DRCTSettings, group: int) -> None:
         super().__init__()
@@ -205,11 +204,11 @@ class ResidualDenseGroup(nn.Module):
         """Map (N, H, W, C) to the same shape."""
         dense = x
         for layer in LAYERS[:-1]:
-            dense = torch.cat((dense, F.leaky_relu(self.made(dense, layer), 0.2)), dim=-1)
-        return x + 0.2 * self.made(dense, LAYERS[-1])
+            dense = torch.cat((dense, F.leaky_relu(self.layer_output(dense, layer), 0.2)), dim=-1)
+        return x + 0.2 * self.layer_output(dense, LAYERS[-1])
 
-    def made(self, dense: Tensor, layer: int) -> Tensor:
-        """What a layer makes of all that there is, in few channels."""
+    def layer_output(self, dense: Tensor, layer: int) -> Tensor:
+        """Apply a layer to all channels so far, and reduce the result to its own few."""
         return convolve(getattr(self, f"adjust{layer}"), getattr(self, f"swin{layer}")(dense))
 
 
@@ -220,8 +219,7 @@ class DRCT(Frame):
 
     def __init__(self, *, settings: DRCTSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        if settings.patch_norm:
-            self.patch_embed = PatchEmbed(channels=settings.embed_dim)
+        self.patch_embed = PatchEmbed(channels=settings.embed_dim) if settings.patch_norm else nn.Identity()
         if settings.position_size is not None:
             places = torch.empty(1, settings.position_size**2, settings.embed_dim)
             self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(places, std=0.02))
@@ -243,14 +241,12 @@ class DRCT(Frame):
         return pad_reflect(image.permute(0, 2, 3, 1), size).permute(0, 3, 1, 2)
 
     def body(self, features: Tensor) -> Tensor:
-        """The groups between two norms: features (N, C, H, W) to the same shape.
+        """Apply the groups between two norms: features (N, C, H, W) to the same shape.
 
         Raises:
-            ValueError: The settings have a ``position_size``, and the image, made whole windows, has another.
+            ValueError: The settings have a ``position_size``, and the image, padded to whole windows, has another.
         """
-        x = features.permute(0, 2, 3, 1)  # (N, H, W, C)
-        if hasattr(self, "patch_embed"):
-            x = self.patch_embed(x)
+        x = self.patch_embed(features.permute(0, 2, 3, 1))  # (N, H, W, C)
         if (side := self.settings.position_size) is not None:
             if x.shape[1:3] != (side, side):
                 raise ValueError(
@@ -263,14 +259,14 @@ class DRCT(Frame):
 
 # ---- reading files and options
 
-_INDEX = "layers.0.swin2.attn.relative_position_index"  # a buffer; a file that has it has the masks of shifted layers
+_INDEX = "layers.0.swin2.attn.relative_position_index"  # a buffer; a file with it has the masks of shifted layers too
 
 
 def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
-    """Settings and scale from the shapes of a DRCT weight file.
+    """Read settings and scale from the shapes of a DRCT weight file.
 
-    Not to be seen in a file: image_range, mean, depths, qk_scale, drop_path_rate. Whether layers are shifted shows only
-    in files that carry the published buffers; without them it is assumed, as all published networks are.
+    A file does not show image_range, mean, depths, qk_scale and drop_path_rate. Only files with the published buffers
+    show whether layers are shifted; without them it is assumed, as all published networks are.
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     groups = {int(found[1]) for key in state if (found := re.match(r"layers\.(\d+)\.", key))}
@@ -295,7 +291,7 @@ def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
 
 
 def _mlp_ratio(state: State) -> float:
-    """The smallest ratio that, rounded as it is, gives the first three layers their hidden channels."""
+    """Return the smallest ratio that, in spite of rounding, gives the first three layers their hidden channels."""
     hidden_and_width = [state[f"layers.0.swin{layer}.mlp.fc1.weight"].shape for layer in LAYERS[:3]]
     ratio = max(hidden / width for hidden, width in hidden_and_width)
     enough = all(int(width * ratio) >= hidden for hidden, width in hidden_and_width)
@@ -303,21 +299,24 @@ def _mlp_ratio(state: State) -> float:
 
 
 def published_buffers(network: DRCT) -> dict[str, Tensor]:
-    """Each layer's indices, and where it is shifted the mask for one image size, by which others know the shift."""
+    """Compute the indices of each layer, and where it is shifted the mask for one image size.
+
+    Other tools recognise a shift by its mask.
+    """
     window = network.settings.window_size
     side = network.settings.position_size or window * max(2, math.ceil(64 / window))
     buffers = {}
     for name, module in network.named_modules():
         if isinstance(module, WindowAttention):
             buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if module.shift:
-                mask = shift_mask((side, side), module.window, (module.shift, module.shift))
+            if module.is_shifted:
+                mask = shift_mask((side, side), module.window, module.shift)
                 buffers[f"{name.removesuffix('.attn')}.attn_mask"] = mask
     return buffers
 
 
 def unseen_fields(_: DRCTSettings, state: State) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes."""
+    """Name the fields that `settings_from_state` assumes."""
     shift = () if _INDEX in state else ("shifted",)
     return ("image_range", "mean", "depths", "qk_scale", *shift, "drop_path_rate")
 
@@ -336,16 +335,16 @@ _DEFAULTS: Mapping[str, Any] = {
 """Defaults of the published constructor, where they are not those of the published networks."""
 
 
-def quantization(_: DRCTSettings) -> Placement:
-    """The rule, with spectra at the network's ends."""
+def placement(_: DRCTSettings) -> Placement:
+    """Place quantizers by the general rule; those at the network's ends judge errors by their spectra."""
     return Placement(frequency=NETWORK_ENDS)
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int]:
-    """Settings and scale from the published constructor's arguments.
+    """Read settings and scale from the published constructor's arguments.
 
-    Of ``img_size`` two things are left: one of at most ``window_size`` becomes the window and turns the shift off, and
-    with ``ape`` it is the only size.
+    Two effects of ``img_size`` remain: one of at most ``window_size`` becomes the window and turns the shift off, and
+    with ``ape`` it is the only size that the network takes.
 
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
@@ -374,7 +373,7 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int
     if img_size <= fields["window_size"]:
         fields |= {"window_size": img_size, "shifted": False}
     fields["position_size"] = img_size if ape else None
-    fields["qk_scale"] = fields.get("qk_scale") or None  # 0 means the default in the published network as well
+    fields["qk_scale"] = fields.get("qk_scale") or None  # 0 means the default in the published network, too
     return DRCTSettings(**fields), scale
 
 
@@ -384,21 +383,19 @@ def _tiny(groups: int) -> DRCTSettings:
     )
 
 
+# ---- what the authors publish
+
 _REPOSITORY = "https://github.com/ming053l/DRCT"
 
 _LR = (64, 64)
 
+_TOTAL = "torchinfo's total: linear layers once for each window or image, no attention products"
+_TOTAL_OF_ANOTHER = "torchinfo's total, of another network: embed_dim 144"
+_TWO_DIMENSIONS = "convolutions, and linear layers as if their input had two dimensions"
+
 _PRINTED = {
-    ("drct", 4): (
-        Count(5.92, size=_LR, rule="torchinfo's total, of another network: embed_dim 144"),
-        Count(7.92, size=_LR, rule="convolutions, and linear layers as if their input had two dimensions"),
-    ),
-    ("drct-l", 4): (
-        Count(
-            9.20, size=_LR, rule="torchinfo's total: linear layers once for each window or image, no attention products"
-        ),
-        Count(11.07, size=_LR, rule="convolutions, and linear layers as if their input had two dimensions"),
-    ),
+    ("drct", 4): (Count(5.92, size=_LR, rule=_TOTAL_OF_ANOTHER), Count(7.92, size=_LR, rule=_TWO_DIMENSIONS)),
+    ("drct-l", 4): (Count(9.20, size=_LR, rule=_TOTAL), Count(11.07, size=_LR, rule=_TWO_DIMENSIONS)),
 }
 
 _COSTS = {
@@ -452,7 +449,7 @@ _IMAGENET: Mapping[str, Any] = {
     "iterations": 800_000,
     "average": 0.999,
     "seed": 0,
-    "remark": "the published code stretches sides shorter than a patch; here such pictures are left out",
+    "remark": "the published code stretches sides shorter than a patch; here such images are left out",
 }
 _SCRATCH: Mapping[str, Any] = {
     "variant": "drct",
@@ -463,7 +460,7 @@ _SCRATCH: Mapping[str, Any] = {
     "iterations": 500_000,
     "average": 0.999,
     "seed": 0,
-    "remark": "unsatisfactory by the author's word; leaving out ImageNet costs 0.20 to 0.25 dB",
+    "remark": "unsatisfactory, in the author's words; leaving out ImageNet costs 0.20 to 0.25 dB",
 }
 _FINE_TUNE: Mapping[str, Any] = {
     "data": "DF2K in sub-images of 480x480",
@@ -482,7 +479,7 @@ _RECIPES = {
                 variant=variant,
                 lr=1e-5,
                 start=(variant, scale),
-                remark="250,000 steps by the option files; the paper speaks of 800,000",
+                remark="250,000 steps in the option files, 800,000 in the paper",
                 **_FINE_TUNE,
             ),
         ]
@@ -495,7 +492,7 @@ _RECIPES = {
             variant="drct",
             lr=1e-4,
             start=("drct-scratch", 2),
-            remark="the published file loads strictly and cannot start; here what does not fit stays random",
+            remark="the published option file loads strictly and cannot start; here what does not fit stays random",
             **_FINE_TUNE,
         )
     ],
@@ -503,42 +500,51 @@ _RECIPES = {
 
 FAMILY = Family(
     name="drct",
-    title="DRCT",
-    about=(
-        "In a long chain of groups, what the first ones saw is lost on the way. Here each group is dense: every layer "
-        "reads the group's input beside all that the layers before it made."
+    about=About(
+        title="DRCT",
+        idea=(
+            "In a long chain of groups, information from the first ones is lost on the way. Here each group is dense: "
+            "every layer reads the group's input and the outputs of all layers before it."
+        ),
+        remarks=(
+            "Of DRCT-XL, a larger network, the author published weights trained on ImageNet alone, and no option file.",
+            "The README of the authors prints no SSIM.",
+        ),
     ),
-    remarks=(
-        "Of DRCT-XL, a larger network, the author published weights trained on ImageNet alone, and no option file.",
-        "The README of the authors prints no SSIM.",
-    ),
-    paper=Paper(
-        title="DRCT: Saving Image Super-resolution away from Information Bottleneck",
-        authors="C.-C. Hsu, C.-M. Lee, Y.-S. Chou",
-        venue="CVPR Workshops (NTIRE) 2024, 6133-6142",
-        url="https://arxiv.org/abs/2404.00722",
-    ),
-    repository=_REPOSITORY,
     network=DRCT,
     variants={"drct": DRCTSettings(), "drct-l": DRCTSettings(depths=(6,) * 12, num_heads=(6,) * 12)},
-    costs=_COSTS,
     tiny={"drct": _tiny(1), "drct-l": _tiny(2)},
-    marks=("layers.0.swin1.attn.qkv.weight", "layers.0.adjust5.weight"),
-    derivable=(".attn.relative_position_index", ".attn_mask"),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help={
-        **UNSEEN,
-        "depths": "6 for each group, which counts in drop_path_rate alone",
-        "qk_scale": "d ** -0.5, the usual one",
-        "shifted": "on in a file without the published buffers",
-        "drop_path_rate": "0.1, which counts in training alone",
-    },
-    quantization=quantization,
-    classes=("DRCT",),
-    misnomers=("HAT",),
-    buffers=published_buffers,
-    from_options=settings_from_options,
-    published=_PUBLISHED,
+    publication=Publication(
+        paper=Paper(
+            title="DRCT: Saving Image Super-resolution away from Information Bottleneck",
+            authors="C.-C. Hsu, C.-M. Lee, Y.-S. Chou",
+            venue="CVPR Workshops (NTIRE) 2024, 6133-6142",
+            url="https://arxiv.org/abs/2404.00722",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        counting={
+            _TOTAL: count_as_torchinfo,
+            _TOTAL_OF_ANOTHER: count_as_torchinfo,
+            _TWO_DIMENSIONS: count_linear_in_two_dimensions,
+        },
+    ),
+    files=WeightFiles(
+        marks=("layers.0.swin1.attn.qkv.weight", "layers.0.adjust5.weight"),
+        derivable=(".attn.relative_position_index", ".attn_mask"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help={
+            **UNSEEN,
+            "depths": "6 for each group, which matters to drop_path_rate alone",
+            "qk_scale": "d ** -0.5, the usual one",
+            "shifted": "on in a file without the published buffers",
+            "drop_path_rate": "0.1, which matters in training alone",
+        },
+        buffers=published_buffers,
+    ),
+    options=PublishedOptions(classes=("DRCT",), misnomers=("HAT",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

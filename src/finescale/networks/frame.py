@@ -1,4 +1,4 @@
-"""What the networks of all families share: mean shift, first convolution, long skip, reconstruction.
+"""Frame of the networks of all families: mean shift, first convolution, long skip, reconstruction.
 
 Letters: N batch, C channels, H W size of the lr image, s scale.
 """
@@ -6,6 +6,7 @@ Letters: N batch, C channels, H W size of the lr image, s scale.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -20,14 +21,14 @@ from finescale.layers.upsampling import Upsampler, upsampling_head
 from finescale.settings import Settings
 
 SCALES = (2, 3, 4)
-"""Every published network exists at these scales."""
+"""The scales at which every published network exists."""
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K training images, red, green, blue; a constant of the published networks."""
 
 
 class FrameSettings(Settings):
-    """The settings that every network has."""
+    """Settings that every network has."""
 
     in_channels: int = Field(3, ge=1)
     """Channels of the image: 3 for RGB, 1 for grey."""
@@ -52,11 +53,21 @@ class FrameSettings(Settings):
         return self
 
 
+def check_groups(depths: Sequence[int], num_heads: Sequence[int]) -> None:
+    """Refuse settings whose depths and numbers of heads are not those of the same groups.
+
+    Raises:
+        ValueError: There is no group, an empty one, or one without a number of heads.
+    """
+    if len(depths) != len(num_heads) or not depths or min(depths) < 1:
+        raise ValueError(f"depths and num_heads need one number per group, got {depths} and {num_heads}")
+
+
 class Frame(nn.Module, ABC):
-    """The shell of every network: image in, image ``scale`` times larger out. A family fills in `body`.
+    """Frame of every network: image in, image ``scale`` times larger out. A family implements `body`.
 
     Args:
-        settings: What the family's network can be told.
+        settings: Settings of the family's network.
         scale: Factor of the size, 2, 3 or 4; 1 with the upsampler "restoration".
 
     Raises:
@@ -64,10 +75,14 @@ class Frame(nn.Module, ABC):
     """
 
     closing_conv: ClassVar[type[nn.Conv2d]] = nn.Conv2d
-    """What the body closes with."""
+    """Class of the convolutions that close the body."""
 
     settings: FrameSettings
-    """What the network was built with; a family names its own type."""
+    """Settings that the network was built with; a family declares its own type."""
+
+    layers: nn.Sequential
+    """Groups of the body, which every family builds under this published name; a training can recompute each by itself.
+    """
 
     mean: Tensor
 
@@ -102,18 +117,18 @@ class Frame(nn.Module, ABC):
         return 1
 
     def pad(self, image: Tensor) -> Tensor:
-        """Extend the image at the bottom and on the right to a size that the body takes; the result is cropped."""
+        """Extend the image at the bottom and on the right to a size that the body accepts; the result is cropped."""
         return image
 
     @abstractmethod
     def body(self, features: Tensor) -> Tensor:
-        """The deep part: features (N, embed_dim, H, W) to the same shape."""
+        """Compute the deep part: features (N, embed_dim, H, W) to the same shape."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Upscale images.
 
         Args:
-            image: (N, in_channels, H, W), RGB or grey in [0, 1], of any size from 1x1 up.
+            image: (N, in_channels, H, W), RGB or gray in [0, 1], of any size from 1x1 up.
 
         Returns:
             (N, in_channels, s * H, s * W), not clamped.
@@ -121,7 +136,7 @@ class Frame(nn.Module, ABC):
         height, width = image.shape[-2:]
         image = self.pad(image).contiguous(memory_format=torch.channels_last)
         image = (image - self.mean) * self.image_range
-        # Autocast spares the first and the last convolution: they are cheap, and most of what bf16 loses is lost there.
+        # The first and the last convolution run without autocast: they are cheap, and most of bf16's loss arises there.
         with without_autocast(image.device):
             shallow = self.conv_first(image)
         features = (self.conv_after_body(self.body(shallow)) + shallow).to(shallow.dtype)

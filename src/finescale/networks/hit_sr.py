@@ -4,8 +4,8 @@ X. Zhang, Y. Zhang, F. Yu, "HiT-SR: Hierarchical Transformer for Efficient Image
 
 The windows of a group's blocks grow from 4 to 64 pixels, without shift and without mask. Softmax attention would cost
 the square of a window's area; spatial-channel correlation costs its area alone: one half of the output correlates the
-query with values pooled to at most 8x8 per window, the other half mixes channels. One network, three switches:
-feed-forward (HiT-SRF's has a depthwise convolution), N-gram context (HiT-SNG's), window ratios.
+query with values pooled to at most 8x8 per window, the other half mixes channels. The variants are one network with
+switches: feed-forward (HiT-SRF's has a depthwise convolution), N-gram context (HiT-SNG's), window ratios.
 
 Letters: N batch, H W size of the lr image, C = embed_dim, c = C/2, n heads, d = c/n, (h, w) a block's window,
 L = h * w, (p, q) its pooled size, (kh, kw) = (h/p, w/q) the cell that becomes one value, K windows in the batch.
@@ -24,34 +24,36 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, SpatialCorrelation
-from finescale.layers.convolution import convolve, residual_conv
+from finescale.layers.convolution import ResidualGroup, convolve
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
-from finescale.layers.parameter_cache import Derived
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.placement import NETWORK_ENDS, Placement
-from finescale.layers.position import OffsetMLP, offset_grid, relative_index
+from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
 from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
+from finescale.networks.counting import count_as_fvcore
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     Recipe,
-    State,
-    depths_of,
-    ratio_of,
+    WeightFiles,
     scores,
-    take_options,
 )
-from finescale.networks.frame import Frame, FrameSettings
-
-Window = tuple[int, int]
+from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.options import take_options
+from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State, depths_of, ratio_of
 
 
 class HiTSRSettings(FrameSettings):
@@ -61,7 +63,7 @@ class HiTSRSettings(FrameSettings):
     """Blocks of each group."""
     num_heads: tuple[int, ...] = (6, 6, 6, 6)
     """Heads of the spatial correlation, for each group."""
-    base_window: Window = (8, 8)
+    base_window: Size = (8, 8)
     """Window (height, width) that larger windows are pooled to, in lr pixels."""
     window_ratios: tuple[float, ...] = (0.5, 1, 2, 4, 6, 8)
     """Window of each block of a group, as a multiple of the base window; a shorter group uses the first ones."""
@@ -76,15 +78,14 @@ class HiTSRSettings(FrameSettings):
     patch_norm: bool = True
     """Normalise the features before the first group."""
 
-    def window(self, block: int) -> Window:
-        """Window of the block with this number within its group."""
+    def window(self, block: int) -> Size:
+        """Return the window of the block with this number within its group."""
         ratio = self.window_ratios[block]
         return int(self.base_window[0] * ratio), int(self.base_window[1] * ratio)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        check_groups(self.depths, self.num_heads)
         if max(self.depths) > len(self.window_ratios):
             raise ValueError(
                 f"a group of {max(self.depths)} blocks needs as many window_ratios, got {len(self.window_ratios)}"
@@ -108,7 +109,7 @@ class HiTSRSettings(FrameSettings):
 
 
 class DualFeatureExtraction(nn.Module):
-    """Query and value by two branches, multiplied: a convolutional one (bottleneck of C // 5) and a linear one."""
+    """Query and value as the product of two branches: a convolutional one (bottleneck of C // 5) and a linear one."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -125,16 +126,16 @@ class DualFeatureExtraction(nn.Module):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """Map (N, H, W, C) to (N, *size, C), extended by mirroring.
 
-        What acts on each pixel alone is done before the map grows: it gives the same and costs less.
+        Layers that act on each pixel alone come before the extension: the result is the same at less cost.
         """
         narrow = pad_reflect(convolve(self.conv[:2], x), size)
         return convolve(self.conv[2:], narrow) * pad_reflect(convolve(self.linear, x), size)
 
 
 class SpatialPooling(nn.Linear):
-    """Pool each cell of kh x kw tokens to one, by one weighting that all channels share."""
+    """Pooling of each cell of kh x kw tokens to one, by weights that all channels share."""
 
-    def __init__(self, *, window: Window, pooled: Window) -> None:
+    def __init__(self, *, window: Size, pooled: Size) -> None:
         cell = window[0] // pooled[0], window[1] // pooled[1]
         super().__init__(cell[0] * cell[1], 1)
         self.pooled = pooled
@@ -150,7 +151,7 @@ class SpatialPooling(nn.Linear):
 
 
 class NGramAttention(nn.Module):
-    """Softmax attention among the four windows of a 2x2 neighbourhood, and its mean."""
+    """Mean of softmax attention among the four windows of a 2x2 neighbourhood."""
 
     def __init__(self, *, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -165,15 +166,15 @@ class NGramAttention(nn.Module):
         """Groups of four tokens (K, 4, D) to one each (K, D)."""
         groups, tokens, channels = x.shape
         qkv = self.qkv(x).reshape(groups, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, 4, d)
-        bias = self.relative_position_bias_table[relative_index((2, 2), x.device)]  # (4, 4, n)
-        out = self.attention(*qkv.unbind(0), bias.permute(2, 0, 1).to(x.dtype))
+        bias = relative_bias(self.relative_position_bias_table, relative_index((2, 2), x.device))
+        out = self.attention(*qkv.unbind(0), bias.to(x.dtype))
         return self.proj(out.mean(2).reshape(groups, channels))  # type: ignore[no-any-return]
 
 
 class NGramContext(nn.Module):
-    """One number per window and pair of channels, made aware of the neighbouring windows in both directions."""
+    """Context of a window: a number per pair of channels, by attention to neighbouring windows in both directions."""
 
-    def __init__(self, *, channels: int, num_heads: int, window: Window) -> None:
+    def __init__(self, *, channels: int, num_heads: int, window: Size) -> None:
         super().__init__()
         self.unigram_embed = nn.Conv2d(2, 1, window, stride=window)
         self.ngram_attn = NGramAttention(channels=channels // 2, num_heads=num_heads)
@@ -195,50 +196,54 @@ class NGramContext(nn.Module):
 
 
 class NGramWindowPartition(nn.Module):
-    """The published name of the place where the context is kept."""
+    """Addition of the N-gram context to windows, in a module of its own because of its published key."""
 
-    def __init__(self, *, channels: int, num_heads: int, window: Window) -> None:
+    def __init__(self, *, channels: int, num_heads: int, window: Size) -> None:
         super().__init__()
         self.ngram_context = NGramContext(channels=channels, num_heads=num_heads, window=window)
 
     def forward(self, windows: Tensor, grid: Size) -> Tensor:
-        """Windows (K, L, C) with the context of their neighbours added."""
+        """Windows (K, L, C) to the same shape."""
         return windows + self.ngram_context(windows, grid)  # type: ignore[no-any-return]
 
 
 class SpatialChannelCorrelation(nn.Module):
-    """Spatial and channel self-correlation of a window, each making half of the channels; linear in its area."""
+    """Spatial and channel self-correlation of a window, each for half of the channels; linear in its area."""
 
-    def __init__(self, *, channels: int, num_heads: int, window: Window, base_window: Window, ngram: bool) -> None:
+    def __init__(self, *, channels: int, num_heads: int, window: Size, base_window: Size, ngram: bool) -> None:
         super().__init__()
         self.window = window
         self.pooled = min(window[0], base_window[0]), min(window[1], base_window[1])
         self.qv = DualFeatureExtraction(channels=channels)
         self.proj = SafeLinear(channels, channels)
         self.spatial_linear = SpatialPooling(window=window, pooled=self.pooled)
-        if ngram:
-            self.ngram_window_partition = NGramWindowPartition(channels=channels, num_heads=num_heads, window=window)
+        self.ngram_window_partition = (
+            NGramWindowPartition(channels=channels, num_heads=num_heads, window=window) if ngram else None
+        )
         self.pos = OffsetMLP(hidden=channels // 4 // 4, num_heads=num_heads)
         self.spatial = SpatialCorrelation(num_heads=num_heads)
         self.channel = ChannelCorrelation()
-        # An even number of windows, so that each has a neighbour to make a pair with.
-        self._multiple = (2 * window[0], 2 * window[1]) if ngram else window
-        self._position = Derived(self.pos)
+        self._position = ParameterCache(self.pos)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape, whatever H and W."""
         height, width = x.shape[1:3]
-        size = whole_windows((height, width), self._multiple)
+        size = self.padded((height, width))
         windows = partition(self.qv(x, size), self.window)  # (K, L, C)
-        if hasattr(self, "ngram_window_partition"):
+        if self.ngram_window_partition is not None:
             windows = self.ngram_window_partition(windows, (size[0] // self.window[0], size[1] // self.window[1]))
         query, value = widened(windows).chunk(2, dim=-1)
         position = self._position(self.position_term).to(query.dtype)
         out = torch.cat((self.spatial(query, self.spatial_linear(value), position), self.channel(query, value)), dim=-1)
         return self.proj(merge(out, self.window, size)[:, :height, :width])  # type: ignore[no-any-return]
 
+    def padded(self, size: Size) -> Size:
+        """Return the size to which a map of ``size`` is extended: whole windows, with the N-gram context in pairs."""
+        h, w = self.window
+        return whole_windows(size, (h, w) if self.ngram_window_partition is None else (2 * h, 2 * w))
+
     def position_term(self) -> Tensor:
-        """P (n, L, p * q): for a query and a cell, the mean of the offset network over the cell's pixels.
+        """Compute P (n, L, p * q): for a query and a cell, the mean of the offset network over the cell's pixels.
 
         The mean over a cell is a mean over a rectangle of the table of all offsets: average pooling with stride 1. From
         one cell to the next the table is read kh (or kw) entries further back.
@@ -253,12 +258,12 @@ class SpatialChannelCorrelation(nn.Module):
 
 
 class HierarchicalBlock(nn.Module):
-    """Correlation and feed-forward layer, each with its norm after it: the correlation is cubic in query and value.
+    """Correlation and feed-forward layer, each with its norm after it.
 
-    So it leaves the range of float16, until its norm brings it back.
+    The correlation is cubic in query and value, and leaves the range of float16 until its norm brings it back.
     """
 
-    def __init__(self, *, settings: HiTSRSettings, num_heads: int, window: Window) -> None:
+    def __init__(self, *, settings: HiTSRSettings, num_heads: int, window: Size) -> None:
         super().__init__()
         channels = settings.embed_dim
         self.norm1 = SafeLayerNorm(channels)
@@ -280,7 +285,7 @@ class HierarchicalBlock(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The blocks of a group, their windows growing."""
+    """Blocks of a group, with growing windows."""
 
     def __init__(self, *, settings: HiTSRSettings, group: int) -> None:
         super().__init__()
@@ -296,19 +301,6 @@ class Blocks(nn.Module):
         return self.blocks(x)  # type: ignore[no-any-return]
 
 
-class ResidualGroup(nn.Module):
-    """Blocks, a convolution, and a skip over both."""
-
-    def __init__(self, *, settings: HiTSRSettings, group: int) -> None:
-        super().__init__()
-        self.residual_group = Blocks(settings=settings, group=group)
-        self.conv = residual_conv(settings.residual_conv, settings.embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape."""
-        return x + convolve(self.conv, self.residual_group(x))
-
-
 class HiTSR(Frame):
     """HiT-SIR, HiT-SNG or HiT-SRF, by its settings."""
 
@@ -316,10 +308,16 @@ class HiTSR(Frame):
 
     def __init__(self, *, settings: HiTSRSettings, scale: int) -> None:
         super().__init__(settings=settings, scale=scale)
-        if settings.patch_norm:
-            self.patch_embed = PatchEmbed(channels=settings.embed_dim)
+        self.patch_embed = PatchEmbed(channels=settings.embed_dim) if settings.patch_norm else nn.Identity()
         self.layers = nn.Sequential(
-            *(ResidualGroup(settings=settings, group=group) for group in range(len(settings.depths)))
+            *(
+                ResidualGroup(
+                    Blocks(settings=settings, group=group),
+                    channels=settings.embed_dim,
+                    closing=settings.residual_conv,
+                )
+                for group in range(len(settings.depths))
+            )
         )
         self.norm = nn.LayerNorm(settings.embed_dim)
         initialise_small(self, nn.Linear)
@@ -330,10 +328,8 @@ class HiTSR(Frame):
         return math.lcm(*(side for block in range(max(self.settings.depths)) for side in self.settings.window(block)))
 
     def body(self, features: Tensor) -> Tensor:
-        """The groups between two norms: features (N, C, H, W) to the same shape."""
-        x = features.permute(0, 2, 3, 1)  # (N, H, W, C)
-        if hasattr(self, "patch_embed"):
-            x = self.patch_embed(x)
+        """Apply the groups between two norms: features (N, C, H, W) to the same shape."""
+        x = self.patch_embed(features.permute(0, 2, 3, 1))  # (N, H, W, C)
         return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
@@ -341,9 +337,9 @@ class HiTSR(Frame):
 
 
 def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
-    """Settings and scale from the shapes of a HiT-SR weight file.
+    """Read settings and scale from the shapes of a HiT-SR weight file.
 
-    Not to be seen in a file: image_range and mean; the base window of HiT-SIR and HiT-SRF (8x8 is assumed) and the
+    A file does not show image_range and mean, nor the base window of HiT-SIR and HiT-SRF (8x8 is assumed), nor the
     exact ratios of their blocks that pool nothing (0.5 then 1 is assumed where two such blocks open a group).
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
@@ -371,8 +367,8 @@ def settings_from_state(state: State) -> tuple[HiTSRSettings, int]:
     return settings, scale
 
 
-def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) -> tuple[Window, tuple[float, ...]]:
-    """Base window and ratios from the pooling weights, and for HiT-SNG from the unigram filters as well."""
+def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) -> tuple[Size, tuple[float, ...]]:
+    """Read base window and ratios from the pooling weights, and for HiT-SNG from the unigram filters as well."""
     blocks = [f"layers.{longest}.residual_group.blocks.{block}.correlation." for block in range(depth)]
     pooling = [math.isqrt(state[block + "spatial_linear.weight"].shape[1]) for block in blocks]
     if not ngram:
@@ -388,7 +384,7 @@ def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) 
 
 
 def unseen_fields(settings: HiTSRSettings, _: State) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes; HiT-SNG's filters show its windows, if one of them is pooled."""
+    """Name the fields that `settings_from_state` assumes; HiT-SNG's filters show its windows if one is pooled."""
     if settings.context == "ngram" and max(settings.window_ratios) > 1:
         return ("image_range", "mean")
     return ("image_range", "mean", "base_window", "window_ratios")
@@ -401,8 +397,8 @@ _SWITCHES: Mapping[str, dict[str, Any]] = {
 }
 
 
-def quantization(_: HiTSRSettings) -> Placement:
-    """What the rule does not say: the summary of a window, one small sum, is read without its layer."""
+def placement(_: HiTSRSettings) -> Placement:
+    """Place quantizers, except on the layer that summarises a window, whose weights are read directly."""
     return Placement(
         float_layers=("*.unigram_embed",),
         shared_inputs={"qv.linear": "qv.conv.0"},
@@ -411,7 +407,7 @@ def quantization(_: HiTSRSettings) -> Placement:
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[HiTSRSettings, int]:
-    """Settings and scale from the published constructor's arguments.
+    """Read settings and scale from the published constructor's arguments.
 
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
@@ -441,16 +437,66 @@ def _tiny(**switches: Any) -> HiTSRSettings:
     )
 
 
+# ---- multiply-adds that the published network takes beyond ours, which computes the same by other steps
+
+
+def _spatial_correlation(_: SpatialCorrelation, arguments: tuple[Tensor, Tensor, Tensor]) -> int:
+    """(Q Vᵀ + P) V takes 2 K L M C; ours Q (VᵀV), by dense C x C products, and P V: K C² (M + L) + K L M C.
+
+    M: pooled tokens of a window.
+    """
+    query, value, _position = arguments
+    (windows, tokens, channels), pooled = query.shape, value.shape[1]
+    return windows * channels * (tokens * pooled - channels * (tokens + pooled))
+
+
+def _spatial_pooling(_: SpatialPooling, arguments: tuple[Tensor]) -> int:
+    """A linear layer over the tokens of each cell; ours goes element by element, which is not counted."""
+    return arguments[0].numel()
+
+
+def _dual_features(_: DualFeatureExtraction, arguments: tuple[Tensor, Size]) -> int:
+    """Two convolutions of single pixels, in ours before padding."""
+    x, size = arguments
+    channels = x.shape[-1]
+    return _padding(x, size) * channels * (channels // 5 + channels)
+
+
+def _projection(module: SpatialChannelCorrelation, arguments: tuple[Tensor]) -> int:
+    """The last linear layer, in ours after cropping."""
+    x = arguments[0]
+    return _padding(x, module.padded((x.shape[1], x.shape[2]))) * x.shape[-1] ** 2
+
+
+def _context(_: NGramContext, arguments: tuple[Tensor, Size]) -> int:
+    """Attention among four windows, forward and backward; ours does both at once, and projects only the mean."""
+    windows, (rows, columns) = arguments
+    maps, width = windows.shape[0] // (rows * columns), windows.shape[-1] // 2
+    projected, attended = width**2, 2 * 4 * 4 * width
+    theirs = 2 * rows * columns * (4 * 3 * projected + attended + 4 * projected)
+    ours = (rows + 1) * (columns + 1) * (4 * 3 * projected + attended + projected)
+    return maps * (theirs - ours)
+
+
+def _padding(x: Tensor, size: Size) -> int:
+    """Number of pixels by which maps (N, H, W, C) grow to ``size``."""
+    return x.shape[0] * (math.prod(size) - x.shape[1] * x.shape[2])
+
+
+# ---- what the authors publish
+
 _REPOSITORY = "https://github.com/XiangZ-0/HiT-SR"
 
 _LR = {2: (360, 640), 3: (240, 427), 4: (180, 320)}
-"""Lr sizes of a result of 1280x720 pixels, for which the authors count."""
+"""Lr sizes for a result of 1280x720 pixels, for which the authors count."""
+
+_RULE = "multiply-adds, and 5 for each element of a LayerNorm"
 
 _COSTS = {
     (variant, scale): Cost(
         num_parameters=parameters,
         multiply_adds=Count(multiply_adds, size=_LR[scale]),
-        printed=(Count(printed, size=_LR[scale], rule="multiply-adds, and 5 for each element of a LayerNorm"),),
+        printed=(Count(printed, size=_LR[scale], rule=_RULE),),
     )
     for variant, scale, parameters, multiply_adds, printed in (
         ("hit-sir", 2, 772_064, 206.4, 209.9),
@@ -531,38 +577,53 @@ _RECIPES = {
 
 FAMILY = Family(
     name="hit-sr",
-    title="HiT-SR",
-    about=(
-        "The windows of a group's blocks grow from 4 to 64 pixels. Attention over them is replaced by a correlation "
-        "whose cost is that of a window's area, not of its square."
+    about=About(
+        title="HiT-SR",
+        idea=(
+            "The windows of a group's blocks grow from 4 to 64 pixels. Attention over them is replaced by a "
+            "correlation whose cost is that of a window's area, not of its square."
+        ),
     ),
-    paper=Paper(
-        title="HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution",
-        authors="X. Zhang, Y. Zhang, F. Yu",
-        venue="ECCV 2024",
-        url="https://arxiv.org/abs/2407.05878",
-    ),
-    repository=_REPOSITORY,
     network=HiTSR,
     variants={
         "hit-sir": HiTSRSettings(),
         "hit-sng": HiTSRSettings(context="ngram"),
         "hit-srf": HiTSRSettings(feed_forward="conv"),
     },
-    costs=_COSTS,
     tiny={"hit-sir": _tiny(), "hit-sng": _tiny(context="ngram"), "hit-srf": _tiny(feed_forward="conv")},
-    marks=(".correlation.qv.linear.weight", ".correlation.spatial_linear.weight"),
-    derivable=(".ngram_attn.relative_position_index",),
-    from_state=settings_from_state,
-    unseen=unseen_fields,
-    unseen_help={
-        **UNSEEN,
-        "base_window": "8x8; HiT-SNG's files show theirs",
-        "window_ratios": "0.5, 1 for two blocks that pool nothing, else 1 for each; those of blocks that pool are seen",
-    },
-    quantization=quantization,
-    classes=tuple(_SWITCHES),
-    from_options=settings_from_options,
-    published=(*_DIV2K, *_DF2K),
+    publication=Publication(
+        paper=Paper(
+            title="HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution",
+            authors="X. Zhang, Y. Zhang, F. Yu",
+            venue="ECCV 2024",
+            url="https://arxiv.org/abs/2407.05878",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=(*_DIV2K, *_DF2K),
+        counting={_RULE: count_as_fvcore},
+        beyond={
+            SpatialCorrelation: _spatial_correlation,
+            SpatialPooling: _spatial_pooling,
+            DualFeatureExtraction: _dual_features,
+            SpatialChannelCorrelation: _projection,
+            NGramContext: _context,
+        },
+    ),
+    files=WeightFiles(
+        marks=(".correlation.qv.linear.weight", ".correlation.spatial_linear.weight"),
+        derivable=(".ngram_attn.relative_position_index",),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help={
+            **UNSEEN,
+            "base_window": "8x8; HiT-SNG's files show theirs",
+            "window_ratios": (
+                "0.5 and 1 for two blocks that pool nothing, else 1 for each; a file shows those of blocks that pool"
+            ),
+        },
+    ),
+    options=PublishedOptions(classes=tuple(_SWITCHES), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

@@ -3,10 +3,10 @@
 Z. Hu, W. Sun, Z. Chen, "Lightweight image super-resolution with Sliding Proxy Attention Network", Signal Processing,
 2024, article 109704.
 
-Instead of attention in windows and then in shifted windows there is one attention in windows that overlap. A pixel of
-an overlap is a query in up to four of them; the windows' sums of weighted values and of weights are added up before the
-one is divided by the other, so that it attends to all four at once. The result gates itself by its fine detail, and a
-group begins with a cheap convolution of shifted channels and ends with a gate of wide context.
+One attention in windows that overlap replaces attention in windows and then in shifted windows. A pixel of an overlap
+is a query in up to four windows; their sums of weighted values and of weights are added up before the one is divided by
+the other, so that the pixel attends to all four at once. The result gates itself by its fine detail. A group begins
+with a cheap convolution of shifted channels and ends with a gate of wide context.
 
 Letters: N batch, H W size of the map, C = embed_dim, n heads, d = C/n, w window, o overlap, t = w - o stride,
 L = w * w, (R, S) rows and columns of windows, K = N * R * S.
@@ -27,8 +27,7 @@ from typing_extensions import Self
 from finescale.layers.attention import ExponentialSums
 from finescale.layers.convolution import convolve
 from finescale.layers.initialisation import initialise_small
-from finescale.layers.parameter_cache import Derived
-from finescale.layers.placement import NETWORK_ENDS, Placement
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -37,21 +36,25 @@ from finescale.layers.windows import pad_reflect
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
+    About,
     Cost,
     Count,
     Family,
     Paper,
+    Publication,
     Published,
+    PublishedOptions,
+    Quantization,
     Recipe,
-    State,
-    depths_of,
-    ratio_of,
-    take_options,
+    WeightFiles,
 )
-from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.options import take_options
+from finescale.networks.placement import NETWORK_ENDS, Placement
+from finescale.networks.state import State, depths_of, ratio_of
 
 SMALLEST_SIDE = 15
-"""Sides of a map, in pixels, from which the strided layers of `ESA` leave something."""
+"""Smallest side of a map, in pixels, of which the strided layers of `ESA` leave something."""
 
 
 class SPANSettings(FrameSettings):
@@ -86,8 +89,7 @@ class SPANSettings(FrameSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths and num_heads need one number per group, got {self.depths} and {self.num_heads}")
+        check_groups(self.depths, self.num_heads)
         if self.embed_dim < 5:
             raise ValueError(f"embed_dim must be at least 5, got {self.embed_dim}")
         for heads in self.num_heads:
@@ -104,7 +106,7 @@ class SPANSettings(FrameSettings):
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels, under its published name."""
+    """Layer norm over the channels, in a module of its own because of its published key."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ def shift_channels(x: Tensor) -> Tensor:
     """Move a fifth of the channels one pixel to the left, one to the right, one up and one down; zeros come in.
 
     Args:
-        x: Map (N, H, W, C); the channels that five does not divide stay where they are, with the last fifth.
+        x: Map (N, H, W, C); the last fifth, and the channels that five does not divide, stay where they are.
     """
     height, width, channels = x.shape[1:]
     fifth = channels // 5
@@ -136,14 +138,14 @@ def shift_channels(x: Tensor) -> Tensor:
 
 
 def shift_kernels(channels: int) -> Tensor:
-    """The constant depthwise kernels (C, 1, 3, 3) by which the published network shifts channels."""
+    """Return the constant depthwise kernels (C, 1, 3, 3) by which the published network shifts channels."""
     impulse = torch.zeros(1, 3, 3, channels)
     impulse[:, 1, 1] = 1
-    return shift_channels(impulse).flip(1, 2).permute(3, 0, 1, 2)  # a convolution answers with its kernel turned about
+    return shift_channels(impulse).flip(1, 2).permute(3, 0, 1, 2)  # the response to an impulse is the flipped kernel
 
 
 class ELFEB(nn.Module):
-    """Efficient local feature extraction: convolutions between two shifts of channels, and a skip."""
+    """Efficient local feature extraction block: convolutions between two shifts of channels, and a skip."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -165,7 +167,7 @@ def sliding_windows(x: Tensor, window: int, stride: int) -> Tensor:
 
 
 def add_windows(windows: Tensor, window: int, stride: int) -> Tensor:
-    """The sum of overlapping windows, each at its place.
+    """Add up overlapping windows, each at its place.
 
     Windows are cut at multiples of the stride: pieces of equal number lie side by side and are added in one step.
 
@@ -190,7 +192,7 @@ def add_windows(windows: Tensor, window: int, stride: int) -> Tensor:
 
 
 class HFT(nn.Module):
-    """High-frequency gate: what differs from its surroundings, at three distances, says how much of it passes."""
+    """High-frequency gate, computed from the differences between each pixel and its surroundings at three scales."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -257,7 +259,7 @@ class SPAB(nn.Module):
         self.drop_path = StochasticDepth(drop_path)
         self.norm2 = ChannelNorm(channels=channels)
         self.conv_ffn = GatedFFN(channels=channels, hidden=settings.hidden)
-        self._bias = Derived(self)
+        self._bias = ParameterCache(self)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -267,9 +269,9 @@ class SPAB(nn.Module):
         return x + self.drop_path(self.conv_ffn(self.norm2(x)))  # type: ignore[no-any-return]
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """Queries, keys and values (N, H, W, 3C) to the values (N, H, W, C) that each pixel attends to.
+        """Attend: queries, keys and values (N, H, W, 3C) to (N, H, W, C).
 
-        Pixels outside of the map hold zeros, and are keys as well. Since a query's largest weight is 1 in each window,
+        Pixels outside the map hold zeros, and are keys as well. As a query's largest weight is 1 in each window,
         whatever its score, this is not one softmax over all windows; the published weights were trained with it.
         """
         height, width = qkv.shape[1:3]
@@ -286,9 +288,9 @@ class SPAB(nn.Module):
         return out[:, self.padding : self.padding + height, self.padding : self.padding + width]
 
     def position_bias(self) -> Tensor:
-        """(n, L, L), query by key."""
+        """Compute the position bias (n, L, L), query by key."""
         index = relative_index((self.window, self.window), self.relative_position_bias_table.device)
-        return relative_bias(self.relative_position_bias_table, index).contiguous()
+        return relative_bias(self.relative_position_bias_table, index)
 
 
 class ESA(nn.Module):
@@ -314,10 +316,10 @@ class ESA(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The blocks of a group, each with a skip of its own and one more around it.
+    """Blocks of a group, each with a skip of its own and one more around it.
 
-    Each block doubles the map at least, 18 of them in the published network: what it runs through outside of a norm is
-    kept in float32 in place of float16.
+    Each of the 18 blocks of the published network at least doubles the map, so the map is kept in float32 in place of
+    float16, except within the blocks' norms.
     """
 
     def __init__(self, *, settings: SPANSettings, group: int) -> None:
@@ -339,7 +341,7 @@ class Blocks(nn.Module):
 
 
 class Group(nn.Module):
-    """Blocks, and a gate over their result; there is no skip around them."""
+    """Group of blocks with a gate over their result; there is no skip around them."""
 
     def __init__(self, *, settings: SPANSettings, group: int) -> None:
         super().__init__()
@@ -378,7 +380,7 @@ class SPAN(Frame):
         return pad_reflect(image.permute(0, 2, 3, 1), (sides[0], sides[1])).permute(0, 3, 1, 2)
 
     def body(self, features: Tensor) -> Tensor:
-        """The groups: features (N, C, H, W) to the same shape."""
+        """Apply the groups: features (N, C, H, W) to the same shape."""
         return self.layers(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
@@ -386,10 +388,10 @@ class SPAN(Frame):
 
 
 def settings_from_state(state: State) -> tuple[SPANSettings, int]:
-    """Settings and scale from the shapes of a weight file.
+    """Read settings and scale from the shapes of a weight file.
 
-    Not to be seen in a file: image_range, mean, overlap_size (that of the published network is assumed, or the largest
-    that fits the windows), padding_size and drop_path_rate.
+    A file does not show image_range, mean, overlap_size (that of the published network is assumed, or the largest that
+    fits the windows), padding_size and drop_path_rate.
     """
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     depths = tuple(count - 1 for count in depths_of(state, "residual_group.blocks"))  # the first one is convolutional
@@ -414,7 +416,7 @@ def settings_from_state(state: State) -> tuple[SPANSettings, int]:
 
 
 def unseen_fields(_: SPANSettings, __: State) -> tuple[str, ...]:
-    """Fields that `settings_from_state` assumes, the same for every network."""
+    """Name the fields that `settings_from_state` assumes, the same for every network."""
     return ("image_range", "mean", "overlap_size", "padding_size", "drop_path_rate")
 
 
@@ -429,11 +431,11 @@ _DEFAULTS: Mapping[str, Any] = {
     "mlp_ratio": 4.0,
     "upsampler": "",
 }
-"""Where the published constructor's defaults are not those of the published network."""
+"""Defaults of the published constructor, where they are not those of the published network."""
 
 
-def quantization(_: SPANSettings) -> Placement:
-    """What the rule does not say; the gate of `HFT` reads what is high in frequency."""
+def placement(_: SPANSettings) -> Placement:
+    """Place quantizers; the gate of `HFT` reads high frequencies."""
     return Placement(
         shared_inputs={"esa.conv_f": "esa.conv2"},
         frequency=(*NETWORK_ENDS, "*.hft_attention.*.input_quantizer"),
@@ -441,7 +443,7 @@ def quantization(_: SPANSettings) -> Placement:
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int]:
-    """Settings and scale from the published constructor's arguments.
+    """Read settings and scale from the published constructor's arguments.
 
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
@@ -471,6 +473,14 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int
         # The published block would then cut smaller windows than its padding expects, and divide zero by zero.
         raise ValueError(f"SPAN: img_size must exceed window_size {settings.window_size}, got {patch!r}")
     return settings, scale
+
+
+# ---- what the authors publish
+
+
+def _shifts_by_convolution(_: ELFEB, arguments: tuple[Tensor]) -> int:
+    """Channels are shifted twice, in the published network by depthwise 3x3 convolutions; ours copies them."""
+    return 2 * 9 * arguments[0].numel()
 
 
 _REPOSITORY = "https://github.com/zononhzy/SPAN"
@@ -514,7 +524,7 @@ _RECIPES = {
             iterations=500_000,
             average=0.999,
             seed=0,
-            remark="by the present option files; the published weights are older than their change from 600,000 steps",
+            remark="from the current option files; the published weights predate their change from 600,000 steps",
         )
     ]
     for scale, batch in ((2, 32), (3, 64), (4, 64))
@@ -522,49 +532,56 @@ _RECIPES = {
 
 FAMILY = Family(
     name="span",
-    title="The sliding proxy network",
-    about=(
-        "One attention in windows that overlap takes the place of attention in windows and then in shifted windows: a "
-        "pixel of an overlap attends to up to four windows at once."
+    about=About(
+        title="The sliding proxy network",
+        label="sliding proxy",
+        idea=(
+            "One attention in windows that overlap replaces attention in windows and then in shifted windows: a pixel "
+            "of an overlap attends to up to four windows at once."
+        ),
+        caution=(
+            "This is the Sliding Proxy Attention Network, not the Swift Parameter-free Attention Network with the same "
+            "acronym, whose weight files it cannot load."
+        ),
+        remarks=(
+            "The authors' repository shows a chart but no table of results.",
+            "The constants are kernels that shift channels; the multiply-adds count them as convolutions.",
+        ),
     ),
-    caution=(
-        "This is the Sliding Proxy Attention Network, not the Swift Parameter-free Attention Network with the same "
-        "acronym, whose weight files it cannot load."
-    ),
-    remarks=(
-        "The authors' repository shows a chart but no table of results.",
-        "The constants are kernels that shift channels; the multiply-adds count them as convolutions.",
-    ),
-    paper=Paper(
-        title="Lightweight image super-resolution with Sliding Proxy Attention Network",
-        authors="Z. Hu, W. Sun, Z. Chen",
-        venue="Signal Processing, article 109704",
-        url="https://doi.org/10.1016/j.sigpro.2024.109704",
-    ),
-    repository=_REPOSITORY,
     network=SPAN,
     variants={"span": SPANSettings()},
-    costs=_COSTS,
     tiny={
         "span": SPANSettings(
             embed_dim=12, depths=(1, 2), num_heads=(2, 3), window_size=6, overlap_size=2, drop_path_rate=0
         )
     },
-    marks=("layers.0.residual_group.blocks.1.temperature", "layers.0.esa.conv_f.weight"),
-    derivable=(".residual_group.blocks.0.weight", ".relative_position_index"),
-    from_state=settings_from_state,
-    constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
-    unseen=unseen_fields,
-    unseen_help={
-        **UNSEEN,
-        "overlap_size": "3, or the largest that fits the windows",
-        "padding_size": "0",
-        "drop_path_rate": "0.1, which counts in training alone",
-    },
-    quantization=quantization,
-    gains_by_bf16_on_cpu=False,
-    classes=("SPAN",),
-    from_options=settings_from_options,
-    published=_PUBLISHED,
+    publication=Publication(
+        paper=Paper(
+            title="Lightweight image super-resolution with Sliding Proxy Attention Network",
+            authors="Z. Hu, W. Sun, Z. Chen",
+            venue="Signal Processing, article 109704",
+            url="https://doi.org/10.1016/j.sigpro.2024.109704",
+        ),
+        repository=_REPOSITORY,
+        costs=_COSTS,
+        networks=_PUBLISHED,
+        beyond={ELFEB: _shifts_by_convolution},
+    ),
+    files=WeightFiles(
+        marks=("layers.0.residual_group.blocks.1.temperature", "layers.0.esa.conv_f.weight"),
+        derivable=(".residual_group.blocks.0.weight", ".relative_position_index"),
+        from_state=settings_from_state,
+        unseen=unseen_fields,
+        unseen_help={
+            **UNSEEN,
+            "overlap_size": "3, or the largest that fits the windows",
+            "padding_size": "0",
+            "drop_path_rate": "0.1, which matters in training alone",
+        },
+        constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
+    ),
+    options=PublishedOptions(classes=("SPAN",), read=settings_from_options),
+    quantization=Quantization(placement=placement),
     recipes=_RECIPES,
+    gains_by_bf16_on_cpu=False,
 )

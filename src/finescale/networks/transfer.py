@@ -1,27 +1,27 @@
-"""Beginning a training from the weights of another network."""
+"""Transfer of weights from another network, as the start of a training."""
 
 from __future__ import annotations
 
 import torch
 
 from finescale.layers.position import OffsetMLP
-from finescale.networks.family import State
 from finescale.networks.frame import Frame
+from finescale.networks.state import State
 
 
 @torch.no_grad()
-def warm_start(network: Frame, state: State) -> list[str]:
+def transfer_weights(network: Frame, state: State) -> list[str]:
     """Take over every tensor whose key and shape agree, and leave the others as they are.
 
-    So the papers begin x3 and x4 from x2, and so CIT begins from DAT-light, whose answers it then gives. The small
-    network of a position bias is taken whole or not at all.
+    The papers start x3 and x4 from x2 in this way. CIT starts from DAT-light, whose outputs it then has. The small
+    network of a position bias is taken over whole or not at all.
 
     Args:
         network: The network to be trained, changed in place.
-        state: The tensors of the other network.
+        state: Tensors of the other network.
 
     Returns:
-        The keys of the network that kept their own values, in its order; all of them where nothing agrees.
+        Keys of the network that kept their own values, in its order; all of them where nothing agrees.
     """
     own = network.state_dict()
     agreeing = {key for key, tensor in own.items() if key in state and state[key].shape == tensor.shape}

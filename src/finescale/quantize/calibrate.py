@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 import torch
 from torch import Tensor, nn
 
-from finescale.layers.placement import Placement, matches
+from finescale.networks.placement import Placement, matches
 from finescale.quantize.modules import quantized_layers, quantizers, switch
 from finescale.quantize.observers import Observer
 from finescale.quantize.settings import QuantSettings

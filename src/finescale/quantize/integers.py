@@ -78,7 +78,7 @@ class EightBits(nn.Module):
 
 
 class Computed(nn.Module):
-    """Stands for a `Derived` that shall be computed where it is used, so that an engine sees how."""
+    """Replacement of a `ParameterCache` that computes its tensor at each use, so that an engine sees how."""
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
         """The tensor."""

@@ -15,11 +15,12 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from finescale.layers.attention import AttentionProduct
 from finescale.layers.explicit_attention import Tap
 from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import Derived
-from finescale.layers.placement import Placement, matches
+from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
+from finescale.networks.placement import Placement, matches
 from finescale.quantize.quantizer import Quantizer
 from finescale.quantize.settings import QuantSettings
 
@@ -40,7 +41,7 @@ class _QuantLayer(nn.Module, ABC):
         self.weight, self.bias = layer.weight, layer.bias
         self.input_quantizer = input_quantizer
         self.weight_quantizer = Quantizer(bits=bits, rows=len(layer.weight), include_zero=include_zero)
-        self._weight = Derived(self)
+        self._weight = ParameterCache(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the float layer."""
@@ -168,8 +169,8 @@ def insert_quantizers(network: nn.Module, placement: Placement, settings: QuantS
                 new = QuantMaxPool2d(child, input_quantizer=quantizer(f"{path}.input_quantizer"))
             elif isinstance(child, Tap):
                 new = quantizer(path)
-            elif hasattr(child, "exposed"):
-                new = child.exposed()  # type: ignore[operator]
+            elif isinstance(child, AttentionProduct):
+                new = child.explicit()
                 visit(new, f"{path}.")
             else:
                 visit(child, f"{path}.")

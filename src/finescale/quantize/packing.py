@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finescale.layers.placement import Placement
+from finescale.networks.placement import Placement
 from finescale.quantize.modules import insert_quantizers, quantized_layers, quantizers, settings_of, switch
 from finescale.quantize.quantizer import along_rows, codes, step_and_zero
 from finescale.quantize.settings import QuantSettings

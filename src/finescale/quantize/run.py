@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.layers.placement import Placement
+from finescale.networks.placement import Placement
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.modules import insert_quantizers, quantizers, switch
 from finescale.quantize.refine import Refinement, refine

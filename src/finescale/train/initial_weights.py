@@ -51,7 +51,7 @@ def warm_start(network: Frame, path: Path) -> list[str]:
             "as warm_start"
         )
     start = weights.load(path)
-    kept = networks.warm_start(network, start.network.state_dict())
+    kept = networks.transfer_weights(network, start.network.state_dict())
     total = len(network.state_dict())
     if len(kept) == total:
         raise WeightsMismatchError(f"{source}: nothing of its {start.family} network fits the one to be trained")

@@ -207,7 +207,7 @@ def _build(facts: Inspection, state: Mapping[str, Tensor], quantized: Quantized 
 def _attach(path: Path, family: Family, network: Frame, quantized: Quantized) -> None:
     """Put the quantizers of a file into its network."""
     try:
-        quantized.attach(network, family.quantization(network.settings))
+        quantized.attach(network, family.quantization.placement(network.settings))
     except ValueError as error:
         raise WeightsMismatchError(f"{path}: its quantization does not fit its network: {first_words(error)}") from None
 
@@ -249,9 +249,9 @@ def _examine(
     overrides = {**content.known, **overrides}
     if announced is not None:
         overrides = {**_known_by_name(raw, family, announced), **overrides}
-    state = {key: tensor for key, tensor in raw.state.items() if not key.endswith(tuple(family.derivable))}
+    state = {key: tensor for key, tensor in raw.state.items() if not key.endswith(tuple(family.files.derivable))}
     settings, scale = _settings(path, raw, family, state, overrides)
-    _check_constants(path, raw, family.constants(settings))
+    _check_constants(path, raw, family.files.constants(settings))
     nearest, differs_in = family.nearest(settings)
     try:
         network = _meta_network(family, settings, scale)
@@ -306,7 +306,7 @@ def _notes(
         notes.append(f"{' and '.join(others)} is converted to float32")
     if ignored:
         notes.append(f"{ignored} buffers that the network computes itself are ignored")
-    unseen = [field for field in family.unseen(settings, raw.state) if field not in given]
+    unseen = [field for field in family.files.unseen(settings, raw.state) if field not in given]
     assumed = [f"{field} = {getattr(settings, field)}" for field in unseen]
     if _VERSION_KEY not in raw.header and assumed:
         notes.append(f"assumed, since shapes do not show it: {'; '.join(assumed)}")
@@ -319,7 +319,7 @@ def _doubts(
     """The published networks that a file may hold as well, for all that it shows, where nobody said which."""
     if _VERSION_KEY in raw.header:
         return []
-    unseen = [field for field in family.unseen(settings, raw.state) if field not in given]
+    unseen = [field for field in family.files.unseen(settings, raw.state) if field not in given]
     doubts = []
     for variant, other in family.variants.items():
         differing = family.differing(settings, variant)
@@ -339,12 +339,12 @@ def _known_by_name(raw: RawState, family: Family, announced: Published) -> dict[
     settings = family.variants.get(announced.variant)
     if settings is None or _VERSION_KEY in raw.header:
         return {}
-    return {field: getattr(settings, field) for field in family.unseen(settings, raw.state)}
+    return {field: getattr(settings, field) for field in family.files.unseen(settings, raw.state)}
 
 
 def _recognise(path: Path, raw: RawState) -> Family:
     """The family whose marks the keys carry."""
-    found = [family for family in FAMILIES.values() if family.recognises(raw.state)]
+    found = [family for family in FAMILIES.values() if family.files.recognises(raw.state)]
     if found:
         return found[0]
     for key, tensor in raw.state.items():
@@ -363,7 +363,7 @@ def _settings(
     """Settings and scale: as the shapes show them, completed by our header or by the caller."""
     refuse_absurd_numbering(path, state)
     try:
-        shown, scale = family.from_state(raw.state)
+        shown, scale = family.files.from_state(raw.state)
     except (LookupError, ValueError) as error:
         raise WeightsMismatchError(_sizeless(path, family, state, error)) from None
     if _VERSION_KEY not in raw.header:
@@ -374,7 +374,7 @@ def _settings(
     stated, stated_scale = _stated(path, raw.header, family)
     facts = [("scale", stated_scale, scale)]
     facts += [(field, getattr(stated, field), getattr(shown, field)) for field in type(shown).model_fields]
-    unseen = family.unseen(shown, raw.state)
+    unseen = family.files.unseen(shown, raw.state)
     for name, claim, fact in facts:
         if claim != fact and name not in unseen and not _is_factor(fact):
             raise WeightsMismatchError(f"{path}: its header states {name} = {claim}, but its tensors show {fact}")
@@ -520,8 +520,8 @@ def save(
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are saved as .safetensors, got the name {path.name!r}")
     family = family_of(network)
-    if published_buffers and family.buffers is None:
-        offered = ", ".join(name for name, other in FAMILIES.items() if other.buffers)
+    if published_buffers and family.files.buffers is None:
+        offered = ", ".join(name for name, other in FAMILIES.items() if other.files.buffers)
         raise ValueError(f"published_buffers must be False for {family.name}; they are offered for {offered}")
     if published_buffers and is_quantized(network):
         raise ValueError(
@@ -546,8 +546,8 @@ def save(
         key: as_float32(path, key, tensor.detach().cpu()) if tensor.is_floating_point() else tensor.cpu()
         for key, tensor in network.state_dict().items()
     }
-    if published_buffers and family.buffers:
-        state |= family.buffers(network)
+    if published_buffers and family.files.buffers:
+        state |= family.files.buffers(network)
     if is_quantized(network):
         state, header[quantized_files.HEADER_KEY] = to_file(network, state)
     write_state(path, state, header)

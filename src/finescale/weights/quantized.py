@@ -39,7 +39,7 @@ def read(path: Path) -> Content:
         UnsafeWeightsError: It contains code.
     """
     for family in FAMILIES.values():
-        if family.quantized_files and holds_module(path, of_class=family.quantized_files.of_class):
+        if family.quantization.files and holds_module(path, of_class=family.quantization.files.of_class):
             return _published(path, family)
     raw = read_state(path)
     if HEADER_KEY not in raw.header:
@@ -54,7 +54,7 @@ def read(path: Path) -> Content:
 
 def _published(path: Path, family: Family) -> Content:
     """A network that the authors of a family quantized and pickled."""
-    files = family.quantized_files
+    files = family.quantization.files
     assert files is not None
     module = read_module(path)
     ends = ".quantizer.min_val", ".quantizer.max_val"

@@ -104,8 +104,10 @@ def entry(name: str, *, scale: int | None = None) -> Entry:
 
 
 def _entries(family: Family) -> Iterator[Entry]:
-    published = {(facts.name, facts.scale): facts for facts in family.published}
-    variants = {key: key[0] for key in family.costs} | {key: facts.variant for key, facts in published.items()}
+    published = {(facts.name, facts.scale): facts for facts in family.publication.networks}
+    variants = {key: key[0] for key in family.publication.costs} | {
+        key: facts.variant for key, facts in published.items()
+    }
     for (name, scale), variant in variants.items():
         facts = published.get((name, scale))
         yield Entry(
@@ -113,7 +115,7 @@ def _entries(family: Family) -> Iterator[Entry]:
             scale=scale,
             family=family.name,
             variant=variant,
-            cost=family.costs[variant, scale],
+            cost=family.publication.costs[variant, scale],
             published=facts,
             weights=_where(facts),
             licence=facts.licence if facts else None,
@@ -196,26 +198,28 @@ def networks_page() -> str:
 
 
 def _section(family: Family) -> str:
-    paper = family.paper
+    paper = family.publication.paper
     reference = ", ".join(part for part in (paper.authors, f"[*{paper.title}*]({paper.url})", paper.venue) if part)
     entries = list(_entries(family))
     paragraphs = [
-        f"## {family.title}",
-        f"**{family.caution}**" if family.caution else "",
-        f"{reference}. Code: <{family.repository}>.",
-        family.about,
+        f"## {family.about.title}",
+        f"**{family.about.caution}**" if family.about.caution else "",
+        f"{reference}. Code: <{family.publication.repository}>.",
+        family.about.idea,
         _cost_table(family),
         _score_table(entries),
         _weights_table(entries),
         _recipe_table(family),
-        "\n".join(f"- {remark}" for remark in family.remarks),
-        _table(["not seen in a weight file", "assumed"], [[f"`{k}`", text] for k, text in family.unseen_help.items()]),
+        "\n".join(f"- {remark}" for remark in family.about.remarks),
+        _table(
+            ["not seen in a weight file", "assumed"], [[f"`{k}`", text] for k, text in family.files.unseen_help.items()]
+        ),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
 def _cost_table(family: Family) -> str:
-    by_rules = rules(family.costs.values())
+    by_rules = rules(family.publication.costs.values())
     header = ["variant", "scale", "parameters", "multiply-adds", *(["the authors print"] if by_rules else [])]
     rows = [
         [
@@ -225,7 +229,7 @@ def _cost_table(family: Family) -> str:
             multiply_adds(cost.multiply_adds),
             *([printed(cost, by_rules)] if by_rules else []),
         ]
-        for (variant, scale), cost in family.costs.items()
+        for (variant, scale), cost in family.publication.costs.items()
     ]
     notes = "\n".join(f"- Rule {number}: {rule}." for number, rule in enumerate(by_rules, start=1))
     return "\n\n".join(filter(None, [_table(header, rows), notes]))
@@ -346,13 +350,13 @@ def model_card(
     if family not in FAMILIES:
         raise ValueError(f"no family is called {family!r}{suggest(family, FAMILIES)}; known: {', '.join(FAMILIES)}")
     facts = FAMILIES[family]
-    if variant is not None and (variant, scale) not in facts.costs:
+    if variant is not None and (variant, scale) not in facts.publication.costs:
         raise ValueError(f"{family} has no variant {variant!r} at scale {scale}; known: {', '.join(facts.variants)}")
     paragraphs = [
         _front_matter(facts, variant, scale, licence),
-        f"# {facts.title}: {variant or 'a size of its own'}, x{scale}",
-        f"**{facts.caution}**" if facts.caution else "",
-        f"A network that makes pictures {scale} times as wide and high. {facts.about}",
+        f"# {facts.about.title}: {variant or 'a size of its own'}, x{scale}",
+        f"**{facts.about.caution}**" if facts.about.caution else "",
+        f"A network that makes pictures {scale} times as wide and high. {facts.about.idea}",
         _card_facts(facts, variant, scale, source, licence),
         _fenced("json", json.dumps(settings.model_dump(mode="json"))) if settings else "",
         "## Use",
@@ -360,7 +364,7 @@ def model_card(
         _fenced("python", _USE.format(repository=repository, scale=scale)),
         _card_scores(facts, variant, scale),
         "## Citation",
-        f"{citation(facts.paper)}. Code of the authors: <{facts.repository}>.",
+        f"{citation(facts.publication.paper)}. Code of the authors: <{facts.publication.repository}>.",
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
@@ -386,7 +390,7 @@ def _front_matter(family: Family, variant: str | None, scale: int, licence: str 
 def _card_facts(family: Family, variant: str | None, scale: int, source: str, licence: str | None) -> str:
     rows = [["family", f"`{family.name}`"], ["variant", f"`{variant}`" if variant else "none, a size of its own"]]
     if variant:
-        cost = family.costs[variant, scale]
+        cost = family.publication.costs[variant, scale]
         rows += [["parameters", parameters(cost)], ["multiply-adds (input)", multiply_adds(cost.multiply_adds)]]
     rows += [["source of the weights", _cell(source)], ["licence", _cell(licence or NOT_STATED)]]
     return _table(["", ""], rows)

@@ -1,4 +1,4 @@
-"""What a family says about the quantization of its networks: which tensors are treated in a way of their own."""
+"""Placement of quantizers: the tensors of a network that quantization treats in a way of their own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ NETWORK_ENDS = (
     "upsample.0.input_quantizer",
     "result",
 )
-"""The image, the body's result, the reconstruction's input and its result, of networks of any family."""
+"""Quantizers of the parts that `Frame` gives every network: image, result of the body, reconstruction and its result.
+A network has those whose layers it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where quantizers stand in a network, and how their ranges are found, beyond the rule.
+    """Where quantizers stand in a network, and how their ranges are found, beyond the general rule.
 
     The rule: the weights of every linear layer and convolution, and their inputs; the inputs of every max pooling; the
     operands of every product of attention; the result. Errors are judged by their mean.
@@ -34,18 +35,18 @@ class Placement:
     constant_inputs: Collection[str] = ("*.pos.pos_proj",)
     """Layers whose inputs are constants, and stay as they are."""
     shared_inputs: Mapping[str, str] = field(default_factory=dict)
-    """Layers that read the same tensor as another: end of the one's path to end of the other's, whose quantizer serves
+    """Pairs of layers that read the same tensor: end of the one's path to end of the other's, whose quantizer serves
     both."""
     frequency: Collection[str] = ()
     """Quantizers of maps (N, C, H, W) whose errors are judged by their spectra."""
     ends: Collection[str] = ("conv_first.input_quantizer", "result")
-    """Quantizers of the image that comes in and of that which goes out, which have bits of their own."""
+    """Quantizers of the network's input and output, which have a number of bits of their own."""
     first: str = "conv_first"
     """The first layer."""
     last: Collection[str] = ("conv_last", "upsample.0")
-    """The last layer, by the first of these names that the network has."""
+    """Names of the last layer, of which the first that the network has counts."""
 
 
 def matches(path: str, patterns: Collection[str]) -> bool:
-    """Whether a module path is one of those that patterns with ``*`` describe."""
+    """Whether a module path matches one of several patterns with ``*``."""
     return any(fnmatchcase(path, pattern) for pattern in patterns)
