@@ -69,6 +69,9 @@ class Frame(nn.Module, ABC):
     settings: FrameSettings
     """What the network was built with; a family names its own type."""
 
+    quantization: object | None
+    """The settings by which the network was quantized, see `finescale.quantize.settings_of`; None in float."""
+
     mean: Tensor
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
@@ -78,6 +81,7 @@ class Frame(nn.Module, ABC):
             offered = "1 for the upsampler 'restoration'" if restores else "2, 3 or 4"
             raise ValueError(f"scale must be {offered}, got {scale!r}")
         self.settings = settings
+        self.quantization = None
         self.scale = scale
         self.in_channels = settings.in_channels
         self.image_range = settings.image_range

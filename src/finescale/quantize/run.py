@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.layers.placement import Placement
+from finescale.networks import Frame
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.modules import insert_quantizers, quantizers, switch
 from finescale.quantize.refine import Refinement, refine
@@ -52,7 +53,7 @@ class Outcome:
 
 
 def quantize_network(
-    network: nn.Module,
+    network: Frame,
     material: Material,
     placement: Placement,
     settings: QuantSettings,
