@@ -12,7 +12,7 @@ from torch import Tensor
 from finescale.analyze.attribution import SIGMA, STEPS, Attribution, Patch, attribute
 from finescale.figures import svg as drawing
 from finescale.networks import Frame
-from finescale.weights.third_party import ForeignNetwork
+from finescale.weights.third_party import ThirdPartyNetwork
 
 REGION = 128
 """Side of the part of the input that is looked at, in lr pixels."""
@@ -56,7 +56,7 @@ class Look:
 
 
 def look_at(
-    network: Frame | ForeignNetwork,
+    network: Frame | ThirdPartyNetwork,
     image: Tensor,
     patch: Patch,
     *,
@@ -96,10 +96,10 @@ def look_at(
     if image.shape[0] > channels:
         raise ValueError(f"the network takes {channels} channel, the picture has {image.shape[0]}: make it gray")
     # Others' networks are called without what pads for them, which no gradient passes.
-    multiple = network.period if isinstance(network, ForeignNetwork) else 1
+    multiple = network.period if isinstance(network, ThirdPartyNetwork) else 1
     top, rows = _part(height, (patch.top + bottom) / 2 / scale, region, multiple)
     left, columns = _part(width, (patch.left + right) / 2 / scale, region, multiple)
-    module = network.model if isinstance(network, ForeignNetwork) else network
+    module = network.model if isinstance(network, ThirdPartyNetwork) else network
     module.requires_grad_(False)
     device = next(module.parameters()).device
     part = image[:, top : top + rows, left : left + columns].expand(channels, -1, -1).to(device).contiguous()
