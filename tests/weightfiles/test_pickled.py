@@ -104,6 +104,15 @@ def test_a_tensor_within_its_storage_is_read(tmp_path: Path) -> None:
     assert read_pickled_network(path).tensors["w"].tolist() == [1, 2, 3]
 
 
+def test_tensors_that_share_a_storage_have_no_more_bytes_than_the_file(tmp_path: Path) -> None:
+    tensor = tensor_of(1000, (1000,), (1,), 0)
+    each = b"".join(plain(f"w{number}") + tensor + b"s" for number in range(3))
+    state = b"}" + plain("_parameters") + b"}" + each + b"s"
+    path = archive(tmp_path / "bad.pth", with_state(state), s0=np.zeros(1000, np.float32).tobytes())
+    with pytest.raises(WeightsError, match=f"claim 12000 bytes, but the file has {path.stat().st_size}$"):
+        read_pickled_network(path)
+
+
 def test_other_files_are_no_pickled_networks(tmp_path: Path) -> None:
     text, empty = tmp_path / "a.txt", tmp_path / "b.zip"
     text.write_text("no archive")

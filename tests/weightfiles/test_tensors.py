@@ -85,6 +85,30 @@ def test_content_that_is_no_state_dict_is_refused(content: object, reason: str, 
         read_tensors(write(content, tmp_path / "file.pth"))
 
 
+def test_tensors_may_have_as_many_bytes_as_the_file_and_not_one_more(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+
+    def repeated(count: int) -> Path:
+        return write({"a.weight": torch.zeros(1, dtype=torch.uint8).expand(count)}, path)
+
+    size = repeated(1000).stat().st_size
+    assert read_tensors(repeated(size)).tensors["a.weight"].shape == (size,)
+    assert path.stat().st_size == size
+    message = f"{path}: damaged: its tensors claim {size + 1} bytes, but the file has {size}"
+    with pytest.raises(WeightsError, match=f"^{re.escape(message)}$"):
+        weights.load(repeated(size + 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_claim_counts_the_bytes_of_each_number_in_all_tensors(dtype: torch.dtype, tmp_path: Path) -> None:
+    shared = torch.zeros(1000, dtype=dtype)
+    path = write({"a.weight": shared, "b.weight": shared}, tmp_path / "file.pth")
+    claimed, size = 2 * 1000 * dtype.itemsize, path.stat().st_size
+    assert 1000 * dtype.itemsize < size < claimed
+    with pytest.raises(WeightsError, match=f"claim {claimed} bytes, but the file has {size}"):
+        weights.inspect(path)
+
+
 # ---- files that are not what they seem
 
 

@@ -12,8 +12,12 @@ import torch
 from finescale import networks, weights
 from finescale.errors import UnknownNetworkError, WeightsError, WeightsMismatchError
 from finescale.networks import FAMILIES
+from finescale.weightfiles.tensors import StoredTensors
+from finescale.weights.header import header_of
+from finescale.weights.quantized import Content
+from finescale.weights.recognition import Match, recognise
 from helpers import STATISTICS, load_case, published_buffers, seeded_state
-from publishing import write
+from publishing import publish, tiny_network, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.stem for path in (GOLDEN / "hit-sr").glob("*.npz"))
@@ -40,7 +44,8 @@ def write_case(name: str, path: Path) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_a_published_file_tells_family_settings_and_scale(name: str, tmp_path: Path) -> None:
     case = load_case(GOLDEN / "hit-sr" / f"{name}.npz")
-    expected = networks.from_options({"type": case.arch, **case.config})
+    with torch.device("meta"):
+        expected = networks.from_options({"type": case.arch, **case.config})
     facts = weights.inspect(write_case(name, tmp_path / "file.pth"))
     assert (facts.family, facts.scale) == ("hit-sr", expected.scale)
     differing = {
@@ -55,26 +60,40 @@ def test_a_published_file_tells_family_settings_and_scale(name: str, tmp_path: P
     assert facts.num_parameters == sum(parameter.numel() for parameter in expected.parameters())
 
 
+def recognised(tensors: dict[str, torch.Tensor], header: dict[str, str] | None = None) -> Match:
+    """What tensors are recognised as that were read from a file with this header."""
+    stored = StoredTensors(format="torch", wrapper=None, prefix="", header=header or {}, tensors=tensors)
+    return recognise(Content(stored=stored), given={})
+
+
 @pytest.mark.filterwarnings("ignore:DRCT. no network reads")
-@pytest.mark.parametrize("buffers", [True, False], ids=["with-buffers", "without"])
 @pytest.mark.parametrize("path", FILES)
-def test_the_file_of_every_golden_case_is_recognised_with_all_that_it_shows(
-    path: Path, buffers: bool, tmp_path: Path
-) -> None:
+def test_the_tensors_of_every_golden_case_are_recognised_with_all_that_they_show(path: Path) -> None:
     case = load_case(path)
-    expected = networks.from_options(case.options)
-    state = {key: torch.zeros(shape) for key, shape in case.shapes.items()}
-    carried = published_buffers(case)
-    state |= {key: buffer for key, buffer in carried.items() if buffers or key.endswith(STATISTICS)}
-    facts = weights.inspect(write({"params_ema": state}, tmp_path / "file.pth"))
-    assert (facts.family, facts.scale) == (networks.family_of(expected).name, expected.scale)
-    differing = {
-        field
-        for field in type(expected.settings).model_fields
-        if getattr(facts.settings, field) != getattr(expected.settings, field)
-    }
-    assert differing <= set(FAMILIES[facts.family].unseen(expected.settings, state))
-    assert all(f"{field} = " in facts.notes[-1] for field in differing)
+    family = next(family for family in FAMILIES.values() if case.arch in family.classes)
+    expected, scale = family.from_options(case.options)
+    parameters = {key: torch.zeros(()).expand(shape) for key, shape in case.shapes.items()}
+    buffers = published_buffers(case)
+    statistics = {key: buffer for key, buffer in buffers.items() if key.endswith(STATISTICS)}
+    for tensors in (parameters | buffers, parameters | statistics):
+        match = recognised(tensors)
+        assert (match.family, match.scale) == (family.name, scale)
+        differing = {
+            field for field in type(expected).model_fields if getattr(match.settings, field) != getattr(expected, field)
+        }
+        assert differing <= set(family.unseen(expected, tensors))
+        assert all(f"{field} = " in match.notes[-1] for field in differing)
+
+
+@pytest.mark.parametrize("variant", networks.variants())
+def test_a_published_size_is_recognised_by_its_name(variant: str) -> None:
+    with torch.device("meta"):
+        network = networks.build(variant, scale=4)
+    header = header_of(network, source="a test", licence=None, training=None)
+    assert header["variant"] == variant
+    state = {key: torch.zeros((), dtype=one.dtype).expand(one.shape) for key, one in network.state_dict().items()}
+    match = recognised(state, header)
+    assert (match.variant, match.nearest, match.differs_in) == (variant, variant, ())
 
 
 def test_a_file_whose_constants_were_trained_is_refused(tmp_path: Path) -> None:
@@ -152,14 +171,18 @@ def test_a_missing_an_unexpected_and_a_misshaped_key_are_named(state: dict[str, 
 @pytest.mark.parametrize(
     "key", ["conv_first.weight", "upsample.0.weight", "layers.0.residual_group.blocks.0.mlp.fc1.weight"]
 )
-def test_a_missing_key_that_tells_the_size_is_named(key: str, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_a_missing_key_that_tells_the_size_is_named(
+    key: str, state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, "hit-sr", [])
     del state[key]
     with pytest.raises(WeightsMismatchError, match=f"hit-sr network, but its size cannot be told without '{key}'"):
         weights.load(write(state, tmp_path / "file.pth"))
 
 
-def test_a_key_whose_shape_tells_no_size_is_named(tmp_path: Path) -> None:
-    state = dict(networks.build("hit-srf", scale=3).state_dict())
+def test_a_key_whose_shape_tells_no_size_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, "hit-sr", [])
+    state = dict(tiny_network("hit-sr", "hit-srf", scale=3).state_dict())
     state["conv_first.weight"] = torch.zeros(60)
     with pytest.raises(
         WeightsMismatchError, match=r"against hit-srf x3, the nearest variant, 1 key is misshaped .*'conv_f"

@@ -33,8 +33,8 @@ def test_a_saved_network_comes_back_equal(family: Any, variant: str, scale: int,
         assert torch.equal(loaded.network(image), network(image))
 
 
-@pytest.mark.parametrize("variant", networks.variants())
-def test_a_published_size_is_saved_under_its_name(variant: str, tmp_path: Path) -> None:
+def test_a_published_size_is_saved_under_its_name(tmp_path: Path) -> None:
+    variant = "hit-sng"
     weights.save(networks.build(variant, scale=4), tmp_path / "net.safetensors", source="a test")
     facts = weights.inspect(tmp_path / "net.safetensors")
     assert (facts.variant, facts.nearest, facts.differs_in) == (variant, variant, ())
