@@ -66,8 +66,8 @@ def test_a_call_of_a_known_class_with_arguments_makes_nothing(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "pickled",
     [
-        with_state(plain([1, 2])),  # a state that is no dictionary
-        with_state(plain({"_modules": {"a": 3}})),  # a module that is none
+        with_state(plain([1, 2])),  # a list in place of a state
+        with_state(plain({"_modules": {"a": 3}})),  # a number in place of a module
         with_state(plain({"_modules": 3})),
         with_state(plain({}))[:-3],  # cut short
         HEAD + b".",  # the class itself

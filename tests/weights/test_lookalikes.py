@@ -1,4 +1,4 @@
-"""Well-known networks are recognised by their keys, and nothing is said where no key is known."""
+"""Well-known networks are recognised by their keys; other keys have no likeness."""
 
 from __future__ import annotations
 

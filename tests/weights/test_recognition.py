@@ -123,9 +123,10 @@ def test_a_file_that_fits_two_published_networks_says_so(tmp_path: Path) -> None
     path = write(state, tmp_path / "file.pth")
     facts = weights.inspect(path)
     assert facts.variant == "dat-2"
-    assert facts.doubts == (f"{path}: its tensors fit dat-s as well; if it is that, say --set 'window_size=[8, 16]'",)
-    told = weights.inspect(path, settings={"window_size": [8, 16]})
-    assert (told.variant, told.doubts) == ("dat-s", ())
+    doubt = "its tensors also fit dat-s; if it is that network, pass --set 'window_size=[8, 16]'"
+    assert facts.doubts == (f"{path}: {doubt}",)
+    stated = weights.inspect(path, settings={"window_size": [8, 16]})
+    assert (stated.variant, stated.doubts) == ("dat-s", ())
     whole = weights.inspect(write({**state, **published_buffers(case)}, tmp_path / "whole.pth"))
     assert (whole.variant, whole.doubts) == ("dat-s", ())
 
@@ -176,7 +177,8 @@ def test_a_missing_key_that_tells_the_size_is_named(
 ) -> None:
     publish(monkeypatch, "hit-sr", [])
     del state[key]
-    with pytest.raises(WeightsMismatchError, match=f"hit-sr network, but its size cannot be told without '{key}'"):
+    reason = f"hit-sr network, but its size cannot be determined without '{key}'"
+    with pytest.raises(WeightsMismatchError, match=reason):
         weights.load(write(state, tmp_path / "file.pth"))
 
 

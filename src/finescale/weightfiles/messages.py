@@ -1,4 +1,4 @@
-"""What messages about weight files are made of: the file's path, quoted keys, the words of other libraries."""
+"""Parts of error messages about weight files: the file's path, quoted keys, the words of other libraries."""
 
 from __future__ import annotations
 

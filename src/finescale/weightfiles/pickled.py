@@ -1,7 +1,7 @@
-"""Whole networks that their authors pickled: parameters and plain attributes, without any class of theirs.
+"""Reader of whole pickled networks: their parameters and plain attributes, without running any class of the file.
 
-Such a file names classes, and an ordinary reading runs their code. Here tensors are built by our own functions, a few
-containers are what they are, and every other object becomes an inert record of its attributes. Errors do not name the
+Such a file names classes, and ordinary unpickling runs their code. Here tensors are built by our own functions, a few
+plain containers are allowed, and every other object becomes an inert record of its attributes. Errors do not name the
 file: the caller does, by `finescale.weightfiles.messages.naming`.
 """
 
@@ -42,7 +42,7 @@ _MOST_MODULES = 100_000
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PickledNetwork:
-    """What is in the file of a pickled network."""
+    """The content of a pickled network's file."""
 
     tensors: Mapping[str, Tensor]
     """Its state dict, buffers that are not saved otherwise included."""

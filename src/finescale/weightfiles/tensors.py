@@ -1,4 +1,6 @@
-"""The tensors of a weight file, whatever network they belong to: formats, wrappers and prefixes end here.
+"""Reading and writing the tensors of a weight file, whatever network they belong to.
+
+Formats, wrappers and prefixes are dealt with here, so that callers see published keys and tensors.
 
 The content of a file decides what it is, never its name, and nothing in it is executed. Errors do not name the file:
 the caller does, by `finescale.weightfiles.messages.naming`.
@@ -38,7 +40,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StoredTensors:
-    """The tensors of a weight file as they are stored, and what was around them."""
+    """The tensors of a weight file as they are stored, and the format, wrapper and header around them."""
 
     format: str
     """ "safetensors", "torch" (a zip archive), "torch (legacy)" or "torch (pickled network)"."""
@@ -84,7 +86,7 @@ _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled numbe
 
 
 def _format(start: bytes) -> str:
-    """The format that a file's first bytes announce; see `StoredTensors`."""
+    """The format that a file's first bytes announce, as in `StoredTensors`."""
     if not start:
         raise WeightsError("the file is empty; fetch it again")
     if start.startswith(b"PK\x03\x04"):
@@ -119,7 +121,7 @@ def _read_archive(file: BinaryIO) -> Any:
 
 
 def check_archive(file: BinaryIO) -> None:
-    """Check what PyTorch does not of a file of ``torch.save``: checksums, and that it unfolds into no more than it is.
+    """Check a file of ``torch.save`` beyond what PyTorch does: checksums, and that it does not unfold into more bytes.
 
     Raises:
         WeightsError: It is damaged, or was not written by ``torch.save``.

@@ -1,4 +1,4 @@
-"""A name or a weight file -> the network that it holds, and back."""
+"""Weight files: from a name or a file to the network that it holds, and back."""
 
 from finescale.weights.loading import Inspection, Loaded, inspect, load, load_named, move
 from finescale.weights.names import BUNDLED, bundled, fetch, find, for_photos

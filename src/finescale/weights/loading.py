@@ -1,7 +1,7 @@
-"""A weight file, or the name of one, -> the network that it holds and all that is known about it.
+"""Loading of a weight file, given by its path or by a name, as a network with all that is known about it.
 
-The way is down only: name -> file -> stored tensors -> match -> network. The path is named here, once, before the
-messages of everything below.
+Each step calls the next lower one only: name -> file -> stored tensors -> match -> network. The path of the file is put
+before messages here, in one place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from finescale.zoo import choose_scale
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inspection(Match):
-    """What a weight file is."""
+    """The network in a weight file, as recognised without building it."""
 
     path: Path
     """The file."""
@@ -33,7 +33,7 @@ class Inspection(Match):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Loaded(Inspection):
-    """A network and all that is known about its file."""
+    """A network, and all that is known about its file."""
 
     network: Frame
     """float32, in evaluation mode; quantized where its file is."""
@@ -94,7 +94,7 @@ def load_named(
 
 
 def inspect(path: Path | str, *, settings: Mapping[str, Any] | None = None) -> Inspection:
-    """Find out what a weight file is, with every check of `load` and nothing built.
+    """Recognise the network in a weight file, with every check of `load`, without building it.
 
     Args:
         path: A ``.safetensors`` or ``.pth`` file, as for `load`.
@@ -133,7 +133,7 @@ def _load(
 
 
 def _recognised(path: Path, announced: Published | None, given: Mapping[str, Any]) -> tuple[Content, Match]:
-    """What is in a file, and the network that it belongs to: every message names the file from here on."""
+    """Read a file and recognise its network; errors name the file."""
     try:
         with naming(path):
             content = read(path)

@@ -1,4 +1,4 @@
-"""The name of a model -> its weight file: a path, a bundled model, a published network or a repository of the hub."""
+"""Names of models, and the weight files that they stand for: paths, bundled and published models, hub repositories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 """Weight files that come with the package, ``{name}_x{scale}.safetensors``."""
 
 _FOR_PHOTOS = {"default": "default-photo"}
-"""Beside a bundled model that was trained on clean pictures, the one for pictures from the web."""
+"""Bundled models that were trained on clean pictures, each with its counterpart for pictures from the web."""
 
 
 def bundled() -> list[tuple[str, int]]:
@@ -25,21 +25,21 @@ def bundled() -> list[tuple[str, int]]:
 
 
 def for_photos(name: str | Path, *, scale: int) -> str | None:
-    """The bundled model for compressed pictures that may be taken in place of one that was trained on clean pictures.
+    """The bundled model for compressed pictures that can replace one that was trained on clean pictures.
 
     Args:
         name: A model's name, one of those that `find` takes.
         scale: 2, 3 or 4.
 
     Returns:
-        The other's name; None where there is none at this scale, or the name does not stand for a bundled model.
+        The name of that model; None if there is none at this scale, or if the given name is not a bundled model's.
     """
     other = None if Path(name).is_file() else _FOR_PHOTOS.get(str(name))
     return other if other and (other, scale) in bundled() else None
 
 
 def fetch(name: str, *, scale: int | None = None, offline: bool = False) -> Path:
-    """The weight file of a published network: from the hub or the cache, or where a person has put it.
+    """The weight file of a published network: from the hub, from the cache, or where the user has put it.
 
     Args:
         name: Its name, such as "hit-srf" or "hit-srf-df2k".

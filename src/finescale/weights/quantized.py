@@ -1,4 +1,4 @@
-"""Weight files of quantized networks, ours and the authors' own, as tensors in float32 and bounds."""
+"""Reader of weight files that may be quantized, by us or by the authors: float32 tensors and the quantizers' bounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Content:
     """What is in a weight file, quantized or not."""
 
     stored: StoredTensors
-    """Its tensors; quantized weights as the numbers that the integers, or the authors, state."""
+    """Its tensors; quantized weights are converted to float32."""
     quantized: Quantized | None = None
     """Bounds and settings of a quantized network."""
     known: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ def read(path: Path) -> Content:
 
 
 def _from_us(stored: StoredTensors) -> Content:
-    """A file whose header states its quantization, or any other that has none."""
+    """The content of a file with a state dict; its header may state a quantization."""
     if HEADER_KEY not in stored.header:
         return Content(stored=stored)
     try:
@@ -66,7 +66,7 @@ _LOWER, _UPPER = ".quantizer.min_val", ".quantizer.max_val"
 
 
 def _from_authors(network: PickledNetwork, files: QuantizedFiles) -> Content:
-    """A network that the authors of a family quantized and pickled."""
+    """The content of a network that the authors of a family quantized and pickled."""
     weights = {files.key_of(key): one for key, one in network.tensors.items() if not key.endswith((_LOWER, _UPPER))}
     bounds = _bounds(network.tensors)
     if not weights or not bounds:
@@ -102,7 +102,7 @@ def _bits(network: PickledNetwork, name: str) -> Any:
 
 
 def _settings(bits: Mapping[str, Any], files: QuantizedFiles) -> QuantSettings:
-    """The settings that the widths of all quantizers amount to."""
+    """The settings that give all quantizers these widths."""
     at_ends = {files.name_of(place) for place in ("conv_first.input_quantizer", "result")}
     inner = {width for name, width in bits.items() if name not in at_ends}
     outer = {width for name, width in bits.items() if name in at_ends}

@@ -1,4 +1,4 @@
-"""The tensors of a weight file -> family, settings and scale, with everything checked before a network is built.
+"""Recognition of the network that stored tensors belong to: family, settings and scale, checked before it is built.
 
 Keys and shapes show which network they belong to, or the header that `finescale.save` writes. The check is a network on
 PyTorch's "meta" device, so that no file makes us allocate more than it holds. Errors do not name the file.
@@ -39,7 +39,7 @@ class Match:
     """The network that the tensors of a weight file belong to."""
 
     format: str
-    """See `finescale.weightfiles.tensors.StoredTensors`, as for the next three."""
+    """As in `finescale.weightfiles.tensors.StoredTensors`, like the next three."""
     wrapper: str | None
     prefix: str
     header: Mapping[str, str]
@@ -54,13 +54,13 @@ class Match:
     scale: int
     """2, 3 or 4."""
     settings: FrameSettings
-    """From our header where the file has it, else from the shapes."""
+    """From our header where the file has one, else from the shapes."""
     num_parameters: int
-    """Values that were learned."""
+    """Number of learned values."""
     dtype: str
     """As stored: "float32", or several in alphabetical order."""
     quantization: QuantSettings | None
-    """How it is quantized; None for a float network."""
+    """The settings of its quantization; None for a float network."""
     notes: tuple[str, ...]
     """What was converted, ignored or assumed, one sentence each."""
     doubts: tuple[str, ...]
@@ -68,7 +68,7 @@ class Match:
 
 
 def recognise(content: Content, *, given: Mapping[str, Any], announced: Published | None = None) -> Match:
-    """Find and check the network that a file's tensors belong to.
+    """Find the network that a file's tensors belong to, and check that they fit it.
 
     Args:
         content: Of the file.
@@ -95,7 +95,7 @@ def recognise(content: Content, *, given: Mapping[str, Any], announced: Publishe
 
 
 def build(content: Content, match: Match) -> Frame:
-    """The network of a file, in float32 and evaluation mode, quantized where the file is.
+    """Build the network of a file, in float32 and evaluation mode; it is quantized if the file is.
 
     Args:
         content: Of the file.
@@ -151,7 +151,7 @@ def _recognise(content: Content, *, given: Mapping[str, Any], announced: Publish
 
 
 def _is_announced(match: Match, announced: Published, given: Mapping[str, Any]) -> bool:
-    """Whether a file holds the published network, but for the fields that the caller has set."""
+    """Whether a file holds the published network, apart from the fields that the caller has set."""
     family = variants()[announced.variant]
     if (match.family, match.scale) != (family.name, announced.scale):
         return False
@@ -207,7 +207,7 @@ def _settings(
 
 
 def _is_ratio(value: Any) -> bool:
-    """Whether a field is a ratio or several: seen only after rounding, so left to the comparison of shapes."""
+    """Whether a field holds ratios: shapes show them only rounded, so the comparison of shapes checks them."""
     return isinstance(value[0] if isinstance(value, tuple) else value, float)
 
 
@@ -220,18 +220,18 @@ def _known_by_name(stored: StoredTensors, family: Family, announced: Published) 
 
 
 def _unseen(stored: StoredTensors, family: Family, settings: FrameSettings, given: Mapping[str, Any]) -> list[str]:
-    """The fields whose values are assumed: the file does not show them, and nobody stated them."""
+    """The fields whose values are assumed: neither the file nor the caller states them."""
     return [field for field in family.unseen(settings, stored.tensors) if field not in given]
 
 
 def _without_size(tensors: Mapping[str, Tensor], family: Family, error: Exception) -> str:
-    """Why a family's file shows no settings, and how it differs from the variant that it resembles most."""
+    """Explain why a family's file shows no settings, and how it differs from the most similar variant."""
     if isinstance(error, KeyError):
-        reason = f"its size cannot be told without {quoted(str(error.args[0]))}"
+        reason = f"its size cannot be determined without {quoted(str(error.args[0]))}"
     elif isinstance(error, ValidationError):
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
     else:
-        reason = "its size cannot be told from its shapes"
+        reason = "its size cannot be determined from its shapes"
     candidates = [
         (difference(tensors, _meta_network(family, settings, scale)), f"{variant} x{scale}")
         for variant, settings in family.variants.items()
@@ -245,7 +245,7 @@ def _without_size(tensors: Mapping[str, Tensor], family: Family, error: Exceptio
 
 
 def _checked_network(tensors: Mapping[str, Tensor], family: Family, settings: FrameSettings, scale: int) -> Frame:
-    """The network of shapes alone, which the tensors fit."""
+    """A network without values, which the tensors fit."""
     try:
         network = _meta_network(family, settings, scale)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -259,7 +259,7 @@ def _checked_network(tensors: Mapping[str, Tensor], family: Family, settings: Fr
 
 
 def _meta_network(family: Family, settings: FrameSettings, scale: int) -> Frame:
-    """A network of shapes alone."""
+    """A network without values."""
     with torch.device("meta"):
         return family.network(settings=settings, scale=scale)
 
@@ -299,16 +299,16 @@ def _notes(settings: FrameSettings, *, ignored: int, dtypes: list[str], unseen: 
 
 
 def _doubts(settings: FrameSettings, family: Family, *, unseen: list[str]) -> list[str]:
-    """The published networks that a file may hold as well, for all that it shows, where nobody stated which."""
+    """The published networks that differ from these settings only in fields whose values are assumed."""
     doubts = []
     for variant, other in family.variants.items():
         differing = family.differing(settings, variant)
         if differing and set(differing) <= set(unseen):
             values = " ".join(f"--set '{field}={_plain(getattr(other, field))}'" for field in differing)
-            doubts.append(f"its tensors fit {variant} as well; if it is that, say {values}")
+            doubts.append(f"its tensors also fit {variant}; if it is that network, pass {values}")
     return doubts
 
 
 def _plain(value: Any) -> str:
-    """A value as a settings file has it."""
+    """A value as it is written in a settings file."""
     return json.dumps(list(value) if isinstance(value, tuple) else value)

@@ -1,4 +1,4 @@
-"""A network -> a weight file that states all that the tensors do not."""
+"""Saving of a network as a weight file, with a header that states all that the tensors do not."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def save(
         raise ValueError(f"published_buffers must be False for {family.name}; they are offered for {offered}")
     if published_buffers and is_quantized(network):
         raise ValueError(
-            "published_buffers must be False for a quantized network; that code reads none of our integers"
+            "published_buffers must be False for a quantized network; the published code cannot read its integers"
         )
     header = header_of(network, source=source, licence=licence, training=training)
     with naming(path):
