@@ -35,11 +35,16 @@ def tiny_network(family: str, variant: str, *, scale: int) -> Frame:
         return FAMILIES[family].network(settings=FAMILIES[family].tiny[variant], scale=scale).eval()
 
 
+def write(content: object, path: Path, **options: Any) -> Path:
+    """A file of ``torch.save``."""
+    torch.save(content, path, **options)
+    return path
+
+
 def authors_file(network: Frame, path: Path) -> Path:
     """A network's state dict as authors publish it, without a header of ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"params": dict(network.state_dict())}, path)
-    return path
+    return write({"params": dict(network.state_dict())}, path)
 
 
 def our_file(network: Frame, path: Path) -> bytes:

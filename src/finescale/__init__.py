@@ -33,7 +33,7 @@ __all__ = [
 
 _HOMES = {
     "FinescaleError": "errors",
-    "HubNetwork": "hub",  # not in __all__: without the extra "hub", a star import would fail
+    "HubNetwork": "weights.hub",  # not in __all__: without the extra "hub", a star import would fail
     "Image": "images",
     "Loaded": "weights",
     "Tiling": "upscale",

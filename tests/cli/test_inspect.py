@@ -1,4 +1,4 @@
-"""``finescale inspect`` tells what a weight file is."""
+"""``finescale inspect`` reports what a weight file is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app.command()(inspect)
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A HiT-SRF x4 as others save it."""
+    """A HiT-SRF x4 as other tools save it."""
     path = tmp_path_factory.mktemp("weights") / "HiT-SRF-4x.pth"
     state = networks.build("hit-srf", scale=4).state_dict()
     torch.save({"params": {f"module.{key}": tensor.half() for key, tensor in state.items()}}, path)
@@ -75,7 +75,7 @@ def test_json_is_one_object_with_everything(published: Path) -> None:
     }
 
 
-def test_a_size_of_its_own_is_told_with_the_nearest_variant(tmp_path: Path) -> None:
+def test_a_size_of_its_own_is_reported_with_the_nearest_variant(tmp_path: Path) -> None:
     family = networks.FAMILIES["hit-sr"]
     path = tmp_path / "own.safetensors"
     settings = family.variants["hit-sng"].model_copy(update={"depths": (1,), "num_heads": (6,)})
@@ -85,7 +85,7 @@ def test_a_size_of_its_own_is_told_with_the_nearest_variant(tmp_path: Path) -> N
     assert "licence = CC0-1.0" in result.stdout
 
 
-def test_a_file_of_others_is_told_where_spandrel_knows_it(spandrel: ModuleType, tmp_path: Path) -> None:
+def test_a_third_party_file_is_reported_where_spandrel_knows_it(spandrel: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "theirs.pth"
     network = spandrel.architectures.ESRGAN.ESRGAN(num_filters=8, num_blocks=2)
     torch.save({"params": network.state_dict()}, path)

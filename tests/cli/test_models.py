@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from finescale import weights, zoo
 from finescale.cli import console
-from finescale.cli import models as verb
 from finescale.cli.main import run
 from finescale.networks import SCALES
 
@@ -58,14 +57,16 @@ def test_what_goes_into_a_pipe_is_plain_and_whole(arguments: list[str], capsys: 
     assert max(map(len, text.splitlines())) <= console.PIPE_WIDTH
 
 
-def test_the_list_fits_a_terminal_of_eighty_columns() -> None:
-    entries = zoo.models()
-    console = Console(width=80)
-    with console.capture() as capture:
-        console.print(verb._list(entries))
-    lines = capture.get().splitlines()
-    assert len(lines) == 1 + len(entries)
-    assert "…" not in capture.get()
+def test_the_list_fits_a_terminal_of_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, value in {"TERM": "dumb", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    text = told(capsys)
+    assert max(map(len, text.splitlines())) <= 80
+    assert len(text.splitlines()) == 1 + len(weights.bundled()) + len(zoo.models())
+    assert "…" not in text
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_our_file_gives_our_answer_in_spandrel(name: str, scale: int, spandrel: 
     family, settings = NETWORKS[name]
     ours = network_of(family, settings, scale=scale)
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load(tmp_path / "net.safetensors")
+    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
     assert theirs.architecture.lower() == family
     assert theirs.scale == scale
     assert_same_answer(ours, theirs.model, family)
@@ -89,7 +89,7 @@ def test_spandrel_knows_the_shift_from_the_buffers(name: str, spandrel: ModuleTy
     unshifted = settings.model_copy(update={"shifted": False})
     ours = network_of(family, unshifted, scale=2)
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load(tmp_path / "net.safetensors")
+    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
     assert_same_answer(ours, theirs.model, family)
     assert weights.load(tmp_path / "net.safetensors").settings == unshifted
 
@@ -99,7 +99,7 @@ def test_their_file_gives_their_answer_in_ours(name: str, spandrel: ModuleType, 
     family, settings = NETWORKS[name]
     ours = network_of(family, settings, scale=4)
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load(tmp_path / "net.safetensors").model
+    theirs = third_party.load_third_party(tmp_path / "net.safetensors").model
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in theirs.parameters():

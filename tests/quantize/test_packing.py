@@ -19,7 +19,7 @@ from finescale.networks import FAMILIES, Frame
 from finescale.quantize import QuantSettings, insert_quantizers, settings_of
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.packing import BOUNDS, CODES, pack, packed_size, unpack
-from finescale.weightfiles.tensors import write_state
+from finescale.weightfiles.tensors import write_tensors
 
 
 @given(st.sampled_from((4, 6, 8, 16)), st.integers(1, 70), st.integers(0, 2**31))
@@ -95,7 +95,7 @@ def rewritten(path: Path, *, tensors: dict[str, Any] | None = None, **facts: Any
     header["quantization"] = json.dumps({key: value for key, value in stated.items() if value is not None})
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()} | (tensors or {})  # noqa: SIM118
-    write_state(path, {key: tensor for key, tensor in state.items() if tensor is not None}, header)
+    write_tensors(path, {key: tensor for key, tensor in state.items() if tensor is not None}, header)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The bundled networks are as good as their model card says, and far better than the bicubic."""
+"""The bundled networks reach the numbers on their model card, and are far better than bicubic."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import platformdirs
 import pytest
 
 import hub_stand_in
@@ -52,6 +53,19 @@ def test_the_cache_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert download.cache_folder() == Path("/var/cache/finescale")
     monkeypatch.setenv("FINESCALE_CACHE", "~/weights")
     assert download.cache_folder() == Path("/home/someone/weights")
+
+
+def test_the_folder_of_earlier_versions_is_kept_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FINESCALE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    library = tmp_path / "Library" / "Caches" / "finescale"
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: library)
+    assert download.cache_folder() == library
+    earlier = tmp_path / ".cache" / "finescale"
+    earlier.mkdir(parents=True)
+    assert download.cache_folder() == earlier
+    library.mkdir(parents=True)
+    assert download.cache_folder() == library
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""A state dict of others is told by its keys, and where they say nothing, nothing is said."""
+"""Well-known networks are recognised by their keys; other keys have no likeness."""
 
 from __future__ import annotations
 
 import pytest
 
-from finescale.weights.lookalikes import STRANGERS, looks_like
+from finescale.weights.lookalikes import LOOKALIKES, looks_like
 
 GROUP = "layers.0.residual_group."
 
@@ -32,12 +32,12 @@ EXAMPLES = (
 
 
 @pytest.mark.parametrize(("start", "keys"), EXAMPLES)
-def test_a_stranger_is_told_by_its_keys(start: str, keys: list[str]) -> None:
+def test_a_well_known_network_is_named_by_its_keys(start: str, keys: list[str]) -> None:
     assert str(looks_like(keys)).startswith(start)
 
 
 def test_every_row_has_an_example() -> None:
-    assert {looks_like(keys) for _, keys in EXAMPLES} == {name for name, _ in STRANGERS}
+    assert {looks_like(keys) for _, keys in EXAMPLES} == {name for name, _ in LOOKALIKES}
 
 
 def test_a_mark_is_a_whole_key_and_all_of_a_row_are_needed() -> None:

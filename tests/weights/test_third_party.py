@@ -1,4 +1,4 @@
-"""Other people's networks upscale as ours do, and files that nobody can use are refused in one sentence."""
+"""Third-party networks upscale as ours do, and files that nobody can use are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ from finescale.errors import (
     WeightsMismatchError,
 )
 from finescale.networks import FAMILIES
-from finescale.weights import third_party
+from finescale.weightfiles.tensors import StoredTensors
+from finescale.weights.third_party import ThirdPartyNetwork, load_named_or_third_party, load_third_party
 from helpers import seeded_input
+from publishing import write
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # by others' code, once in each process
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # by third-party code, once in each process
 
 SMALL: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ESRGAN x4": ("ESRGAN", "ESRGAN", {"num_filters": 8, "num_blocks": 2, "scale": 4}),
@@ -53,7 +55,7 @@ SMALL: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
 }
-"""Architecture and scale as spandrel tells them; module and class in it, and the arguments of a small network."""
+"""Architecture and scale as spandrel reports them; module and class in it, and the arguments of a small network."""
 
 
 @pytest.fixture
@@ -74,16 +76,11 @@ def esrgan(small: Callable[[str], nn.Module]) -> dict[str, Tensor]:
     return small("ESRGAN x4").state_dict()
 
 
-def write(content: object, path: Path) -> Path:
-    torch.save(content, path)
-    return path
-
-
 # ---- networks that are read
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_file_of_others_upscales_pictures_of_any_size(
+def test_a_third_party_file_upscales_pictures_of_any_size(
     name: str, small: Callable[[str], nn.Module], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     network = small(name).eval()
@@ -102,10 +99,10 @@ def test_a_file_of_others_upscales_pictures_of_any_size(
 
 
 def test_a_size_that_the_network_needs_is_made_and_cropped(spandrel: ModuleType) -> None:
-    network = third_party.ForeignNetwork(
+    network = ThirdPartyNetwork(
         descriptor_of(spandrel, Repeating(), size_requirements=spandrel.SizeRequirements(16, 8, square=True)),
         path=Path("made-up"),
-        raw=third_party.RawState(format="torch", wrapper=None, prefix="", header={}, state={}),
+        stored=StoredTensors(format="torch", wrapper=None, prefix="", header={}, tensors={}),
     )
     assert network.period == 8
     images = torch.rand(2, 3, 9, 21)
@@ -133,29 +130,29 @@ def test_another_scale_is_refused(esrgan: dict[str, Tensor], tmp_path: Path) -> 
 
 def test_wrapper_prefix_and_licence_are_told(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     prefixed = {f"module.{key}": tensor.half() for key, tensor in esrgan.items()}
-    network = third_party.load(write({"params": prefixed}, tmp_path / "net.pth"))
+    network = load_third_party(write({"params": prefixed}, tmp_path / "net.pth"))
     assert (network.format, network.wrapper, network.prefix, network.licence) == ("torch", "params", "module.", None)
     assert next(network.parameters()).dtype is torch.float32
     safetensors.torch.save_file(esrgan, tmp_path / "net.safetensors", metadata={"modelspec.license": "CC0-1.0"})
-    assert third_party.load(tmp_path / "net.safetensors").licence == "CC0-1.0"
+    assert load_third_party(tmp_path / "net.safetensors").licence == "CC0-1.0"
 
 
 def test_reading_draws_no_random_numbers(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     path = write(esrgan, tmp_path / "net.pth")
     before = torch.random.get_rng_state()
-    third_party.load(path)
+    load_third_party(path)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_an_unknown_device_is_refused(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="device 'nowhere' cannot be used"):
-        third_party.load(write(esrgan, tmp_path / "net.pth"), device="nowhere")
+        load_third_party(write(esrgan, tmp_path / "net.pth"), device="nowhere")
 
 
 def test_ours_is_ours_whatever_spandrel_says(tmp_path: Path) -> None:
     family = FAMILIES["craft"]
     network = family.network(settings=family.tiny["craft"], scale=2)
-    loaded, notes = third_party.load_any(write(network.state_dict(), tmp_path / "net.pth"))
+    loaded, notes = load_named_or_third_party(write(network.state_dict(), tmp_path / "net.pth"))
     assert isinstance(loaded, family.network)
     assert notes == ()
 
@@ -179,7 +176,7 @@ def test_auto_is_float32_where_bfloat16_is_not_supported(
     path = write(MADE_UP, tmp_path / "net.pth")
     for supported, chosen in ((False, "float32"), (True, "bf16")):
         registered(Repeating(), supports_bfloat16=supported)
-        network, device = third_party.load(path), torch.device("cuda")
+        network, device = load_third_party(path), torch.device("cuda")
         offered = build_engine("torch", network, device=device).precisions
         assert choose_precision("auto", network, device=device, engine="torch", offered=offered) == chosen
 
@@ -194,7 +191,7 @@ def test_without_spandrel_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UnknownNetworkError, match=f"^{re.escape(str(path))}: no known family .*{re.escape(known)}$"):
         Upscaler.from_pretrained(path)
     with pytest.raises(MissingExtraError):
-        third_party.load(path)
+        load_third_party(path)
 
 
 def test_a_spandrel_that_cannot_be_imported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,22 +225,22 @@ def test_a_width_that_the_file_does_not_hold_is_refused_before_it_is_made(
     state = small("SPAN x2").state_dict()
     state["conv_1.sk.weight"] = torch.zeros(20_000, 3, 1, 1)
     with pytest.raises(WeightsMismatchError, match="MemoryError: it would be many times as large as the file"):
-        third_party.load(write(state, tmp_path / "net.pth"))
+        load_third_party(write(state, tmp_path / "net.pth"))
 
 
 def test_absurd_numbers_nan_and_code_are_refused_as_ever(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(WeightsMismatchError, match="counts more layers"):
-        third_party.load(write({**esrgan, "model.999999.weight": torch.zeros(2)}, tmp_path / "absurd.pth"))
+        load_third_party(write({**esrgan, "model.999999.weight": torch.zeros(2)}, tmp_path / "absurd.pth"))
     with pytest.raises(WeightsError, match=r"'model\.0\.bias' contains NaN"):
-        third_party.load(write({**esrgan, "model.0.bias": torch.full((8,), torch.nan)}, tmp_path / "nan.pth"))
+        load_third_party(write({**esrgan, "model.0.bias": torch.full((8,), torch.nan)}, tmp_path / "nan.pth"))
     with pytest.raises(UnsafeWeightsError):
-        third_party.load(write({"params": esrgan, "hook": print}, tmp_path / "code.pth"))
+        load_third_party(write({"params": esrgan, "hook": print}, tmp_path / "code.pth"))
 
 
 def test_every_hostile_file_is_refused(spandrel: ModuleType, data_root: Path) -> None:
     for path in sorted((data_root / "hostile" / "weights").iterdir()):
         with pytest.raises(WeightsError, match=f"^{re.escape(str(path))}: [^\n]*$"):
-            third_party.load(path)
+            load_third_party(path)
 
 
 def test_networks_that_upscale_no_whole_pictures_are_refused(
@@ -252,13 +249,13 @@ def test_networks_that_upscale_no_whole_pictures_are_refused(
     path = write(MADE_UP, tmp_path / "net.pth")
     registered(Repeating(), purpose="FaceSR")
     with pytest.raises(WeightsError, match="read by spandrel as Made-up, which is made for faces alone"):
-        third_party.load(path)
+        load_third_party(path)
     registered(Repeating(), output_channels=1)
     with pytest.raises(WeightsError, match="which takes 3 channels to 1; finescale needs as many out as in"):
-        third_party.load(path)
+        load_third_party(path)
     registered(Repeating(), kind=spandrel.MaskedImageModelDescriptor)
     with pytest.raises(WeightsError, match="which fills in what a mask covers"):
-        third_party.load(path)
+        load_third_party(path)
 
 
 # ---- a network that spandrel is made to know

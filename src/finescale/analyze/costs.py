@@ -17,7 +17,7 @@ from finescale.metrics.cost import Operations, Timing, count_operations, count_p
 from finescale.networks import Cost, Count, Frame, build, family_of
 from finescale.upscale.memory import LiveBytes, is_out_of_memory
 from finescale.weights import third_party
-from finescale.weights.third_party import ForeignNetwork
+from finescale.weights.third_party import ThirdPartyNetwork
 
 Size = tuple[int, int]
 
@@ -30,7 +30,7 @@ class Subject:
     """Name that the user gave it."""
     scale: int
     """Scale of its results."""
-    network: Frame | ForeignNetwork
+    network: Frame | ThirdPartyNetwork
     """The network, with the weights of a file, with random ones (which cost the same), or without values."""
     cost: Cost | None
     """Published size and cost; None for networks of other sizes."""
@@ -53,13 +53,13 @@ def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
         entry = zoo.entry(name, scale=scale)
         with torch.random.fork_rng(devices=[]), torch.device("cpu" if runs else "meta"):  # callers' numbers stay
             return Subject(name=name, scale=scale, network=build(str(entry.variant), scale=scale), cost=entry.cost)
-    network, _ = third_party.load_any(name, scale=scale)
+    network, _ = third_party.load_named_or_third_party(name, scale=scale)
     return Subject(name=name, scale=scale, network=network, cost=_known_cost(network))
 
 
-def _known_cost(network: Frame | ForeignNetwork) -> Cost | None:
+def _known_cost(network: Frame | ThirdPartyNetwork) -> Cost | None:
     """Return the published size and cost of a network, if it is of a published size."""
-    if isinstance(network, ForeignNetwork):
+    if isinstance(network, ThirdPartyNetwork):
         return None
     family = family_of(network)
     variant, differing = family.nearest(network.settings)

@@ -12,7 +12,7 @@ from torch import Tensor
 from finescale.analyze.attribution import SIGMA, STEPS, Attribution, Patch, attribute
 from finescale.figures import svg
 from finescale.networks import Frame
-from finescale.weights.third_party import ForeignNetwork
+from finescale.weights.third_party import ThirdPartyNetwork
 
 REGION = 128
 """Side length of the region, in lr pixels."""
@@ -56,7 +56,7 @@ class PatchAttribution:
 
 
 def attribute_patch(
-    network: Frame | ForeignNetwork,
+    network: Frame | ThirdPartyNetwork,
     image: Tensor,
     patch: Patch,
     *,
@@ -98,10 +98,10 @@ def attribute_patch(
             f"the network takes {channels} channel, but the image has {image.shape[0]}; convert it to grayscale"
         )
     # Third-party networks are called without their padding, which no gradient passes.
-    multiple = network.period if isinstance(network, ForeignNetwork) else 1
+    multiple = network.period if isinstance(network, ThirdPartyNetwork) else 1
     top, rows = _interval(height, (patch.top + bottom) / 2 / scale, region, multiple)
     left, columns = _interval(width, (patch.left + right) / 2 / scale, region, multiple)
-    module = network.model if isinstance(network, ForeignNetwork) else network
+    module = network.model if isinstance(network, ThirdPartyNetwork) else network
     module.requires_grad_(False)
     device = next(module.parameters()).device
     part = image[:, top : top + rows, left : left + columns].expand(channels, -1, -1).to(device).contiguous()

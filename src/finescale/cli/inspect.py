@@ -11,7 +11,7 @@ from finescale.cli import console
 
 if TYPE_CHECKING:
     from finescale.weights import Inspection
-    from finescale.weights.third_party import ForeignNetwork
+    from finescale.weights.third_party import ThirdPartyNetwork
 
 
 def inspect(
@@ -33,8 +33,8 @@ def inspect(
     try:
         facts = weights.inspect(file, settings=read_overrides(settings or ()))
     except UnknownNetworkError as refusal:
-        network = third_party.load_unknown(file, refusal)
-        report, rows = _foreign_report(network), _foreign_rows(network)
+        network = third_party.retry_with_spandrel(file, refusal)
+        report, rows = _third_party_report(network), _third_party_rows(network)
     else:
         report, rows = _report(facts), _rows(facts)
     if as_json:
@@ -64,7 +64,7 @@ def _report(facts: Inspection) -> dict[str, Any]:
     }
 
 
-def _foreign_report(network: ForeignNetwork) -> dict[str, Any]:
+def _third_party_report(network: ThirdPartyNetwork) -> dict[str, Any]:
     return {
         "file": str(network.path),
         "format": network.format,
@@ -99,7 +99,7 @@ def _rows(facts: Inspection) -> dict[str, str]:
     }
 
 
-def _foreign_rows(network: ForeignNetwork) -> dict[str, str]:
+def _third_party_rows(network: ThirdPartyNetwork) -> dict[str, str]:
     return {
         "file": _printable(str(network.path)),
         "format": _format(network),
@@ -113,12 +113,12 @@ def _foreign_rows(network: ForeignNetwork) -> dict[str, str]:
     }
 
 
-def _format(file: Inspection | ForeignNetwork) -> str:
+def _format(file: Inspection | ThirdPartyNetwork) -> str:
     wrapper = f"state dict under {file.wrapper!r}" if file.wrapper else "bare state dict"
     return f"{file.format}, {wrapper}" + (f", prefix {file.prefix!r}" if file.prefix else "")
 
 
-def _header(file: Inspection | ForeignNetwork) -> str:
+def _header(file: Inspection | ThirdPartyNetwork) -> str:
     return "\n".join(_printable(f"{key} = {text}") for key, text in file.header.items() if key != "settings")
 
 

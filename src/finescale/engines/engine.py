@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from finescale.engines.pytorch import PyTorchEngine
 from finescale.networks import Frame
-from finescale.weights.third_party import ForeignNetwork
+from finescale.weights.third_party import ThirdPartyNetwork
 
 EngineName = Literal["torch", "compile", "openvino"]
 
@@ -41,7 +41,7 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
     if name not in get_args(EngineName):
         raise ValueError(f"engine must be {', '.join(map(repr, get_args(EngineName)))}, got {name!r}")
     if name != "openvino":
-        precisions = network.precisions if isinstance(network, ForeignNetwork) else None
+        precisions = network.precisions if isinstance(network, ThirdPartyNetwork) else None
         return PyTorchEngine(network, device=device, precisions=precisions, compiled=name == "compile")
     if device.type != "cpu":
         raise ValueError(f"engine 'openvino' computes on device 'cpu', got {str(device)!r}; take engine 'torch' there")

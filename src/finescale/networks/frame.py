@@ -84,6 +84,9 @@ class Frame(nn.Module, ABC):
     """Groups of the body, which every family builds under this published name; a training can recompute each by itself.
     """
 
+    quantization: object | None
+    """The settings by which the network was quantized, see `finescale.quantize.settings_of`; None in float."""
+
     mean: Tensor
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
@@ -93,6 +96,7 @@ class Frame(nn.Module, ABC):
             offered = "1 for the upsampler 'restoration'" if restores else "2, 3 or 4"
             raise ValueError(f"scale must be {offered}, got {scale!r}")
         self.settings = settings
+        self.quantization = None
         self.scale = scale
         self.in_channels = settings.in_channels
         self.image_range = settings.image_range

@@ -20,6 +20,7 @@ from finescale.layers.explicit_attention import Tap
 from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
+from finescale.networks import Frame
 from finescale.networks.placement import Placement, matches
 from finescale.quantize.quantizer import Quantizer
 from finescale.quantize.settings import QuantSettings
@@ -128,7 +129,7 @@ QuantLayer = QuantLinear | QuantConv2d
 # ---- putting quantizers in
 
 
-def insert_quantizers(network: nn.Module, placement: Placement, settings: QuantSettings) -> None:
+def insert_quantizers(network: Frame, placement: Placement, settings: QuantSettings) -> None:
     """Put quantizers, all of them off, into a network, which changes in place and computes what it did.
 
     A linear layer or convolution of a class that computes in a way of its own is left alone.
@@ -183,7 +184,7 @@ def insert_quantizers(network: nn.Module, placement: Placement, settings: QuantS
         for reader, other in placement.shared_inputs.items():
             if path.endswith(reader):
                 layer.input_quantizer = layers[path.removesuffix(reader) + other].input_quantizer
-    vars(network)["quantization"] = settings
+    network.quantization = settings
     network.requires_grad_(False)
     network.to(next(network.parameters()).device)
     network.eval()
@@ -214,7 +215,7 @@ def _kept_layers(network: nn.Module, placement: Placement, settings: QuantSettin
 
 def is_quantized(network: nn.Module) -> bool:
     """Whether a network has quantizers."""
-    return "quantization" in vars(network)
+    return isinstance(getattr(network, "quantization", None), QuantSettings)
 
 
 def settings_of(network: nn.Module) -> QuantSettings:
@@ -223,9 +224,9 @@ def settings_of(network: nn.Module) -> QuantSettings:
     Raises:
         ValueError: It has none.
     """
-    if not is_quantized(network):
+    settings = getattr(network, "quantization", None)
+    if not isinstance(settings, QuantSettings):
         raise ValueError(f"{type(network).__name__} has no quantizers; insert them first")
-    settings: QuantSettings = vars(network)["quantization"]
     return settings
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from finescale.networks import Frame
 from finescale.networks.placement import Placement
 from finescale.quantize.modules import insert_quantizers, quantized_layers, quantizers, settings_of, switch
 from finescale.quantize.quantizer import along_rows, codes, step_and_zero
@@ -41,7 +42,7 @@ class Quantized:
     name_of: Callable[[str], str] = str
     """From a path to the name used here."""
 
-    def attach(self, network: nn.Module, placement: Placement) -> None:
+    def attach(self, network: Frame, placement: Placement) -> None:
         """Put the quantizers into a float network and switch them on.
 
         Raises:

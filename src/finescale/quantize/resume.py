@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from finescale.errors import CheckpointError, WeightsError, printable_name
 from finescale.quantize.modules import bounds_of, quantizers, switch
 from finescale.quantize.refine import Refinement
-from finescale.weightfiles.tensors import read_state, write_state
+from finescale.weightfiles.messages import naming
+from finescale.weightfiles.tensors import read_tensors, write_tensors
 
 
 def save_standing(
@@ -34,7 +35,8 @@ def save_standing(
     tensors = {"bounds": _joined([end for ends in bounds_of(network).values() for end in ends])}
     if progress.moments:
         tensors["moments"] = _joined(progress.moments)
-    write_state(path, tensors, header)
+    with naming(path):
+        write_tensors(path, tensors, header)
 
 
 def load_standing(path: Path, network: nn.Module, *, identity: str) -> tuple[dict[str, float], Refinement]:
@@ -48,18 +50,18 @@ def load_standing(path: Path, network: nn.Module, *, identity: str) -> tuple[dic
     """
     name = printable_name(path)
     try:
-        raw = read_state(path)
-        if raw.header["identity"] != identity:
+        stored = read_tensors(path)
+        if stored.header["identity"] != identity:
             raise CheckpointError(
                 f"{name} is of a quantization with other settings, images or weights; finish that, or delete the file"
             )
-        fidelity, losses = json.loads(raw.header["fidelity"]), json.loads(raw.header["losses"])
+        fidelity, losses = json.loads(stored.header["fidelity"]), json.loads(stored.header["losses"])
         places = quantizers(network).values()
-        ends = _split(raw.state["bounds"], [end for one in places for end in (one.low, one.high)])
+        ends = _split(stored.tensors["bounds"], [end for one in places for end in (one.low, one.high)])
         moments = []
-        if "moments" in raw.state:
+        if "moments" in stored.tensors:
             moments = _split(
-                raw.state["moments"], [end for one in places for end in (one.low, one.low, one.high, one.high)]
+                stored.tensors["moments"], [end for one in places for end in (one.low, one.low, one.high, one.high)]
             )
     except (WeightsError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{name}: damaged ({type(error).__name__}); delete it and begin anew") from None

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from finescale.networks import Frame
 from finescale.networks.placement import Placement
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.modules import insert_quantizers, quantizers, switch
@@ -52,7 +53,7 @@ class Outcome:
 
 
 def quantize_network(
-    network: nn.Module,
+    network: Frame,
     material: Material,
     placement: Placement,
     settings: QuantSettings,

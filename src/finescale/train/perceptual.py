@@ -12,8 +12,9 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.errors import WeightsMismatchError, printable_name
-from finescale.weightfiles.tensors import as_float32, read_state
+from finescale.errors import WeightsMismatchError
+from finescale.weightfiles.messages import naming
+from finescale.weightfiles.tensors import as_float32, read_tensors
 
 SMALLEST_SIDE = 16
 """Fewest pixels on a side of a picture, which is halved four times."""
@@ -46,21 +47,8 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        state = read_state(path).state
-        self._stages = nn.ModuleList()
-        in_channels, index = 3, 0
-        for channels, count in _STAGES:
-            layers: list[nn.Module] = []
-            for place in range(count):
-                if place:
-                    layers.append(nn.ReLU())
-                elif index:
-                    layers += [nn.ReLU(), nn.MaxPool2d(2)]
-                    index += 1  # torchvision counts every layer
-                layers.append(convolution := nn.Conv2d(in_channels, channels, 3, padding=1))
-                _fill(convolution, state, f"features.{index}", path)
-                in_channels, index = channels, index + 2
-            self._stages.append(nn.Sequential(*layers))
+        with naming(path):
+            self._stages = _stages(read_tensors(path).tensors)
         self.register_buffer("mean", Tensor(_MEAN).view(3, 1, 1))
         self.register_buffer("std", Tensor(_STD).view(3, 1, 1))
         self.requires_grad_(False)
@@ -80,14 +68,33 @@ class PerceptualLoss(nn.Module):
         return loss
 
 
-def _fill(convolution: nn.Conv2d, state: Mapping[str, Tensor], name: str, path: Path) -> None:
+def _stages(tensors: Mapping[str, Tensor]) -> nn.ModuleList:
+    """The stages of VGG19, with weights of torchvision's keys."""
+    stages = nn.ModuleList()
+    in_channels, index = 3, 0
+    for channels, count in _STAGES:
+        layers: list[nn.Module] = []
+        for place in range(count):
+            if place:
+                layers.append(nn.ReLU())
+            elif index:
+                layers += [nn.ReLU(), nn.MaxPool2d(2)]
+                index += 1  # torchvision counts every layer
+            layers.append(convolution := nn.Conv2d(in_channels, channels, 3, padding=1))
+            _fill(convolution, tensors, f"features.{index}")
+            in_channels, index = channels, index + 2
+        stages.append(nn.Sequential(*layers))
+    return stages
+
+
+def _fill(convolution: nn.Conv2d, tensors: Mapping[str, Tensor], name: str) -> None:
     """Give a convolution its weights, of this name in the file."""
     for field, parameter in convolution.named_parameters():
         key = f"{name}.{field}"
-        tensor = state.get(key)
+        tensor = tensors.get(key)
         if tensor is None or tensor.shape != parameter.shape:
             raise WeightsMismatchError(
-                f"{printable_name(path)}: not the weights of VGG19, whose {key} is of shape {tuple(parameter.shape)}; "
+                f"not the weights of VGG19, whose {key} is of shape {tuple(parameter.shape)}; "
                 "give torchvision's file of vgg19 as train.perceptual"
             )
-        parameter.data.copy_(as_float32(path, key, tensor))
+        parameter.data.copy_(as_float32(key, tensor))

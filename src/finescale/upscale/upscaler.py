@@ -33,7 +33,7 @@ from finescale.upscale.memory import (
 )
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 from finescale.weights import third_party
-from finescale.weights.third_party import ForeignNetwork
+from finescale.weights.third_party import ThirdPartyNetwork
 
 Progress = Callable[[int, int], None]
 AnyImage = TypeVar("AnyImage")
@@ -72,7 +72,7 @@ class Upscaler:
 
     def __init__(
         self,
-        network: Frame | ForeignNetwork,
+        network: Frame | ThirdPartyNetwork,
         *,
         tiling: Tiling | None = None,
         ensemble: bool = False,
@@ -90,7 +90,7 @@ class Upscaler:
         self.scale = network.scale
         self.in_channels = network.in_channels
         self.period = network.period
-        self.notes = network.notes if isinstance(network, ForeignNetwork) else ()
+        self.notes = network.notes if isinstance(network, ThirdPartyNetwork) else ()
         self.tiling = Tiling() if tiling is None else tiling
         self.tiling.check_windows(self.period)
         self.ensemble = ensemble
@@ -134,7 +134,7 @@ class Upscaler:
                 the engine is not.
             DeviceError: There is no such device here.
         """
-        network, notes = third_party.load_any(name, scale=scale, offline=offline, settings=settings)
+        network, notes = third_party.load_named_or_third_party(name, scale=scale, offline=offline, settings=settings)
         upscaler = cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision, engine=engine)
         upscaler.notes = notes
         return upscaler

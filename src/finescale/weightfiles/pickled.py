@@ -1,12 +1,14 @@
-"""Whole networks that their authors pickled: parameters and plain attributes, without any class of theirs.
+"""Reader of whole pickled networks: their parameters and plain attributes, without running any class of the file.
 
-Such a file names classes, and an ordinary reading runs their code. Here tensors are built by our own functions, a few
-containers are what they are, and every other object becomes an inert record of its attributes.
+Such a file names classes, and ordinary unpickling runs their code. Here tensors are built by our own functions, a few
+plain containers are allowed, and every other object becomes an inert record of its attributes. Errors do not name the
+file: the caller does, by `finescale.weightfiles.messages.naming`.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -19,7 +21,8 @@ import torch
 from torch import Tensor
 
 from finescale.errors import UnsafeWeightsError, WeightsError
-from finescale.weightfiles.tensors import check_archive, first_words
+from finescale.weightfiles.messages import first_words
+from finescale.weightfiles.tensors import check_archive, refuse_more_than
 
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -38,10 +41,10 @@ _MOST_MODULES = 100_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ModuleFile:
-    """What is in a pickled network."""
+class PickledNetwork:
+    """The content of a pickled network's file."""
 
-    state: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
     """Its state dict, buffers that are not saved otherwise included."""
     attributes: Mapping[str, Mapping[str, Any]]
     """Path of each module, "" of the network itself, to its attributes; objects among them have a `vars`."""
@@ -56,7 +59,7 @@ class Record:
         vars(self).update(state)
 
 
-def holds_module(path: Path, *, of_class: str) -> bool:
+def is_pickled_network(path: Path, *, of_class: str) -> bool:
     """Whether a file is a pickled network of a class, given as "package.module.Class", judged by its first bytes."""
     module, _, name = of_class.rpartition(".")
     start = b"".join((b"\x80\x02c", module.encode(), b"\n", name.encode(), b"\n"))
@@ -70,34 +73,37 @@ def holds_module(path: Path, *, of_class: str) -> bool:
             with archive.open(pickled) as file:
                 return file.read(len(start)) == start
     except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError):
-        return False  # whatever reads the file next says what is wrong
+        return False  # whatever reads the file next reports what is wrong
 
 
-def read_module(path: Path) -> ModuleFile:
+def read_pickled_network(path: Path) -> PickledNetwork:
     """Read a pickled network; no code in the file is run.
 
     Raises:
         WeightsError: The file is damaged.
         UnsafeWeightsError: It has anything else than modules, tensors and plain values.
     """
-    check_archive(path)
+    tensors: dict[str, Tensor] = {}
+    attributes: dict[str, Mapping[str, Any]] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            pickled = next(one for one in archive.namelist() if one.rpartition("/")[2] == "data.pkl")
-            with archive.open(pickled) as file:
-                network = _Reader(file, archive, pickled.removesuffix("data.pkl")).load()
-        state: dict[str, Tensor] = {}
-        attributes: dict[str, Mapping[str, Any]] = {}
-        _collect(network, "", state, attributes)
+        with path.open("rb") as file:
+            check_archive(file)
+            with zipfile.ZipFile(file) as archive:
+                pickled = next(one for one in archive.namelist() if one.rpartition("/")[2] == "data.pkl")
+                with archive.open(pickled) as content:
+                    network = _Reader(content, archive, pickled.removesuffix("data.pkl")).load()
+            size = os.fstat(file.fileno()).st_size
+        _collect(network, "", tensors, attributes)
     except pickle.UnpicklingError as error:
-        raise UnsafeWeightsError(f"{path}: a pickled network with {error}; it was not loaded") from None
+        raise UnsafeWeightsError(f"a pickled network with {error}; it was not loaded") from None
     except (
         # All that wrong bytes can lead the unpickler and our functions into.
         zipfile.BadZipFile, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError,
         OverflowError, MemoryError,
     ) as error:  # fmt: skip
-        raise WeightsError(f"{path}: damaged ({first_words(error) or type(error).__name__})") from None
-    return ModuleFile(state=state, attributes=attributes)
+        raise WeightsError(f"damaged ({first_words(error) or type(error).__name__})") from None
+    refuse_more_than(size, tensors)
+    return PickledNetwork(tensors=tensors, attributes=attributes)
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class _Reader(pickle.Unpickler):
 def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if not isinstance(storage, _Storage) or math.prod(size) > len(storage.values):
         raise ValueError("a tensor lies outside of its storage")
-    return storage.values.as_strided(size, stride, offset).clone()
+    return storage.values.as_strided(size, stride, offset)
 
 
 def _parameter(values: Tensor, *_: Any) -> Tensor:
@@ -158,16 +164,16 @@ _ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def _collect(module: Any, prefix: str, state: dict[str, Tensor], attributes: dict[str, Mapping[str, Any]]) -> None:
+def _collect(module: Any, prefix: str, tensors: dict[str, Tensor], attributes: dict[str, Mapping[str, Any]]) -> None:
     """State dict and attributes of a module and those within it."""
     if not isinstance(module, Record) or len(attributes) >= _MOST_MODULES:
-        raise pickle.UnpicklingError("modules that are none, or too many")
+        raise pickle.UnpicklingError("something else than a module in a module's place, or too many modules")
     facts = vars(module)
     attributes[prefix.removesuffix(".")] = facts
     for group in ("_parameters", "_buffers"):
         for name, values in facts.get(group, {}).items():
             if isinstance(values, Tensor):
-                state[f"{prefix}{name}"] = values
+                tensors[f"{prefix}{name}"] = values
     for name, part in facts.get("_modules", {}).items():
         if part is not None:
-            _collect(part, f"{prefix}{name}.", state, attributes)
+            _collect(part, f"{prefix}{name}.", tensors, attributes)

@@ -1,8 +1,8 @@
-"""Published weights, fetched once into a folder of ours and checked at every use.
+"""Download of published weights: each file is fetched once into the cache folder and checked at every use.
 
 What authors publish on the Hugging Face hub is downloaded by the hub's own client, the extra "hub"; what has been
-downloaded is used without it. Where they offer a link only, a person follows it. A file that a person has placed is
-found by its published name, and goes first. What a file holds is not known here.
+downloaded is used without it. Where they offer only a link, the user downloads the file. A file that the user has put
+in place is found by its published name, and goes first. This module does not know what a file holds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import re
 import shutil
 from pathlib import Path
 from types import ModuleType
+
+import platformdirs
 
 from finescale.errors import DownloadError, MissingExtraError
 from finescale.networks import Published
@@ -28,10 +30,15 @@ logger = logging.getLogger("finescale")
 
 
 def cache_folder() -> Path:
-    """The folder of fetched weights: FINESCALE_CACHE, else finescale in XDG_CACHE_HOME or in ~/.cache."""
+    """The folder of fetched weights: FINESCALE_CACHE, else finescale in the system's folder of caches.
+
+    Earlier versions used ~/.cache on every system; a folder that is there is kept in use.
+    """
     if stated := os.environ.get("FINESCALE_CACHE"):
         return Path(stated).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "finescale"
+    folder = platformdirs.user_cache_path("finescale", appauthor=False)
+    earlier = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "finescale"
+    return earlier if earlier.is_dir() and not folder.is_dir() else folder
 
 
 def is_repository(name: str) -> bool:
@@ -44,7 +51,7 @@ def fetch(published: Published, *, offline: bool = False) -> Path:
 
     Args:
         published: What its authors publish.
-        offline: Touch no network; so does the environment variable HF_HUB_OFFLINE, set to 1.
+        offline: Touch no network; the environment variable HF_HUB_OFFLINE=1 has the same effect.
 
     Raises:
         DownloadError: The file can neither be found nor fetched, or has changed since it was fetched.
@@ -64,16 +71,16 @@ def fetch(published: Published, *, offline: bool = False) -> Path:
 
 
 def fetch_repository(repository: str, *, offline: bool = False) -> Path:
-    """The weight file of a repository on the hub, downloaded at first use and taken from the cache ever after.
+    """The weight file of a repository on the hub, downloaded at first use and taken from the cache afterwards.
 
     Args:
         repository: "owner/name"; its weights are ``model.safetensors``.
-        offline: See `fetch`.
+        offline: Touch no network; the environment variable HF_HUB_OFFLINE=1 has the same effect.
 
     Raises:
         ValueError: The name has another form.
-        DownloadError: See `fetch`.
-        MissingExtraError: See `fetch`.
+        DownloadError: The file is neither in the cache nor can it be fetched, or it has changed since it was fetched.
+        MissingExtraError: It must be fetched from the hub, and the hub's client is not installed.
     """
     if not is_repository(repository):
         raise ValueError(f"a repository of the hub is called owner/name, got {repository!r}")
@@ -82,7 +89,7 @@ def fetch_repository(repository: str, *, offline: bool = False) -> Path:
     if file.is_file() and record.is_file():  # the record is written last: with it, the file is whole
         _check(file, record)
         return file
-    if offline or _is_told_to_stay_offline():
+    if offline or _hub_is_offline():
         raise DownloadError(
             f"{repository}: its weights are not in {file.parent}, and the hub is not asked while offline; "
             "fetch them once without --offline and without HF_HUB_OFFLINE"
@@ -91,7 +98,7 @@ def fetch_repository(repository: str, *, offline: bool = False) -> Path:
     return file
 
 
-def _is_told_to_stay_offline() -> bool:
+def _hub_is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")  # as the hub's client reads it
 
 
@@ -109,7 +116,7 @@ def _check(file: Path, record: Path) -> None:
 
 
 def _download(repository: str, file: Path, record: Path) -> None:
-    """Fetch a repository's weights into ``file``, and write down their hash as sha256sum does."""
+    """Fetch a repository's weights into ``file``, and record their hash in the format of sha256sum."""
     hub = _client(repository)
     address = f"{hub.constants.ENDPOINT}/{repository}"
     try:
@@ -161,7 +168,7 @@ def _reason(error: Exception, address: str, file: Path, kinds: ModuleType) -> st
     """Why a download failed, in one sentence with its remedy."""
     kind = type(error).__name__
     lost = f"{address}: cannot be reached, or the connection broke ({kind}); check the network and fetch again"
-    if isinstance(error, kinds.LocalEntryNotFoundError):  # how the client tells that it got no answer
+    if isinstance(error, kinds.LocalEntryNotFoundError):  # the client's name for getting no answer
         return lost
     if isinstance(error, kinds.GatedRepoError):
         return f"{address}: its owner gives access on request; ask for it there, then log in with 'hf auth login'"
@@ -177,7 +184,7 @@ def _reason(error: Exception, address: str, file: Path, kinds: ModuleType) -> st
 
 
 def _placed_by_hand(name: str) -> Path | None:
-    """The file that a person has downloaded under its published name; letters may be large or small."""
+    """The file that the user has downloaded under its published name, in upper or lower case."""
     wanted = {name.lower(), f"{Path(name).stem}.safetensors".lower()}
     for folder in (cache_folder(), PRETRAINED):
         if folder.is_dir():

@@ -1,7 +1,7 @@
-"""A network of ours as a repository of the Hugging Face hub, by the hub's own mixin; needs the extra "hub".
+"""Networks as repositories of the Hugging Face hub, by the mixin of the hub's client; needs the extra "hub".
 
-The mixin's methods hang on `HubNetwork`, which holds a network, and not on the networks themselves: those know no
-files, and the hub's client is optional.
+`HubNetwork`, which holds a network, has the mixin's methods; the networks themselves do not, since they know no files
+and the hub's client is optional.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class HubNetwork(ModelHubMixin):
         return upscaled
 
     def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict[str, Any] | None = None, **options: Any) -> str:
-        """Save and upload to a repository, which is created where there is none; its card shows how to use it by name.
+        """Save and upload to a repository, which is created if it does not exist; its card shows how to use it.
 
         Args:
             repo_id: "owner/name".
@@ -62,7 +62,7 @@ class HubNetwork(ModelHubMixin):
         return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
 
     def generate_model_card(self, **card: Any) -> ModelCard:
-        """The page of the repository.
+        """Model card of the repository.
 
         Args:
             card: Further arguments of `finescale.zoo.model_card`.
@@ -100,7 +100,7 @@ class HubNetwork(ModelHubMixin):
         proxies: None = None,  # noqa: ARG003  this and the next are passed by the client before 1.0
         resume_download: None = None,  # noqa: ARG003
     ) -> Self:
-        """From a folder or a repository, ours or the authors'; the file says what it holds."""
+        """Load from a folder or a repository, ours or the authors'; its weight file alone is read."""
         if Path(model_id).is_dir():
             path = Path(model_id) / HUB_FILE
         else:

@@ -1,11 +1,11 @@
-"""What a state dict of none of our families looks like, by its keys; for messages alone, nothing is built from it."""
+"""Well-known networks that none of our families covers, recognised by their keys; for error messages alone."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
-STRANGERS = (
+LOOKALIKES = (
     (
         "the Swift Parameter-free Attention Network, which shares its acronym with the sliding proxy network",
         (r"conv_1\.sk\.weight", r"block_1\.c1_r\.sk\.weight"),
@@ -14,7 +14,7 @@ STRANGERS = (
         "CRAFT for finding text in pictures, which shares its name with a super-resolution network",
         (r"basenet\.slice1\.\d+\.weight", r"upconv1\.conv\.0\.weight"),
     ),
-    ("a LoRA, which changes a network and is none", (r".+\.lora_(up|down|A|B)(\.\w+)?\.weight",)),
+    ("a LoRA, which changes another network", (r".+\.lora_(up|down|A|B)(\.\w+)?\.weight",)),
     ("a language model", (r"(.+\.)?(embed_tokens|tok_embeddings|word_embeddings|wte)\.weight",)),
     ("HAT", (r"layers\.0\.residual_group\.overlap_attn\.qkv\.weight",)),
     (
@@ -33,12 +33,12 @@ STRANGERS = (
     ("a discriminator, which judges pictures in a training", (r"conv0(_0)?\.weight", r"(linear2|conv9)\.weight")),
     ("a network that classifies pictures", (r"(fc|head|classifier|classifier\.\d)\.weight",)),
 )
-"""Names, and for each the patterns of whole keys that tell it, all of them; the first that fits counts."""
+"""Name, and the patterns that whole keys of such a network match; all of them must be found, and the first row wins."""
 
 
 def looks_like(keys: Collection[str]) -> str | None:
-    """In words, which network a state dict seems to be of; None where its keys remind of none in the table."""
-    for name, marks in STRANGERS:
+    """The well-known network that a state dict seems to belong to, in words; None if no row of the table fits."""
+    for name, marks in LOOKALIKES:
         if all(any(re.fullmatch(mark, key) for key in keys) for mark in marks):
             return name
     return None

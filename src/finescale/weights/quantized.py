@@ -1,4 +1,4 @@
-"""Weight files of quantized networks, ours and the authors' own, as tensors in float32 and bounds."""
+"""Reader of weight files that may be quantized, by us or by the authors: float32 tensors and the quantizers' bounds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from torch import Tensor
+
 from finescale.errors import SettingsError, WeightsError
-from finescale.networks import FAMILIES, Family
+from finescale.networks import FAMILIES
+from finescale.networks.family import QuantizedFiles
 from finescale.quantize.packing import Quantized, from_file
 from finescale.quantize.settings import QuantSettings
-from finescale.settings import parse_settings
-from finescale.weightfiles.pickled import ModuleFile, holds_module, read_module
-from finescale.weightfiles.tensors import RawState, first_words, read_state
+from finescale.settings import mistakes_of
+from finescale.weightfiles.messages import first_words
+from finescale.weightfiles.pickled import PickledNetwork, is_pickled_network, read_pickled_network
+from finescale.weightfiles.tensors import StoredTensors, read_tensors
 
 HEADER_KEY = "quantization"
 """Under which our header has what `finescale.quantize.packing` writes."""
@@ -23,8 +28,8 @@ HEADER_KEY = "quantization"
 class Content:
     """What is in a weight file, quantized or not."""
 
-    raw: RawState
-    """Its tensors; those of quantized weights as the integers, or the authors, say them."""
+    stored: StoredTensors
+    """Its tensors; quantized weights are converted to float32."""
     quantized: Quantized | None = None
     """Bounds and settings of a quantized network."""
     known: Mapping[str, Any] = field(default_factory=dict)
@@ -39,61 +44,72 @@ def read(path: Path) -> Content:
         UnsafeWeightsError: It contains code.
     """
     for family in FAMILIES.values():
-        if family.quantization.files and holds_module(path, of_class=family.quantization.files.of_class):
-            return _published(path, family)
-    raw = read_state(path)
-    if HEADER_KEY not in raw.header:
-        return Content(raw=raw)
+        files = family.quantization.files
+        if files and is_pickled_network(path, of_class=files.of_class):
+            return _from_authors(read_pickled_network(path), files)
+    return _from_us(read_tensors(path))
+
+
+def _from_us(stored: StoredTensors) -> Content:
+    """The content of a file with a state dict; its header may state a quantization."""
+    if HEADER_KEY not in stored.header:
+        return Content(stored=stored)
     try:
-        state, quantized = from_file(raw.state, raw.header[HEADER_KEY])
+        tensors, quantized = from_file(stored.tensors, stored.header[HEADER_KEY])
     except (ValueError, SettingsError, KeyError, IndexError, RecursionError) as error:
-        raise WeightsError(f"{path}: damaged quantization ({first_words(error)})") from None
-    header = {key: text for key, text in raw.header.items() if key != HEADER_KEY}
-    return Content(raw=replace(raw, state=state, header=header), quantized=quantized)
+        raise WeightsError(f"damaged quantization ({first_words(error)})") from None
+    header = {key: text for key, text in stored.header.items() if key != HEADER_KEY}
+    return Content(stored=replace(stored, tensors=tensors, header=header), quantized=quantized)
 
 
-def _published(path: Path, family: Family) -> Content:
-    """A network that the authors of a family quantized and pickled."""
-    files = family.quantization.files
-    assert files is not None
-    module = read_module(path)
-    ends = ".quantizer.min_val", ".quantizer.max_val"
-    state = {files.key_of(key): tensor for key, tensor in module.state.items() if not key.endswith(ends)}
-    lower, upper = (
-        {key.removesuffix(end): tensor.float() for key, tensor in module.state.items() if key.endswith(end)}
-        for end in ends
-    )
-    if not state or not lower or lower.keys() != upper.keys():
-        raise WeightsError(f"{path}: a pickled network without weights, or without bounds of its quantizers")
-    if not all(tensor.isfinite().all() for bounds in (lower, upper) for tensor in bounds.values()):
-        raise WeightsError(f"{path}: the bounds of its quantizers contain NaN or infinity; the file is damaged")
-    bits = {name: _bits(path, module, name) for name in lower}
-    ends_of_network = {files.name_of(place) for place in ("conv_first.input_quantizer", "result")}
-    inner = {width for name, width in bits.items() if name not in ends_of_network}
-    outer = {width for name, width in bits.items() if name in ends_of_network}
-    if len(inner) != 1 or len(outer) != 1:
-        raise WeightsError(f"{path}: a pickled network of mixed bits, {sorted(inner)} and {sorted(outer)} at its ends")
-    values = {"bits": inner.pop(), "edge_bits": outer.pop(), "include_zero": False}
-    try:
-        settings = parse_settings(QuantSettings, values, source=str(path))
-    except SettingsError as error:
-        raise WeightsError(str(error)) from None
+_LOWER, _UPPER = ".quantizer.min_val", ".quantizer.max_val"
+
+
+def _from_authors(network: PickledNetwork, files: QuantizedFiles) -> Content:
+    """The content of a network that the authors of a family quantized and pickled."""
+    weights = {files.key_of(key): one for key, one in network.tensors.items() if not key.endswith((_LOWER, _UPPER))}
+    bounds = _bounds(network.tensors)
+    if not weights or not bounds:
+        raise WeightsError("a pickled network without weights, or without bounds of its quantizers")
+    bits = {name: _bits(network, name) for name in bounds}
     return Content(
-        raw=RawState(format="torch (pickled network)", wrapper=None, prefix="", header={}, state=state),
-        quantized=Quantized(
-            settings=settings,
-            bounds={name: (lower[name], upper[name]) for name in lower},
-            bits=bits,
-            name_of=files.name_of,
-        ),
-        known=files.settings_of(module.attributes[""]),
+        stored=StoredTensors(format="torch (pickled network)", wrapper=None, prefix="", header={}, tensors=weights),
+        quantized=Quantized(settings=_settings(bits, files), bounds=bounds, bits=bits, name_of=files.name_of),
+        known=files.settings_of(network.attributes[""]),
     )
 
 
-def _bits(path: Path, module: ModuleFile, name: str) -> Any:
+def _bounds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Lower and upper bounds by the names of the quantizers; empty where one of them lacks an end."""
+    lower, upper = (
+        {key.removesuffix(end): tensor.float() for key, tensor in tensors.items() if key.endswith(end)}
+        for end in (_LOWER, _UPPER)
+    )
+    if lower.keys() != upper.keys():
+        return {}
+    if not all(tensor.isfinite().all() for ends in (lower, upper) for tensor in ends.values()):
+        raise WeightsError("the bounds of its quantizers contain NaN or infinity; the file is damaged")
+    return {name: (lower[name], upper[name]) for name in lower}
+
+
+def _bits(network: PickledNetwork, name: str) -> Any:
     """Width of the integers of a quantized layer."""
-    kind = module.attributes.get(name, {}).get("bit_type")
+    kind = network.attributes.get(name, {}).get("bit_type")
     bits = getattr(kind, "bits", None)
     if type(bits) is not int:
-        raise WeightsError(f"{path}: {name!r} in it does not state its bits")
+        raise WeightsError(f"{name!r} in it does not state its bits")
     return bits
+
+
+def _settings(bits: Mapping[str, Any], files: QuantizedFiles) -> QuantSettings:
+    """The settings that give all quantizers these widths."""
+    at_ends = {files.name_of(place) for place in ("conv_first.input_quantizer", "result")}
+    inner = {width for name, width in bits.items() if name not in at_ends}
+    outer = {width for name, width in bits.items() if name in at_ends}
+    if len(inner) != 1 or len(outer) != 1:
+        raise WeightsError(f"a pickled network of mixed bits, {sorted(inner)} and {sorted(outer)} at its ends")
+    values = {"bits": inner.pop(), "edge_bits": outer.pop(), "include_zero": False}
+    try:
+        return QuantSettings.model_validate(values)
+    except ValidationError as error:
+        raise WeightsError(mistakes_of(QuantSettings, error)) from None

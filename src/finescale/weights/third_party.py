@@ -1,7 +1,7 @@
-"""Other people's networks: weight files that none of our families knows, read by spandrel where it is installed.
+"""Third-party networks: weight files that none of our families knows, read by spandrel where it is installed.
 
-The file is read by `tensors.read_state`, which runs no code; spandrel gets plain tensors, tells by their keys which
-network they belong to, and builds it.
+`finescale.weightfiles.tensors.read_tensors` reads the file and runs no code; spandrel gets plain tensors, recognises by
+their keys which network they belong to, and builds it.
 """
 
 from __future__ import annotations
@@ -19,31 +19,34 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from finescale import weights
 from finescale.errors import MissingExtraError, UnknownNetworkError, WeightsError, WeightsMismatchError
 from finescale.networks import Frame
-from finescale.weightfiles import tensors
-from finescale.weightfiles.tensors import RawState
+from finescale.weightfiles.messages import naming
+from finescale.weightfiles.tensors import StoredTensors, as_float32, read_tensors, refuse_absurd_numbering
+from finescale.weights.loading import load_named, move
+from finescale.weights.names import find
+from finescale.zoo import choose_scale
 
 logger = logging.getLogger("finescale")
 
 _INSTALL = "pip install 'finescale[spandrel]'"
 
 
-class ForeignNetwork(nn.Module):
-    """A network of others, for inference alone: image in, image ``scale`` times as large out.
+class ThirdPartyNetwork(nn.Module):
+    """A third-party network, for inference alone: image in, image ``scale`` times as large out.
 
     Args:
         descriptor: What spandrel answers for a state dict, an image model with equal channels in and out.
         path: The file.
-        raw: The file's tensors and what was around them; the tensors are not kept.
+        stored: The file's tensors and what was around them; the tensors are not kept.
     """
 
-    def __init__(self, descriptor: Any, *, path: Path, raw: RawState) -> None:
+    def __init__(self, descriptor: Any, *, path: Path, stored: StoredTensors) -> None:
         super().__init__()
         self.model: nn.Module = descriptor.model
         self.path = path
-        self.format, self.wrapper, self.prefix, self.header = raw.format, raw.wrapper, raw.prefix, raw.header
+        self.format, self.wrapper = stored.format, stored.wrapper
+        self.prefix, self.header = stored.prefix, stored.header
         self.architecture: str = descriptor.architecture.name
         self.scale: int = descriptor.scale
         self.in_channels: int = descriptor.input_channels
@@ -73,10 +76,14 @@ class ForeignNetwork(nn.Module):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of it, one sentence each."""
-        told = [f"{self.path}: read by spandrel as {self.architecture} x{self.scale} (not one of finescale's networks)"]
+        notes = [
+            f"{self.path}: read by spandrel as {self.architecture} x{self.scale} (not one of finescale's networks)"
+        ]
         if self._descriptor.tiling.name != "SUPPORTED":
-            told.append(f"{self.architecture} looks at a whole picture; in tiles it may differ, tile 0 makes none")
-        return tuple(told)
+            notes.append(
+                f"{self.architecture} looks at the whole picture; tiles may change the result, tile 0 avoids it"
+            )
+        return tuple(notes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Upscale images; each is padded to a size that the network takes, and the result is cropped.
@@ -91,8 +98,8 @@ class ForeignNetwork(nn.Module):
         return torch.cat([self._descriptor(single[None]) for single in image])
 
 
-def load(path: Path | str, *, device: str = "cpu") -> ForeignNetwork:
-    """Read a weight file of others and build its network.
+def load_third_party(path: Path | str, *, device: str = "cpu") -> ThirdPartyNetwork:
+    """Read a weight file by spandrel and build its network.
 
     Args:
         path: A ``.safetensors`` or ``.pth`` file, under any name.
@@ -100,76 +107,83 @@ def load(path: Path | str, *, device: str = "cpu") -> ForeignNetwork:
 
     Raises:
         MissingExtraError: spandrel is not installed, or cannot be imported.
-        WeightsError: As for `finescale.weightfiles.tensors.read_state`, or the network does not upscale or restore
-            pictures.
+        WeightsError: The file is missing or cannot be used, or its network does not upscale or restore pictures.
+        UnsafeWeightsError: It contains code; none of it was run.
         UnknownNetworkError: spandrel knows no network with these keys.
         WeightsMismatchError: Its tensors do not fit the network that spandrel takes them for.
         DeviceError: There is no such device.
     """
     path = Path(path)
-    spandrel = _spandrel()
-    raw = tensors.read_state(path)
-    tensors.refuse_absurd_numbering(path, raw.state)
-    state = {
-        key: tensors.as_float32(path, key, tensor) if tensor.is_floating_point() else tensor
-        for key, tensor in raw.state.items()
-    }
-    network = ForeignNetwork(_checked(path, spandrel, _build(path, spandrel, state)), path=path, raw=raw)
-    weights.move(network, device)
-    return network.eval()
+    with naming(path):
+        return _load(path, device)
 
 
-def load_any(
+def load_named_or_third_party(
     name: str | Path,
     *,
     scale: int | None = None,
     offline: bool = False,
     settings: Mapping[str, Any] | None = None,
-) -> tuple[Frame | ForeignNetwork, tuple[str, ...]]:
-    """The network that a name stands for: ours, or else, where spandrel knows it, that of others.
+) -> tuple[Frame | ThirdPartyNetwork, tuple[str, ...]]:
+    """The network that a name stands for: ours, or else, where spandrel knows it, a third-party one.
 
     Args:
-        name: See `finescale.weights.find`.
-        scale: The scale that the network must have; see `finescale.weights.find` for None.
-        offline: See `finescale.weights.find`.
-        settings: See `finescale.weights.load`.
+        name: One of the names that `finescale.weights.find` takes.
+        scale: The scale that the network must have; None takes that of a file, and the largest of a model's.
+        offline: Touch no network: what was fetched before is found, nothing is fetched.
+        settings: Fields that the file does not show, as for `finescale.weights.load`.
 
     Returns:
         The network, and what a user should know of it, one sentence each.
 
     Raises:
-        WeightsError: The file cannot be used; see `finescale.weights.load_named` and `load_unknown`.
+        WeightsError: The file cannot be used; as for `finescale.weights.load_named` and `load_third_party`.
         DownloadError: As for `finescale.weights.find`.
         MissingExtraError: As for `finescale.weights.find`.
-        ValueError: There is no such name, or not at this scale, or ``settings`` were given for a network of others.
+        ValueError: There is no such name, or not at this scale, or ``settings`` were given for a third-party network.
         SettingsError: As for `finescale.weights.load`.
     """
     try:
-        loaded = weights.load_named(name, scale=scale, offline=offline, settings=settings)
+        loaded = load_named(name, scale=scale, offline=offline, settings=settings)
         return loaded.network, loaded.doubts
     except UnknownNetworkError as refusal:
-        path = weights.find(name, scale=scale, offline=offline)
-        network = load_unknown(path, refusal)
-    if scale not in (None, network.scale):
-        raise ValueError(f"scale must be {network.scale} for {path}, got {scale}")
+        path = find(name, scale=scale, offline=offline)
+        network = retry_with_spandrel(path, refusal)
+    choose_scale(scale, [network.scale], of=path)
     if settings:
-        raise ValueError(f"settings must be left out for {path}, a network of others, got {dict(settings)}")
+        raise ValueError(f"settings must be left out for {path}, a third-party network, got {dict(settings)}")
     for note in network.notes:
         logger.info(note)
     return network, network.notes
 
 
-def load_unknown(path: Path, refusal: UnknownNetworkError) -> ForeignNetwork:
-    """Try a file again that `finescale.weights` does not know.
+def retry_with_spandrel(path: Path, refusal: UnknownNetworkError) -> ThirdPartyNetwork:
+    """Read a file by spandrel that `finescale.weights` does not know.
 
     Raises:
-        WeightsError: As for `load`.
+        WeightsError: As for `load_third_party`.
         UnknownNetworkError: ``refusal``, and why spandrel did not help.
     """
-    try:
-        return load(path)
-    except (MissingExtraError, UnknownNetworkError) as error:
-        raise UnknownNetworkError(f"{refusal}; {str(error).removeprefix(f'{path}: ')}") from None
+    with naming(path):
+        try:
+            return _load(path, "cpu")
+        except (MissingExtraError, UnknownNetworkError) as error:
+            reason = error
+    raise UnknownNetworkError(f"{refusal}; {reason}") from None
+
+
+def _load(path: Path, device: str) -> ThirdPartyNetwork:
+    spandrel = _spandrel()
+    stored = read_tensors(path)
+    refuse_absurd_numbering(stored.tensors)
+    tensors = {
+        key: as_float32(key, tensor) if tensor.is_floating_point() else tensor for key, tensor in stored.tensors.items()
+    }
+    descriptor = _build(spandrel, tensors)
+    _check_purpose(spandrel, descriptor)
+    network = ThirdPartyNetwork(descriptor, path=path, stored=stored)
+    move(network, device)
+    return network.eval()
 
 
 def _spandrel() -> Any:
@@ -187,28 +201,27 @@ def _spandrel() -> Any:
     return spandrel
 
 
-def _build(path: Path, spandrel: Any, state: Mapping[str, Tensor]) -> Any:
+def _build(spandrel: Any, tensors: Mapping[str, Tensor]) -> Any:
     """spandrel's descriptor of the network that the tensors belong to."""
     architecture = None
-    allowance = _Allowance(8 * sum(tensor.nbytes for tensor in state.values()) + 256 * 2**20)
+    allowance = _Allowance(8 * sum(tensor.nbytes for tensor in tensors.values()) + 256 * 2**20)
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), allowance:
-            warnings.simplefilter("ignore")  # of others' code
+            warnings.simplefilter("ignore")  # of third-party code
             for entry in spandrel.MAIN_REGISTRY.architectures("detection"):
-                if entry.detect(state):
+                if entry.detect(tensors):
                     architecture = entry.architecture
-                    return architecture.load(dict(state))
-    except Exception as error:  # whatever made-up tensors lead others' code into
+                    return architecture.load(dict(tensors))
+    except Exception as error:  # whatever made-up tensors lead third-party code into
         name = architecture.name if architecture else "no network"
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
-        raise WeightsMismatchError(f"{path}: spandrel takes it for {name}, but cannot build that ({reason})") from None
-    raise UnknownNetworkError(f"{path}: spandrel does not know it either")
+        raise WeightsMismatchError(f"spandrel takes it for {name}, but cannot build that ({reason})") from None
+    raise UnknownNetworkError("spandrel does not know it either")
 
 
-def _checked(path: Path, spandrel: Any, descriptor: Any) -> Any:
-    """The descriptor, which must be of a network that upscales or restores whole pictures."""
-    name = descriptor.architecture.name
-    refused = f"{path}: read by spandrel as {name}"
+def _check_purpose(spandrel: Any, descriptor: Any) -> None:
+    """Refuse a network that does not upscale or restore whole pictures."""
+    refused = f"read by spandrel as {descriptor.architecture.name}"
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise WeightsError(f"{refused}, which fills in what a mask covers; finescale upscales and restores pictures")
     if descriptor.purpose not in ("SR", "Restoration"):
@@ -216,11 +229,10 @@ def _checked(path: Path, spandrel: Any, descriptor: Any) -> Any:
     if descriptor.input_channels != descriptor.output_channels:
         counts = f"{descriptor.input_channels} channels to {descriptor.output_channels}"
         raise WeightsError(f"{refused}, which takes {counts}; finescale needs as many out as in")
-    return descriptor
 
 
 class _Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Lets this thread make tensors of so many bytes in all, while it is active.
+    """Limit on the bytes of all tensors that this thread makes while it is active.
 
     What a file of a few bytes can announce, such as a width, has no bound. Networks take one to three times what their
     file holds to be built.

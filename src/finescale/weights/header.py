@@ -1,0 +1,76 @@
+"""The header of our own weight files: what `finescale.save` states besides the tensors, written and read back."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from finescale.errors import SettingsError, WeightsError, WeightsMismatchError
+from finescale.networks import Family, Frame, FrameSettings, family_of
+from finescale.settings import parse_settings
+from finescale.weightfiles.messages import first_words, quoted
+
+FORMAT_VERSION = "1"
+"""Version of the header."""
+
+_VERSION_KEY = "finescale_format"
+
+
+def header_of(
+    network: Frame, *, source: str, licence: str | None, training: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """The header of a network's file; see `finescale.save` for the arguments."""
+    family = family_of(network)
+    variant, differs_in = family.nearest(network.settings)
+    header = {
+        "format": "pt",  # asked for by other readers of safetensors
+        _VERSION_KEY: FORMAT_VERSION,
+        "family": family.name,
+        "scale": str(network.scale),
+        "settings": network.settings.model_dump_json(),
+        "source": source,
+    }
+    if not differs_in:
+        header["variant"] = variant
+    if licence is not None:
+        header["licence"] = licence
+    if training is not None:
+        header["training"] = json.dumps(training)
+    return header
+
+
+def states_settings(header: Mapping[str, str]) -> bool:
+    """Whether a header is one of ours, which states all settings of the network."""
+    return _VERSION_KEY in header
+
+
+def stated_settings(header: Mapping[str, str], family: Family) -> tuple[FrameSettings, int]:
+    """Settings and scale from a header of ours.
+
+    Args:
+        header: One that `states_settings`.
+        family: The family that the file's keys are of.
+
+    Raises:
+        WeightsError: The header is of another version, or damaged.
+        WeightsMismatchError: It states another family.
+    """
+    if header[_VERSION_KEY] != FORMAT_VERSION:
+        raise WeightsError(
+            f"its header has format {quoted(header[_VERSION_KEY])}, this version reads {FORMAT_VERSION!r}; "
+            "update finescale"
+        )
+    if header.get("family") != family.name:
+        raise WeightsMismatchError(
+            f"its header states family {quoted(str(header.get('family')))}, but its keys are {family.name}'s"
+        )
+    kind = type(next(iter(family.variants.values())))
+    try:
+        settings = parse_settings(kind, {**json.loads(header["settings"])}, source="settings in its header")
+        return settings, int(header["scale"])
+    except SettingsError as error:
+        raise WeightsError(textwrap.shorten(str(error), 1000, placeholder=" ...")) from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"damaged header ({type(error).__name__}: {first_words(error)})") from None

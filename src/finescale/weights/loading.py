@@ -1,0 +1,149 @@
+"""Loading of a weight file, given by its path or by a name, as a network with all that is known about it.
+
+Each step calls the next lower one only: name -> file -> stored tensors -> match -> network. The path of the file is put
+before messages here, in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from finescale.errors import DeviceError, SettingsError
+from finescale.networks import Frame, Published
+from finescale.weightfiles.messages import first_words, naming
+from finescale.weights.header import states_settings
+from finescale.weights.names import locate
+from finescale.weights.quantized import Content, read
+from finescale.weights.recognition import Match, build, recognise
+from finescale.zoo import choose_scale
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inspection(Match):
+    """The network in a weight file, as recognised without building it."""
+
+    path: Path
+    """The file."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loaded(Inspection):
+    """A network, and all that is known about its file."""
+
+    network: Frame
+    """float32, in evaluation mode; quantized where its file is."""
+
+
+def load(
+    path: Path | str, *, scale: int | None = None, device: str = "cpu", settings: Mapping[str, Any] | None = None
+) -> Loaded:
+    """Read a weight file and build the network that it holds.
+
+    Args:
+        path: A ``.safetensors`` or ``.pth`` file, ours, a published one or a community one, under any name.
+        scale: The scale that the file must have; None takes any.
+        device: Where the network goes, such as "cpu" or "cuda".
+        settings: Fields that a file without our header does not show, where they are not the published ones:
+            ``image_range``, ``mean``, and what the family's file names besides.
+
+    Raises:
+        WeightsError: The file is missing, empty, damaged or not a weight file, or has values that no network can use.
+        UnsafeWeightsError: It contains code; none of it was run.
+        UnknownNetworkError: Its keys are those of no known family.
+        WeightsMismatchError: Its tensors do not fit the network that its keys announce.
+        ValueError: The scale is not that of the file, or ``settings`` were given for a file that states its own.
+        SettingsError: ``settings`` has unknown or wrong values.
+        DeviceError: There is no such device.
+    """
+    return _load(Path(path), None, scale=scale, device=device, settings=settings)
+
+
+def load_named(
+    name: str | Path,
+    *,
+    scale: int | None = None,
+    device: str = "cpu",
+    offline: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Read the weight file that a name stands for, with all that is known by the name.
+
+    Args:
+        name: One of the names that `finescale.weights.find` takes.
+        scale: The scale that the network must have; None takes that of a file, and the largest of a model's.
+        device: Where the network goes, such as "cpu" or "cuda".
+        offline: Touch no network: what was fetched before is found, nothing is fetched.
+        settings: Fields that the file does not show, as for `load`; they go before what is known by the name.
+
+    Raises:
+        ValueError: As for `finescale.weights.find` and `load`.
+        SettingsError: As for `load`.
+        DownloadError: As for `finescale.weights.find`.
+        MissingExtraError: As for `finescale.weights.find`.
+        WeightsError: As for `finescale.weights.find` and `load`; `WeightsMismatchError` also where the file is not the
+            published network.
+        DeviceError: There is no such device.
+    """
+    path, announced = locate(name, scale=scale, offline=offline)
+    return _load(path, announced, scale=scale, device=device, settings=settings)
+
+
+def inspect(path: Path | str, *, settings: Mapping[str, Any] | None = None) -> Inspection:
+    """Recognise the network in a weight file, with every check of `load`, without building it.
+
+    Args:
+        path: A ``.safetensors`` or ``.pth`` file, as for `load`.
+        settings: Fields that the file does not show, as for `load`.
+
+    Raises:
+        WeightsError: As for `load`.
+        ValueError: As for `load`.
+        SettingsError: As for `load`.
+    """
+    path = Path(path)
+    _, match = _recognised(path, None, settings or {})
+    return Inspection(**_facts(path, match))
+
+
+def move(network: nn.Module, device: str) -> None:
+    """Put a network on a device.
+
+    Raises:
+        DeviceError: There is no such device.
+    """
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device {device!r} cannot be used ({first_words(error)}); use 'cpu'") from None
+
+
+def _load(
+    path: Path, announced: Published | None, *, scale: int | None, device: str, settings: Mapping[str, Any] | None
+) -> Loaded:
+    content, match = _recognised(path, announced, settings or {})
+    choose_scale(scale, [match.scale], of=path)
+    network = build(content, match)
+    move(network, device)
+    return Loaded(**_facts(path, match), network=network)
+
+
+def _recognised(path: Path, announced: Published | None, given: Mapping[str, Any]) -> tuple[Content, Match]:
+    """Read a file and recognise its network; errors name the file."""
+    try:
+        with naming(path):
+            content = read(path)
+            if given and states_settings(content.stored.header):
+                raise ValueError(f"settings must be left out for {path}, whose header states them, got {dict(given)}")
+            return content, recognise(content, given=given, announced=announced)
+    except SettingsError as error:
+        raise SettingsError(f"settings for {path}: {error}") from None
+
+
+def _facts(path: Path, match: Match) -> dict[str, Any]:
+    """The fields of an `Inspection`."""
+    return {**vars(match), "path": path, "doubts": tuple(f"{path}: {doubt}" for doubt in match.doubts)}

@@ -1,0 +1,102 @@
+"""What the families declare of published networks is true where it can be checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise, product
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from finescale import zoo
+from finescale.networks import FAMILIES, SCALES, SETS, Family, build, published
+from finescale.networks.family import scores
+
+COSTS = [(variant, scale) for family in FAMILIES.values() for variant, scale in family.publication.costs]
+
+families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+
+
+@families
+def test_every_variant_has_its_cost_at_every_scale(family: Family) -> None:
+    assert set(family.publication.costs) == set(product(family.variants, SCALES))
+
+
+@pytest.mark.parametrize(("variant", "scale"), COSTS)
+def test_parameters_are_those_of_the_built_network(variant: str, scale: int) -> None:
+    with torch.device("meta"):
+        network = build(variant, scale=scale)
+    counted = sum(parameter.numel() for parameter in network.parameters())
+    assert counted == zoo.entry(variant, scale=scale).cost.num_parameters
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("variant", "tolerance"), [("drct", 1e-4), ("drct-l", 1e-4), ("span", 1e-2)])
+def test_multiply_adds_are_those_of_one_pass(variant: str, tolerance: float, scale: int) -> None:
+    # Of the sliding proxy network the authors count the constant shifts as well, which ours does without.
+    stated = zoo.entry(variant, scale=scale).cost.multiply_adds
+    assert stated
+    with torch.device("meta"):
+        network, image = build(variant, scale=scale).eval(), torch.empty(1, 3, *stated.size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(stated.giga, rel=tolerance)
+
+
+@families
+def test_what_is_published_is_of_the_familys_variants_and_told_once(family: Family) -> None:
+    told = Counter((facts.name, facts.scale) for facts in family.publication.networks)
+    assert set(told.values()) <= {1}
+    assert {(facts.variant, facts.scale) for facts in family.publication.networks} <= set(family.publication.costs)
+
+
+def test_a_published_file_can_be_found_and_a_missing_one_has_its_reason() -> None:
+    for facts in published().values():
+        assert bool(facts.file) == bool(facts.page or facts.hub)
+        assert facts.file or facts.remark
+
+
+def test_no_file_name_stands_for_two_networks() -> None:
+    names = Counter(facts.file for facts in published().values() if facts.file)
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_results_are_of_all_sets_or_of_none() -> None:
+    for facts in published().values():
+        assert tuple(facts.scores) in (SETS, ()), facts.name
+
+
+@pytest.mark.parametrize("name", [name for name, scale in published() if scale == 2])
+def test_results_fall_with_the_scale(name: str) -> None:
+    tables = [published()[name, scale].scores for scale in SCALES]
+    tables = [table for table in tables if table]
+    for larger, smaller in pairwise(tables):
+        for test_set in SETS:
+            (psnr, ssim), (lower_psnr, lower_ssim) = larger[test_set], smaller[test_set]
+            assert psnr > lower_psnr
+            assert ssim is None or lower_ssim is None or 1 > ssim > lower_ssim
+
+
+def test_a_row_of_results_must_have_a_word_for_each_set() -> None:
+    assert scores("1/0.5 2 3 4 5/0.25")["Set5"] == (1.0, 0.5)
+    assert scores("1/0.5 2 3 4 5/0.25")["Set14"] == (2.0, None)
+    with pytest.raises(ValueError, match="shorter"):
+        scores("1/0.5 2 3 4")
+
+
+@families
+def test_every_field_that_a_file_does_not_show_is_explained(family: Family) -> None:
+    known = [*family.variants.values(), *family.tiny.values()]
+    assert {field for settings in known for field in family.files.unseen(settings, {})} == set(family.files.unseen_help)
+
+
+def test_our_own_reading_claims_nothing_of_its_authors() -> None:
+    assert FAMILIES["cit"].published == ()
+    assert FAMILIES["cit"].caution.startswith("This is our own reading of an abstract")
+
+
+def test_results_of_quantized_networks_fall_with_the_bits() -> None:
+    names = ("craft", "craft-8bit", "craft-6bit", "craft-4bit")
+    for row in zip(*(published()[name, 4].scores.values() for name in names), strict=True):
+        assert list(row) == sorted(row, reverse=True)
