@@ -92,8 +92,8 @@ def test_every_field_that_a_file_does_not_show_is_explained(family: Family) -> N
 
 
 def test_our_own_reading_claims_nothing_of_its_authors() -> None:
-    assert FAMILIES["cit"].published == ()
-    assert FAMILIES["cit"].caution.startswith("This is our own reading of an abstract")
+    assert FAMILIES["cit"].publication.networks == ()
+    assert FAMILIES["cit"].about.caution.startswith("This is our own reading of an abstract")
 
 
 def test_results_of_quantized_networks_fall_with_the_bits() -> None:
