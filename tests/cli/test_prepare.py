@@ -124,7 +124,7 @@ def test_an_interrupt_ends_after_the_picture_at_hand_and_the_next_run_goes_on(
         patch.setattr("finescale.cli.prepare._say_report", say)
         assert prepare("downsample", hr, "-o", tmp_path / "lr", "-s", 2, "--workers", 1, "--json") == 130
     told = capsys.readouterr()
-    assert "1 done, 10 not begun" in told.err
+    assert "1 done, 10 not started" in told.err
     assert json.loads(told.out)["whole"] is False
     made = files_below(tmp_path / "lr")
     assert 1 <= len(made) < 11

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finescale.cli import console
-from finescale.cli.training_bar import training_bar
+from finescale.cli.progress import training_bar
 
 if TYPE_CHECKING:
     from finescale.train import TrainSettings
