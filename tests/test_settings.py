@@ -71,7 +71,9 @@ def test_a_group_that_may_be_null_has_suggestions_and_overrides_as_others(file: 
 
 
 def test_a_key_of_another_group_is_offered_with_its_whole_path() -> None:
-    with pytest.raises(SettingsError, match=r"unknown key 'betas' \(did you mean 'optimizer.betas' or 'warm_up.betas'\?\)"):
+    with pytest.raises(
+        SettingsError, match=r"unknown key 'betas' \(did you mean 'optimizer.betas' or 'warm_up.betas'\?\)"
+    ):
         parse_settings(Training, {"steps": 3, "betas": [0.9, 0.99]}, source="here")
 
 

@@ -68,7 +68,7 @@ def test_weights_are_the_same_where_signed_integers_hold_them(bits: int) -> None
     reach = linear.weight.abs().amax(1)
     layer.weight_quantizer.set_bounds(-reach * 128 / 127, reach)
     layer.weight_quantizer.is_on = True
-    vars(network)["quantization"] = QuantSettings(bits=8 if bits == 8 else 4)
+    network.quantization = QuantSettings(bits=8 if bits == 8 else 4)
     wanted = layer.quantized_weight()
     form: Any = integer_form(network)[0]
     assert isinstance(form.weight_quantizer, SignedWeights)
@@ -105,7 +105,7 @@ def test_products_are_signed_and_inputs_of_layers_are_not() -> None:
 
 
 def test_a_float_network_has_no_integer_form() -> None:
-    with pytest.raises(ValueError, match="Linear has no quantizers, and no integer form"):
+    with pytest.raises(ValueError, match="Linear has no quantizers; only a quantized network has"):
         integer_form(nn.Linear(2, 2))
 
 
@@ -113,6 +113,6 @@ def test_sixteen_bits_have_no_integer_form() -> None:
     network: Any = nn.Sequential(
         QuantLinear(nn.Linear(2, 2), bits=8, include_zero=True, input_quantizer=Quantizer(bits=16))
     )
-    vars(network)["quantization"] = QuantSettings(bits=16, edge_bits=16, method="minmax")
-    with pytest.raises(ValueError, match="eight bits at most, the network has 16"):
+    network.quantization = QuantSettings(bits=16, edge_bits=16, method="minmax")
+    with pytest.raises(ValueError, match="an integer form has at most eight bits, the network has 16"):
         integer_form(network)

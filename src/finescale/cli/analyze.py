@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from finescale.cli import console
+from finescale.cli import console, options
+from finescale.cli.progress import bars
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,12 +39,9 @@ def _analyze(context: typer.Context) -> None:
 
 @analyze.command()
 def cost(
-    models: Annotated[
-        list[str] | None,
-        typer.Option("-n", "--network", metavar="MODEL", help="A known network, or a weight file; may be repeated."),
-    ] = None,
+    models: options.Networks = None,
     every: Annotated[bool, typer.Option("--all", help="Every published variant.")] = False,
-    scale: Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")] = 4,
+    scale: options.FixedScale = 4,
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="HxW", help="Height and width of the input, such as 64x64.")
     ] = None,
@@ -58,8 +55,8 @@ def cost(
         bool | None, typer.Option("--time/--no-time", help="Measure time and memory; default for -n, not for --all.")
     ] = None,
     runs: Annotated[int, typer.Option(help="Forwards that are timed, after one that is not.")] = 5,
-    device: Annotated[str, typer.Option(help="Where forwards are timed: cpu, cuda, cuda:1, mps.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    device: options.CpuByDefault = "cpu",
+    as_json: options.AsJson = False,
 ) -> None:
     """Count parameters and multiply-adds, and measure time and memory, beside what the authors publish."""
     if bool(models) == every:
@@ -171,10 +168,10 @@ def _table(*names: str, right: tuple[str, ...] = (), left: tuple[str, ...] = ())
 
 @analyze.command()
 def plot(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FIGURE", help="Name of the figure, .svg or .png.")],
+    output: options.Figure,
     axis: Annotated[str, typer.Option("--x", help="parameters, multiply-adds or time.")] = "parameters",
     test_set: Annotated[str, typer.Option("--set", help="Set5, Set14, B100, Urban100 or Manga109.")] = "Urban100",
-    scale: Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")] = 4,
+    scale: options.FixedScale = 4,
     results: Annotated[
         list[Path] | None, typer.Option("--results", metavar="FILE", help="A report.json of evaluate; may be repeated.")
     ] = None,
@@ -182,8 +179,8 @@ def plot(
         list[Path] | None,
         typer.Option("--costs", metavar="FILE", help="A report of 'analyze cost --time --json', for --x time."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Draw a figure anew that exists already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Draw PSNR against cost: a point for each network, as its authors print it and as measured here."""
     from finescale.analyze.plot import draw_plot, gather_points
@@ -244,7 +241,7 @@ def _report_kept(output: Path, *, as_json: bool) -> None:
 @analyze.command()
 def curve(
     training: Annotated[Path, typer.Argument(metavar="FOLDER", help="A training's folder, such as experiments/mine.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Draw the loss and the validation PSNR of a training, also while it runs, as its curve.png."""
     from finescale.train.log import plot_curve
@@ -264,13 +261,9 @@ def attribution(
     at: Annotated[
         str, typer.Option("--at", metavar="X,Y", help="Upper left corner of the patch, in pixels of the result.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FIGURE", help="Name of the figure, .svg or .png.")],
-    network: Annotated[
-        str, typer.Option("-n", "--network", metavar="MODEL", help="A known network, or a weight file.")
-    ] = "default",
-    scale: Annotated[
-        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default 4, or what the weight file is made for.")
-    ] = None,
+    output: options.Figure,
+    network: options.Network = "default",
+    scale: options.Scale = None,
     size: Annotated[int, typer.Option(help="Side of the patch, in pixels of the result.")] = 16,
     region: Annotated[
         int,
@@ -278,9 +271,9 @@ def attribution(
     ] = 128,
     steps: Annotated[int, typer.Option(help="Steps from blurred to sharp; more are more exact.")] = 50,
     sigma: Annotated[float, typer.Option(help="Blur of the first step, in pixels of the input.")] = 1.2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Draw a figure anew that exists already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    device: options.CpuByDefault = "cpu",
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Draw which pixels of a picture a network uses for a patch of its result: a local attribution map."""
     corner = re.fullmatch(r"(\d{1,7}),(\d{1,7})", at.replace(" ", ""))
@@ -297,14 +290,17 @@ def attribution(
     if _is_kept(output, overwrite=overwrite):
         _report_kept(output, as_json=as_json)
         return
+    pixels = read_image(image).pixels
     upscaler = Upscaler.from_pretrained(network, scale=scale, device=device)
     for note in upscaler.notes:
         console.say(f"note: {note}")
     patch = Patch(top=int(corner[2]), left=int(corner[1]), size=size)
-    with _steps() as on_step:
-        look = look_at(
-            upscaler.network, read_image(image).pixels, patch, region=region, sigma=sigma, steps=steps, on_step=on_step
-        )
+    with bars() as shown:
+
+        def on_step(done: int, total: int) -> None:
+            shown.show("steps", done, total)
+
+        look = look_at(upscaler.network, pixels, patch, region=region, sigma=sigma, steps=steps, on_step=on_step)
     drawing.write_figure(output, draw_look(look))
     found = look.attribution
     console.say(
@@ -316,16 +312,3 @@ def attribution(
         console.print_json(
             {"output": str(output), "status": "done", "model": network, "image": str(image), **look.as_json()}
         )
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere: what to call after each step."""
-    if not console.errors().is_terminal:
-        yield lambda _done, _total: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console.errors(), transient=True) as progress:
-        task = progress.add_task("steps", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -84,9 +84,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a report on standard
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        "--workers", min=1, metavar="N", help="Pictures processed at once; default: one per processor core."
-    ),
+    typer.Option("--workers", min=1, metavar="N", help="Pictures processed at once; default: one per processor core."),
 ]
 
 

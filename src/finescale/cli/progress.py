@@ -27,6 +27,11 @@ class Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
+    @property
+    def are_drawn(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return self._progress is not None
+
     def show(self, work: str, done: int, total: int | None, *, label: str | None = None, note: str = "") -> None:
         """Draw a bar, a new one for work that has none yet.
 

@@ -69,6 +69,9 @@ class Frame(nn.Module, ABC):
     settings: FrameSettings
     """What the network was built with; a family names its own type."""
 
+    quantization: Settings | None = None
+    """How the network was quantized, see `finescale.quantize`; None for a float network."""
+
     mean: Tensor
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:

@@ -1,4 +1,4 @@
-"""How far a quantization is, as a file from which it goes on."""
+"""The file from which an interrupted quantization resumes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from finescale.quantize.refine import Refinement
 from finescale.weightfiles.tensors import read_state, write_state
 
 
-def save_standing(
+def save_progress(
     path: Path, network: nn.Module, *, identity: str, fidelity: Mapping[str, float], progress: Refinement
 ) -> None:
-    """Write the bounds of a network and what belongs to them; the file is whole or absent.
+    """Write the bounds of a network and the progress of its refinement; the file is whole or absent.
 
     Args:
-        path: Where to; an existing file is replaced.
+        path: The file; an existing one is replaced.
         network: Calibrated.
-        identity: What decides the result; only a quantization with the same goes on from the file.
-        fidelity: What was measured so far.
+        identity: All that decides the result; only a quantization with the same identity resumes from the file.
+        fidelity: What was measured so far, see `finescale.quantize.QuantizationResult`.
         progress: Of the refinement.
 
     Raises:
@@ -37,21 +37,22 @@ def save_standing(
     write_state(path, tensors, header)
 
 
-def load_standing(path: Path, network: nn.Module, *, identity: str) -> tuple[dict[str, float], Refinement]:
-    """Give a network the bounds that `save_standing` wrote, and switch its quantizers on.
+def load_progress(path: Path, network: nn.Module, *, identity: str) -> tuple[dict[str, float], Refinement]:
+    """Set the bounds of a network to those that `save_progress` wrote, and switch its quantizers on.
 
     Returns:
-        What was measured, and the progress of the refinement.
+        The fidelity so far, and the progress of the refinement.
 
     Raises:
-        CheckpointError: The file is of another quantization, or damaged.
+        CheckpointError: The file belongs to another quantization, or is damaged.
     """
     name = printable_name(path)
     try:
         raw = read_state(path)
         if raw.header["identity"] != identity:
             raise CheckpointError(
-                f"{name} is of a quantization with other settings, images or weights; finish that, or delete the file"
+                f"{name} belongs to a quantization with other settings, images or weights; finish that one or delete "
+                "the file"
             )
         fidelity, losses = json.loads(raw.header["fidelity"]), json.loads(raw.header["losses"])
         places = quantizers(network).values()
@@ -62,7 +63,7 @@ def load_standing(path: Path, network: nn.Module, *, identity: str) -> tuple[dic
                 raw.state["moments"], [end for one in places for end in (one.low, one.low, one.high, one.high)]
             )
     except (WeightsError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{name}: damaged ({type(error).__name__}); delete it and begin anew") from None
+        raise CheckpointError(f"{name}: damaged ({type(error).__name__}); delete it and start again") from None
     for one, low, high in zip(places, ends[::2], ends[1::2], strict=True):
         one.set_bounds(low, high)
     switch(network, on=True)
