@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from finescale import weights, zoo
 from finescale.cli import console
-from finescale.cli import models as verb
 from finescale.cli.main import run
 from finescale.networks import SCALES
 
@@ -58,14 +56,15 @@ def test_what_goes_into_a_pipe_is_plain_and_whole(arguments: list[str], capsys: 
     assert max(map(len, text.splitlines())) <= console.PIPE_WIDTH
 
 
-def test_the_list_fits_a_terminal_of_eighty_columns() -> None:
-    entries = zoo.models()
-    console = Console(width=80)
-    with console.capture() as capture:
-        console.print(verb._list(entries))
-    lines = capture.get().splitlines()
-    assert len(lines) == 1 + len(entries)
-    assert "…" not in capture.get()
+def test_the_list_fits_a_terminal_of_eighty_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "PIPE_WIDTH", 80)
+    text = told(capsys)
+    lines = text.splitlines()
+    assert len(lines) == 1 + len(weights.bundled()) + len(zoo.models())
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_flags_narrow_the_list(arguments: list[str], names: list[str], capsys: p
 def test_an_empty_list_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "--max-parameters", "1k"]) == 0
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "no network is of that kind\n")
+    assert (captured.out, captured.err) == ("", "no network matches\n")
 
 
 # ---- one network
@@ -212,12 +211,12 @@ def test_fetching_takes_scale_and_offline(
         ),
         (["--family", "hitsr"], "no family is called 'hitsr' (did you mean 'hit-sr'?); known: hit-sr, "),
         (["-s", "5"], "scale must be 2, 3 or 4, got 5"),
-        (["hit-srf", "hit-sir"], "Invalid value: one NAME at a time, got hit-srf hit-sir"),
-        (["fetch"], "Invalid value: fetch takes the NAME of a network, such as hit-srf"),
-        (["hit-srf", "--offline"], "Invalid value: --offline goes with fetch NAME"),
+        (["hit-srf", "hit-sir"], "Invalid value: give one NAME, got hit-srf hit-sir"),
+        (["fetch"], "Invalid value: fetch needs the NAME of a network, such as hit-srf"),
+        (["hit-srf", "--offline"], "Invalid value: --offline needs fetch NAME"),
         (
             ["hit-srf", "--max-parameters", "1M"],
-            "Invalid value: --family, --min-parameters and --max-parameters narrow the list, leave out the NAME",
+            "Invalid value: --family, --min-parameters and --max-parameters filter the list; omit the NAME",
         ),
         (
             ["--max-parameters", "1 lot"],
