@@ -6,14 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import typer.main
 
+from finescale import weights
 from finescale.cli.main import app
-from finescale.networks import recipes
+from finescale.images import write_image
+from finescale.networks import FAMILIES, recipes
 from finescale.settings import load_settings
 from finescale.train import TrainSettings
 from finescale.train.describe import tables
 from finescale.train.losses import LOSS_NAMES
+from small_sets import picture, write_set
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -51,3 +55,31 @@ def test_every_recipe_is_named_on_the_page_of_its_verb() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+# ---- examples in Python
+
+
+@pytest.fixture
+def example_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with the files that the examples name: weights, pictures, originals and a test set."""
+    family = FAMILIES["hit-sr"]
+    torch.manual_seed(0)
+    network = family.network(settings=family.tiny["hit-srf"], scale=4)
+    weights.save(network, tmp_path / "hit-srf_x4.safetensors", source="a test")
+    for folder in ("pictures", "hr"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            write_image(tmp_path / folder / f"{name}.png", picture(80, 90).float() / 255)
+    write_set(tmp_path / "benchmark", scale=4, sizes={"one": (64, 60)})
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", ["evaluate", "export", "prepare", "quantize"])
+def test_the_examples_in_python_run(page: str, example_files: None) -> None:
+    if page == "export":
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            pytest.importorskip(package)
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert examples
+    exec("\n".join(examples), {})  # later examples of a page build on earlier ones

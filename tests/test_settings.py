@@ -58,16 +58,23 @@ def test_a_missing_field_is_named() -> None:
 
 
 def test_an_unknown_nested_key_is_named_with_its_path() -> None:
-    with pytest.raises(SettingsError, match=r"unknown key 'optimizer.rates' \(did you mean 'rate'\?\)"):
+    with pytest.raises(SettingsError, match=r"unknown key 'optimizer.rates' \(did you mean 'optimizer.rate'\?\)"):
         parse_settings(Training, {"steps": 3, "optimizer": {"rates": 1}}, source="here")
 
 
 def test_a_group_that_may_be_null_has_suggestions_and_overrides_as_others(file: Path) -> None:
-    with pytest.raises(SettingsError, match=r"unknown key 'warm_up.rates' \(did you mean 'rate'\?\)"):
+    with pytest.raises(SettingsError, match=r"unknown key 'warm_up.rates' \(did you mean 'warm_up.rate'\?\)"):
         parse_settings(Training, {"steps": 3, "warm_up": {"rates": 1}}, source="here")
     file.write_text("steps: 3\nwarm_up: null", encoding="utf-8")
     assert load_settings(Training, file).warm_up is None
     assert load_settings(Training, file, overrides=["warm_up.rate=0.5"]).warm_up == Optimizer(rate=0.5)
+
+
+def test_a_key_of_another_group_is_offered_with_its_whole_path() -> None:
+    with pytest.raises(
+        SettingsError, match=r"unknown key 'betas' \(did you mean 'optimizer.betas' or 'warm_up.betas'\?\)"
+    ):
+        parse_settings(Training, {"steps": 3, "betas": [0.9, 0.99]}, source="here")
 
 
 def test_a_key_like_no_other_has_no_suggestion() -> None:

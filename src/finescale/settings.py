@@ -1,13 +1,13 @@
 """The strict base of all settings, and YAML files and overrides mapped onto them.
 
-A misspelt key is an error that offers the right name, and all mistakes of a file are told at once.
+A misspelt key is an error that suggests the right path, and all mistakes of a file are reported at once.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -29,13 +29,23 @@ class Settings(BaseModel):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'scale'?)"`` for a near miss among the known words, else an empty string."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    """Return ``" (did you mean 'scale'?)"`` for a near miss among the known words, else an empty string."""
+    return _question(_nearest(word, known))
+
+
+def _nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The known word that a misspelt one is closest to, if one is close."""
+    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+
+
+def _question(words: Iterable[str]) -> str:
+    """The words as a suggestion in brackets; an empty string without any."""
+    named = " or ".join(map(repr, words))
+    return f" (did you mean {named}?)" if named else ""
 
 
 def group_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The settings that stand together under a field, also where it may be null; None for a field of another kind."""
+    """Return the class of the settings nested under a field, which may be null; None for any other field."""
     kinds = get_args(field.annotation) or (field.annotation,)
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
@@ -49,7 +59,7 @@ def parse_settings(kind: type[S], values: Mapping[str, Any], *, source: str) -> 
         source: What the values came from, named in the error.
 
     Raises:
-        SettingsError: One line per mistake: unknown key (with the nearest known one), wrong value, missing field.
+        SettingsError: All mistakes: unknown keys (with the nearest known path), wrong values, missing fields.
     """
     try:
         return kind.model_validate(dict(values))
@@ -69,10 +79,10 @@ def load_settings(kind: type[S], path: Path, *, overrides: Iterable[str] = ()) -
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The fields of a YAML file as plain values, unchecked.
+    """Return the fields of a YAML file as plain values, unchecked.
 
     Raises:
-        SettingsError: The file cannot be read, is not YAML, or holds no fields.
+        SettingsError: The file cannot be read, is not YAML, or contains no fields.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
@@ -90,20 +100,20 @@ def read_values(path: Path) -> dict[str, Any]:
 
 
 def override(values: dict[str, Any], texts: Iterable[str]) -> None:
-    """Set fields among plain values, in place, each by ``a.b=value``; values are read as YAML.
+    """Set fields of plain values in place, each by ``a.b=value``; values are parsed as YAML.
 
     Raises:
-        SettingsError: A text has another form.
+        SettingsError: A text does not have this form.
     """
     for text in texts:
         _override(values, text)
 
 
 def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """Fields that are set on a command line, each as ``a.b=value``; values are read as YAML.
+    """Return the fields set on a command line, each as ``a.b=value``; values are parsed as YAML.
 
     Raises:
-        SettingsError: A text has another form.
+        SettingsError: A text does not have this form.
     """
     values: dict[str, Any] = {}
     override(values, texts)
@@ -111,7 +121,7 @@ def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def settings_text(settings: Settings) -> str:
-    """Settings as YAML that `load_settings` reads back to an equal object."""
+    """Return settings as YAML that `load_settings` reads back to an equal object."""
     return yaml.dump(settings.model_dump(mode="json"), Dumper=_YamlDumper, sort_keys=False)
 
 
@@ -121,12 +131,12 @@ def save_settings(settings: Settings, path: Path) -> None:
 
 
 def mistakes_of(kind: type[BaseModel], error: ValidationError) -> str:
-    """All that is wrong with the values of some settings, in one line, each with its value or the nearest known key."""
+    """Describe all validation errors in one line, each with its value or the nearest known path."""
     return "; ".join(_describe(kind, mistake) for mistake in error.errors())
 
 
 def _override(values: dict[str, Any], text: str) -> None:
-    """Set the field that ``a.b=value`` names; the value is read as YAML."""
+    """Set the field that ``a.b=value`` names; the value is parsed as YAML."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise SettingsError(f"override {text!r} must have the form name=value, for instance batch=8")
@@ -149,7 +159,7 @@ def _describe(kind: type[BaseModel], mistake: Any) -> str:
     if not path:
         return str(message)
     if mistake["type"] == "extra_forbidden":
-        return f"unknown key {path!r}{suggest(str(mistake['loc'][-1]), _fields_at(kind, mistake['loc'][:-1]))}"
+        return f"unknown key {path!r}{_question(_known_paths(kind, mistake['loc']))}"
     if mistake["type"] == "missing":
         return f"{path!r} is missing"
     # A group's own check names the values that it is about.
@@ -158,10 +168,17 @@ def _describe(kind: type[BaseModel], mistake: Any) -> str:
     return f"{path!r}: {message[0].lower() + message[1:]}{got}"
 
 
-def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+def _known_paths(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Paths that an unknown key may be meant for: fields of its name in other groups, else its closest neighbour."""
+    *parents, word = map(str, path)
+    near = _nearest(word, _fields_at(kind, parents))
+    return list(_paths_to(word, kind)) or [".".join((*parents, name)) for name in near]
+
+
+def _fields_at(kind: type[BaseModel], path: Iterable[str]) -> list[str]:
     """Names of the fields of the settings nested at ``path``."""
     for part in path:
-        field = kind.model_fields.get(str(part))
+        field = kind.model_fields.get(part)
         nested = group_of(field) if field else None
         if nested is None:
             return []
@@ -169,12 +186,22 @@ def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
+def _paths_to(name: str, kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Paths of all nested fields of one name."""
+    for field, facts in kind.model_fields.items():
+        if field == name:
+            yield prefix + field
+        nested = group_of(facts)
+        if nested is not None:
+            yield from _paths_to(name, nested, f"{prefix}{field}.")
+
+
 class _YamlLoader(yaml.SafeLoader):
-    """YAML 1.2 scalars: ``2e-4`` is a number, ``off`` a word and ``010`` ten, unlike PyYAML's YAML 1.1."""
+    """Loader of YAML 1.2 scalars: ``2e-4`` is a number, ``off`` a word and ``010`` ten, unlike in YAML 1.1 (PyYAML)."""
 
 
 class _YamlDumper(yaml.SafeDumper):
-    """Writes so that `_YamlLoader` reads the same: a word that looks like a number gets quotes."""
+    """Dumper whose output `_YamlLoader` reads back unchanged: a word that looks like a number is quoted."""
 
 
 _SCALARS = {

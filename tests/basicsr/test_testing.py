@@ -125,7 +125,7 @@ def test_a_missing_small_picture_is_left_to_be_named(text: str, tmp_path: Path) 
     [
         ("num_gpu", "num_gpus", r"unknown key 'num_gpus' \(did you mean 'num_gpu'\?\)"),
         ("dataroot_gt", "dataroot_g", r"datasets.test_1: unknown key 'dataroot_g' \(did you mean 'dataroot_gt'\?\)"),
-        ("save_img", "save_image", r"unknown key 'val.save_image' \(did you mean 'save_img'\?\)"),
+        ("save_img", "save_image", r"unknown key 'val.save_image' \(did you mean 'val.save_img'\?\)"),
         ("test_y_channel", "test_y", r"val.metrics.psnr: unknown key 'test_y' \(did you mean 'test_y_channel'\?\)"),
         ("type: disk", "type: lmdb", "io_backend must be of type disk"),
         ("type: calculate_ssim", "type: calculate_niqe", "val.metrics.ssim has type 'calculate_niqe'"),

@@ -160,7 +160,7 @@ def test_a_settings_file_of_ours_is_no_option_file() -> None:
     [
         ("num_gpu", "num_gpus", r"unknown key 'num_gpus' \(did you mean 'num_gpu'\?\)"),
         ("num_gpu: 2", "num_gpu: auto", "'num_gpu': input should be a valid integer"),
-        ("  total_iter", "  total_iters", r"unknown key 'train.total_iters' \(did you mean 'total_iter'\?\)"),
+        ("  total_iter", "  total_iters", r"unknown key 'train.total_iters' \(did you mean 'train.total_iter'\?\)"),
         ("gt_size: 32", "gtsize: 32", r"datasets.train: .*unknown key 'gtsize' \(did you mean 'gt_size'\?\)"),
         ("gt_size: 32", "gt_size: 33", "gt_size must be a multiple of the scale 2, got 33"),
         ("  train:\n", "  training:\n", "'datasets.train' is missing"),

@@ -128,7 +128,7 @@ def test_missing_small_pictures_are_made_and_told(tmp_path: Path, capsys: pytest
     root = write_set(tmp_path / "hr", "BSD100", lr=False)
     assert evaluate("-n", "bicubic", "-s", 3, "--data", root, "--sets", "bsds100", "--json") == 0
     told = capsys.readouterr()
-    assert "note: B100: no low-resolution pictures at x3; made of the originals" in told.err
+    assert "note: B100: no low-resolution pictures at x3; made from the originals" in told.err
     assert json.loads(told.out)["rows"][0]["low_resolution"] == "made"
 
 
@@ -189,7 +189,7 @@ val: {{save_img: true, suffix: mine, metrics: {{psnr: {{type: calculate_psnr, cr
     assert all(word in note for word in ("model_type", "path.strict_load_g", "expansion_factor"))
     assert (here / "results" / "published" / "images" / "tiny_x2" / "Set14" / "one_mine.png").is_file()
     assert evaluate(*arguments, "-n", "default") == 1
-    assert "an option file says all of this itself: leave out -n" in capsys.readouterr().err
+    assert "an option file already states all of this; omit -n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ val: {{save_img: true, suffix: mine, metrics: {{psnr: {{type: calculate_psnr, cr
         (["-n", "default", "-s", "5"], "scale must be 2, 3 or 4 for default, got 5"),
         (["-n", "default"], "holds no test set"),
         (["-n", "bicubic"], "bicubic has no scale of its own"),
-        (["-n", "bicubic", "-s", "0"], "--scale must be 2, 3 or 4, got 0"),
+        (["-n", "bicubic", "-s", "0"], "scale must be 2, 3 or 4, got 0"),
         (["-n", "default", "-s", "2", "--sets", "Set15"], "there are Set5, Set14"),
         (["-n", "default", "-s", "2", "--protocol", "paper"], "did you mean 'papers'?"),
         (["-n", "default", "-s", "2", "-t", "atuo"], "tile"),
@@ -208,12 +208,12 @@ val: {{save_img: true, suffix: mine, metrics: {{psnr: {{type: calculate_psnr, cr
         (["-n", "default", "-s", "2", "--tile-rule", "chop", "-t", "64"], "leave both at their defaults"),
         (["-n", "default", "-s", "2", "--precision", "float8"], "float8"),
         (["-n", "default", "-s", "2", "--device", "toaster"], "toaster"),
-        (["-n", "default", "-s", "2", "--crop", "1,2,3,4"], "go with --compare-picture"),
+        (["-n", "default", "-s", "2", "--crop", "1,2,3,4"], "need --compare-picture"),
         (["-n", "default", "-s", "2", "--compare-picture", "--crop", "1,2"], "x,y,width,height"),
-        (["-n", "default", "-s", "2", "--name", "a", "-o", "b"], "exclude one another"),
+        (["-n", "default", "-s", "2", "--name", "a", "-o", "b"], "are mutually exclusive"),
         (["-n", "default", "-s", "2", "--lr", "small"], "give --data, .* or --lr"),
-        (["a.yml", "--option-file", "b.yml"], "one option file at a time"),
-        (["nowhere.yml"], "leave out --data"),
+        (["a.yml", "--option-file", "b.yml"], "name one option file, got two"),
+        (["nowhere.yml"], "omit --data"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_1(
@@ -255,7 +255,7 @@ def test_an_interrupted_run_ends_with_130_and_goes_on_where_it_was(tiny_weights:
     assert process.returncode == 130, said
     finished = len(log.read_bytes().splitlines())
     assert said.endswith(
-        f"{finished} of 40 results are finished; the same command goes on there\nfinescale: interrupted\n"
+        f"{finished} of 40 results are finished; run the same command to continue\nfinescale: interrupted\n"
     )
     assert "Traceback" not in said
     assert not (tmp_path / "out" / "report.json").exists()

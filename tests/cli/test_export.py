@@ -32,7 +32,7 @@ def test_a_network_becomes_an_onnx_file(tiny_weights: Path, tmp_path: Path, caps
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
     assert run(arguments(tiny_weights, output)) == 1
-    assert capsys.readouterr().err.splitlines()[-1].endswith("exists; name another file, or say --overwrite")
+    assert capsys.readouterr().err.splitlines()[-1].endswith("exists; name another file or give --overwrite")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_network_becomes_an_onnx_file(tiny_weights: Path, tmp_path: Path, caps
         (["--size", "0x5"], "--size must be WIDTHxHEIGHT, such as 128x96, got '0x5'"),
         (["--format", "tflite"], "--format must be onnx, got 'tflite'"),
         (["-o", "n.pth"], "-o must name a file that ends in .onnx, got 'n.pth'"),
-        (["-o", "nowhere/n.onnx"], "-o: there is no folder nowhere; make it first"),
+        (["-o", "nowhere/n.onnx"], "-o: there is no folder nowhere; create it first"),
     ],
 )
 def test_what_is_wrong_is_told(

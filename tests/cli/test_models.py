@@ -85,7 +85,7 @@ def test_flags_narrow_the_list(arguments: list[str], names: list[str], capsys: p
 def test_an_empty_list_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "--max-parameters", "1k"]) == 0
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "no network is of that kind\n")
+    assert (captured.out, captured.err) == ("", "no network matches\n")
 
 
 # ---- one network
@@ -213,12 +213,12 @@ def test_fetching_takes_scale_and_offline(
         ),
         (["--family", "hitsr"], "no family is called 'hitsr' (did you mean 'hit-sr'?); known: hit-sr, "),
         (["-s", "5"], "scale must be 2, 3 or 4, got 5"),
-        (["hit-srf", "hit-sir"], "Invalid value: one NAME at a time, got hit-srf hit-sir"),
-        (["fetch"], "Invalid value: fetch takes the NAME of a network, such as hit-srf"),
-        (["hit-srf", "--offline"], "Invalid value: --offline goes with fetch NAME"),
+        (["hit-srf", "hit-sir"], "Invalid value: give one NAME, got hit-srf hit-sir"),
+        (["fetch"], "Invalid value: fetch needs the NAME of a network, such as hit-srf"),
+        (["hit-srf", "--offline"], "Invalid value: --offline needs fetch NAME"),
         (
             ["hit-srf", "--max-parameters", "1M"],
-            "Invalid value: --family, --min-parameters and --max-parameters narrow the list, leave out the NAME",
+            "Invalid value: --family, --min-parameters and --max-parameters filter the list; omit the NAME",
         ),
         (
             ["--max-parameters", "1 lot"],

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from finescale.cli import console
 from finescale.cli.main import run
 from finescale.data import DegradationSettings, degrade, open_cache
 from finescale.resize import downsample
-from finescale.system.jobs import FileReport
 from pictures import draw, files_below, stored
 
 
@@ -32,6 +32,18 @@ def hr(tmp_path: Path) -> Path:
     draw(tmp_path / "hr" / "a.png", width=24, height=36, seed=1)
     draw(tmp_path / "hr" / "b.png", width=25, height=25, seed=2)
     return tmp_path / "hr"
+
+
+def interrupt_at_the_first_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C whenever a picture is reported done."""
+    say = console.say
+
+    def say_and_interrupt(text: str) -> None:
+        say(text)
+        if text.startswith("done: "):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(console, "say", say_and_interrupt)
 
 
 @pytest.fixture
@@ -117,14 +129,11 @@ def test_an_interrupt_ends_after_the_picture_at_hand_and_the_next_run_goes_on(
     for number in range(9):
         draw(hr / f"more{number}.png", seed=number)
 
-    def say(_report: FileReport) -> None:
-        signal.raise_signal(signal.SIGINT)
-
     with monkeypatch.context() as patch:
-        patch.setattr("finescale.cli.prepare._say_report", say)
+        interrupt_at_the_first_result(patch)
         assert prepare("downsample", hr, "-o", tmp_path / "lr", "-s", 2, "--workers", 1, "--json") == 130
     told = capsys.readouterr()
-    assert "1 done, 10 not begun" in told.err
+    assert "1 done, 10 not started" in told.err
     assert json.loads(told.out)["whole"] is False
     made = files_below(tmp_path / "lr")
     assert 1 <= len(made) < 11
@@ -181,7 +190,7 @@ def test_a_cache_is_made_and_kept(bad_hr: Path, tmp_path: Path, capsys: pytest.C
 def test_an_interrupted_cache_is_not_made(
     hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("finescale.cli.prepare._say_report", lambda _report: signal.raise_signal(signal.SIGINT))
+    interrupt_at_the_first_result(monkeypatch)
     assert prepare("cache", hr, "-o", tmp_path / "cache", "--json") == 130
     assert report(capsys)["whole"] is False
     assert [path.name for path in tmp_path.iterdir()] == ["hr"]
@@ -238,13 +247,13 @@ def test_an_interrupted_check_tells_what_it_found(
 ) -> None:
     from finescale.data import check
 
-    look = check._look
+    read = check.read_original
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(path: Path) -> Any:
         signal.raise_signal(signal.SIGINT)
-        return look(*arguments)
+        return read(path)
 
-    monkeypatch.setattr(check, "_look", interrupted)
+    monkeypatch.setattr(check, "read_original", interrupted)
     assert prepare("check", hr, "--workers", 1, "--json") == 130
     assert report(capsys)["whole"] is False
 
@@ -271,17 +280,17 @@ def test_an_interrupted_check_tells_what_it_found(
         (["downsample", "HR", "-o", "x", "--workers", "0"], "Invalid value for '--workers'"),
         (["crops", "HR", "-o", "HR"], "HR holds the originals; name another folder for what is made"),
         (["crops", "HR", "-o", "x", "--step", "0"], "'step': input should be greater than or equal to 1, got 0"),
-        (["crops", "HR", "-o", "x", "-s", "2"], "--lr, --lr-output and --scale go together"),
+        (["crops", "HR", "-o", "x", "-s", "2"], "--lr, --lr-output and --scale must be given together"),
         (["cache", "HR", "-o", "HR"], "HR holds other files (a.png, b.png); name a new folder"),
         (["lmdb", "HR", "-o", "x"], "the name of an LMDB ends in .lmdb, got x"),
-        (["check"], "name either folders of originals or --root"),
-        (["check", "HR", "--root", "R"], "name either folders of originals or --root"),
-        (["check", "HR", "--sets", "Set5"], "--sets are those below --root"),
-        (["check", "HR", "--lr", "L"], "--lr and one --scale go together, and belong to one folder of originals"),
-        (["check", "HR", "--lr", "L", "-s", "2,3"], "--lr and one --scale go together"),
-        (["check", "HR", "G", "--lr", "L", "-s", "2"], "and belong to one folder of originals"),
-        (["check", "HR", "-s", "2"], "--lr and one --scale go together"),
-        (["check", "--root", "R", "--lr", "L"], "--lr belongs to a folder of originals, not to --root"),
+        (["check"], "give either folders of originals or --root"),
+        (["check", "HR", "--root", "R"], "give either folders of originals or --root"),
+        (["check", "HR", "--sets", "Set5"], "--sets needs --root"),
+        (["check", "HR", "--lr", "L"], "--lr and one --scale must be given together, for one folder of originals"),
+        (["check", "HR", "--lr", "L", "-s", "2,3"], "--lr and one --scale must be given together"),
+        (["check", "HR", "G", "--lr", "L", "-s", "2"], "for one folder of originals"),
+        (["check", "HR", "-s", "2"], "--lr and one --scale must be given together"),
+        (["check", "--root", "R", "--lr", "L"], "--lr and --root are mutually exclusive"),
         (["check", "--root", "HR"], "HR holds no test set"),
     ],
 )

@@ -11,9 +11,9 @@ import torch
 
 import finescale
 from finescale.cli.main import run
-from finescale.cli.quantize import _tell_better_ranges
 from finescale.images import write_image
-from finescale.networks import FAMILIES
+from finescale.networks import FAMILIES, Frame
+from finescale.quantize import QuantizationResult, QuantSettings
 from finescale.quantize import run as room
 from golden_ptq import published_file
 from small_sets import picture
@@ -80,7 +80,7 @@ def test_an_interrupted_quantization_goes_on_to_the_same_file(
 ) -> None:
     whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
     assert run(arguments(weights, folder, whole)) == 0
-    save = room.save_standing
+    save = room.save_progress
 
     def save_and_stop(*given: Any, **named: Any) -> None:
         save(*given, **named)
@@ -88,11 +88,11 @@ def test_an_interrupted_quantization_goes_on_to_the_same_file(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(room, "save_standing", save_and_stop)
+        patched.setattr(room, "save_progress", save_and_stop)
         assert run(arguments(weights, folder, parted)) == 130
     assert not parted.exists()
     assert (tmp_path / "parted.safetensors.partial").exists()
-    assert "the same command goes on there" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err
     assert run(arguments(weights, folder, parted, "--seed", "5")) == 1
     assert "with other settings, images or weights" in capsys.readouterr().err
     assert run(arguments(weights, folder, parted)) == 0
@@ -120,7 +120,7 @@ def test_the_table_names_the_ranges_taken(
 ) -> None:
     assert run(arguments(weights, folder, tmp_path / "a.safetensors", "--method", "percentile", "--epochs", "0")) == 0
     printed = capsys.readouterr().out
-    assert "percentile, taken" in printed
+    assert "percentile, chosen" in printed
     assert "refined" not in printed
 
 
@@ -135,19 +135,29 @@ def test_the_table_names_the_ranges_taken(
     ],
 )
 def test_ranges_that_are_nearer_than_what_was_reached_are_told(
-    fidelity: dict[str, float], told: bool, capsys: pytest.CaptureFixture[str]
+    fidelity: dict[str, float],
+    told: bool,
+    weights: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _tell_better_ranges("dual", fidelity)
+    def quantize(_network: Frame, _folder: Path, settings: QuantSettings, **_how: Any) -> QuantizationResult:
+        return QuantizationResult(settings=settings, fidelity=fidelity, losses=[])
+
+    monkeypatch.setattr("finescale.quantize.quantize_network", quantize)
+    assert run(arguments(weights, folder, tmp_path / "a.safetensors")) == 0
     printed = capsys.readouterr().err
-    assert bool(printed) == told
-    assert not told or ("by percentile come nearer" in printed and "--method percentile begins" in printed)
+    assert ("come closer to the float network" in printed) == told
+    assert not told or ("by percentile come closer" in printed and "--method percentile starts" in printed)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (["--bits", "5"], "--bits must be 4, 6 or 8, got 5"),
-        (["--keep", "middle"], "keep names no layer by 'middle'"),
+        (["--keep", "middle"], "keep: no layer is named 'middle'"),
         (["--bits", "8", "--keep", "first"], "keep needs bits below 8"),
         (["--method", "magic"], "'method'"),
         (["--set", "epoch=3"], "did you mean 'epochs'?"),

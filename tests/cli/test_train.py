@@ -60,7 +60,7 @@ def test_a_settings_file_becomes_weights_that_upscale(recipe: Path, capsys: pyte
     told = capsys.readouterr()
     assert told.out == ""
     assert "training small: hit-sir x2 with embed_dim, depths, num_heads, window_ratios changed" in told.err
-    assert "4 steps of 2 samples of 8x8, l1, Adam at 0.001, which stays" in told.err
+    assert "4 steps of 2 samples of 8x8, l1, Adam at 0.001, constant" in told.err
     weights = recipe.parent / "small" / "weights.safetensors"
     assert f"weights: {weights}" in told.err
     assert run(["upscale", str(recipe.parent / "hr"), "-n", str(weights)]) == 0
@@ -111,13 +111,13 @@ def test_a_recipe_begins_with_the_training_before(
     words = ("hit-srf", "-s", "4", "--hr", "a")
     settings, told = planned(capsys, tmp_path, *words, "--set", "output=out")
     assert settings.warm_start == Path("out/hit-srf_x2/weights.safetensors")
-    assert "begins with the weights of hit-srf x2" in told
-    assert "which is not there: train that first, or give --start MODEL, or none" in told
+    assert "starts from the weights of hit-srf x2" in told
+    assert "which does not exist: train that first, or give --start MODEL or none" in told
     (tmp_path / "out" / "hit-srf_x2").mkdir(parents=True)
     facts = FAMILIES["hit-sr"]
     file = tmp_path / "out" / "hit-srf_x2" / "weights.safetensors"
     weights.save(facts.network(settings=facts.tiny["hit-srf"], scale=2), file, source="a test")
-    assert "which is not there" not in planned(capsys, tmp_path, *words, "--set", "output=out")[1]
+    assert "which does not exist" not in planned(capsys, tmp_path, *words, "--set", "output=out")[1]
     assert planned(capsys, tmp_path, *words, "--start", str(file))[0].warm_start == file
     assert planned(capsys, tmp_path, *words, "--start", "none")[0].warm_start is None
     assert planned(capsys, tmp_path, *words, "--set", "warm_start=null")[0].warm_start is None
@@ -162,7 +162,7 @@ def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--set", "train.iteration=3"], "did you mean 'iterations'?"),
+        (["--set", "train.iteration=3"], "did you mean 'train.iterations'?"),
         (["--set", "scale=5"], "scale must be 2, 3 or 4, got 5"),
         (["--set", "network={embed_dims: 8}"], "did you mean 'embed_dim'?"),
         (["--set", "data.hr=[nowhere]"], "nowhere is not a folder"),
@@ -170,7 +170,7 @@ def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "train.optimizer=Adm"], "did you mean 'Adam'?"),
         (["--set", "train.optimizer=SGD"], "leave it out by betas: null"),
         (["--set", "train.loss={l2: 1}"], "no loss is called 'l2'"),
-        (["-s", "2"], "-s and --stage go with a recipe"),
+        (["-s", "2"], "-s and --stage need a recipe"),
         (["--start", "nowhere.pth"], "nowhere.pth: there is no such file"),
     ],
 )
@@ -188,7 +188,7 @@ def test_wrong_settings_are_one_sentence_and_exit_code_1(
     ("words", "sentence"),
     [
         ([], "name a recipe or a settings file"),
-        (["hit-srf", "-s", "2"], "say which pictures to learn from: --hr FOLDER"),
+        (["hit-srf", "-s", "2"], "no pictures to train on: give --hr FOLDER"),
         (["hit-srf", "--hr", "a"], "the scale of hit-srf must be one of 2, 3, 4, got none"),
         (["hit-srff", "-s", "2", "--hr", "a"], "no recipe is called 'hit-srff' (did you mean 'hit-srf'?)"),
         (["drct", "-s", "2", "--hr", "a"], "the stage of drct x2 must be 1 (ImageNet), then 2 (DF2K"),

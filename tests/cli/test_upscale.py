@@ -120,7 +120,7 @@ def test_a_published_tile_rule_is_taken_with_its_sizes(pictures: Path, tiny_weig
         (("--tile-rule", "pad"), "rule 'pad' needs tile and overlap in pixels"),
         (("--tile-rule", "pad", "-t", 30, "--overlap", 16), "tile must be a multiple of"),
         (("--tile-rule", "paste"), "'rule': input should be 'blend', 'chop', 'pad' or 'average', got 'paste'"),
-        (("--tile-rule", "pad", "--chop"), "--chop and --tile-rule pad exclude one another"),
+        (("--tile-rule", "pad", "--chop"), "--chop and --tile-rule pad are mutually exclusive"),
     ],
 )
 def test_a_tile_rule_that_cannot_be_kept_is_refused(
@@ -213,7 +213,7 @@ def test_the_result_can_be_given_a_size(
         (["--format", "pgn"], "did you mean 'png'?"),
         (["--name", "{stm}_big"], "did you mean 'stem'?"),
         (["--name", "big"], "without {stem}"),
-        (["--suffix", "_a", "--name", "{stem}"], "exclude one another"),
+        (["--suffix", "_a", "--name", "{stem}"], "are mutually exclusive"),
         (["--width", "5", "--long-side", "9"], "exclude one another"),
         (["-s", "3"], "scale"),
         (["-t", "-5"], "tile"),

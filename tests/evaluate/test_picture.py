@@ -7,7 +7,7 @@ import torch
 
 from finescale.evaluate import Model, Report, ResultsFolder, Score, benchmark_cases, bicubic, run
 from finescale.evaluate.gallery import write_comparisons
-from finescale.evaluate.picture import Crop, Panel, comparison_picture, telling_crop, telling_image
+from finescale.evaluate.picture import Crop, Panel, comparison_picture, salient_crop, salient_image
 from finescale.evaluate.protocol import PAPERS
 from finescale.images import read_image
 from small_sets import write_set
@@ -17,11 +17,11 @@ def test_the_detail_is_where_the_models_differ_most_from_the_baseline() -> None:
     baseline = torch.full((3, 60, 90), 0.5)
     other = baseline.clone()
     other[:, 30:40, 70:80] = 1.0
-    crop = telling_crop(baseline, [other, baseline], size=20)
+    crop = salient_crop(baseline, [other, baseline], size=20)
     assert (crop.width, crop.height) == (20, 20)
     assert 20 <= crop.y <= 30
     assert 60 <= crop.x <= 70
-    assert telling_crop(baseline, [other], size=200) == Crop(telling_crop(baseline, [other], size=60).x, 0, 60, 60)
+    assert salient_crop(baseline, [other], size=200) == Crop(salient_crop(baseline, [other], size=60).x, 0, 60, 60)
 
 
 def test_the_picture_shown_is_the_one_with_the_largest_gain() -> None:
@@ -33,8 +33,8 @@ def test_the_picture_shown_is_the_one_with_the_largest_gain() -> None:
         Score("net", "Set5", "c", 90.0, 0.9),
         Score("bicubic", "Set14", "d", 20.0, 0.9),
     ]
-    assert telling_image(scores, "Set5", baseline="bicubic") == "b"
-    assert telling_image(scores, "Set14", baseline="bicubic") is None
+    assert salient_image(scores, "Set5", baseline="bicubic") == "b"
+    assert salient_image(scores, "Set14", baseline="bicubic") is None
 
 
 def test_a_comparison_shows_each_detail_enlarged_without_change() -> None:

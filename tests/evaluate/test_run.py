@@ -174,10 +174,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "report.md").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(DataError, match="holds something else than results; name another folder"):
+        with pytest.raises(DataError, match="contains files that are not results; name another folder"):
             folder(tmp_path, overwrite=overwrite)
     (tmp_path / "results" / "finished.jsonl").write_text("[]\n")
-    with pytest.raises(DataError, match=r"finished\.jsonl: damaged; remove it, or --overwrite"):
+    with pytest.raises(DataError, match=r"finished\.jsonl: damaged; delete it or give --overwrite"):
         folder(tmp_path)
 
 

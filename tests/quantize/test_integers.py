@@ -105,7 +105,7 @@ def test_products_are_signed_and_inputs_of_layers_are_not() -> None:
 
 
 def test_a_float_network_has_no_integer_form() -> None:
-    with pytest.raises(ValueError, match="Linear has no quantizers, and no integer form"):
+    with pytest.raises(ValueError, match="Linear has no quantizers; only a quantized network has"):
         integer_form(nn.Linear(2, 2))
 
 
@@ -114,5 +114,5 @@ def test_sixteen_bits_have_no_integer_form() -> None:
         QuantLinear(nn.Linear(2, 2), bits=8, include_zero=True, input_quantizer=Quantizer(bits=16))
     )
     network.quantization = QuantSettings(bits=16, edge_bits=16, method="minmax")
-    with pytest.raises(ValueError, match="eight bits at most, the network has 16"):
+    with pytest.raises(ValueError, match="an integer form has at most eight bits, the network has 16"):
         integer_form(network)

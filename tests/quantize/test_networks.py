@@ -233,7 +233,7 @@ def test_kept_layers_have_8_bits_and_the_image_has_its_own() -> None:
 
 def test_a_kept_layer_that_there_is_not_is_refused() -> None:
     family, network = small()
-    with pytest.raises(ValueError, match=r"keep names no layer by 'lasst'"):
+    with pytest.raises(ValueError, match=r"keep: no layer is named 'lasst'"):
         insert_quantizers(
             network, family.quantization.placement(network.settings), QuantSettings(bits=4, keep=("lasst",))
         )

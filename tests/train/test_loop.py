@@ -516,8 +516,11 @@ def test_a_device_that_cannot_be_is_refused(settings: TrainSettings) -> None:
             {"data": {"hr": ["a"], "lr": ["b"], "degradation": {}}},
             "data.lr must be empty with data.degradation, which is for low-resolution pictures that are made, got b",
         ),
-        ({"data": {"hr": ["a"], "degradation": {"blurr": 1}}}, r"'data.degradation.blurr' \(did you mean 'blur'\?\)"),
-        ({"train": {"itertions": 3}}, r"unknown key 'train.itertions' \(did you mean 'iterations'\?\)"),
+        (
+            {"data": {"hr": ["a"], "degradation": {"blurr": 1}}},
+            r"'data.degradation.blurr' \(did you mean 'data.degradation.blur'\?\)",
+        ),
+        ({"train": {"itertions": 3}}, r"unknown key 'train.itertions' \(did you mean 'train.iterations'\?\)"),
     ],
 )
 def test_settings_that_make_no_training_are_refused(

@@ -70,8 +70,8 @@ def recognised(tensors: dict[str, torch.Tensor], header: dict[str, str] | None =
 @pytest.mark.parametrize("path", FILES)
 def test_the_tensors_of_every_golden_case_are_recognised_with_all_that_they_show(path: Path) -> None:
     case = load_case(path)
-    family = next(family for family in FAMILIES.values() if case.arch in family.classes)
-    expected, scale = family.from_options(case.options)
+    family = next(family for family in FAMILIES.values() if case.arch in family.options.classes)
+    expected, scale = family.options.from_options(case.options)
     parameters = {key: torch.zeros(()).expand(shape) for key, shape in case.shapes.items()}
     buffers = published_buffers(case)
     statistics = {key: buffer for key, buffer in buffers.items() if key.endswith(STATISTICS)}

@@ -190,6 +190,8 @@ def load_option_file(path: Path) -> OptionPlan:
         for key, block in (options.val.metrics or {}).items()
     }
     tiling = _tiling(options.val, source)
+    protocol = _protocol(metrics, scale=options.scale, source=source)
+    cases = [case for block in datasets.values() for case in _cases(block, source)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         network = _network(options, source)
@@ -198,8 +200,8 @@ def load_option_file(path: Path) -> OptionPlan:
         scale=options.scale,
         network=network,
         weights=options.path.pretrain_network_g,
-        cases=[case for block in datasets.values() for case in _cases(block, source)],
-        protocol=_protocol(metrics, scale=options.scale, source=source),
+        cases=cases,
+        protocol=protocol,
         tiling=tiling,
         keep_pictures=options.val.save_img,
         suffix=options.val.suffix or f"x{options.scale}",

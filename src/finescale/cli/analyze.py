@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from finescale.cli import console
+from finescale.cli import console, options
+from finescale.cli.progress import bars
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,12 +38,9 @@ def _analyze(context: typer.Context) -> None:
 
 @analyze.command()
 def cost(
-    models: Annotated[
-        list[str] | None,
-        typer.Option("-n", "--network", metavar="MODEL", help="A known network or a weight file; may be repeated."),
-    ] = None,
+    models: options.Networks = None,
     every: Annotated[bool, typer.Option("--all", help="Report every published variant.")] = False,
-    scale: Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")] = 4,
+    scale: options.FixedScale = 4,
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="HxW", help="Height and width of the input, for example 64x64.")
     ] = None,
@@ -60,8 +57,8 @@ def cost(
         typer.Option("--time/--no-time", help="Measure time and memory; default: on for -n, off for --all."),
     ] = None,
     runs: Annotated[int, typer.Option(help="Number of timed forward passes, after one that is not timed.")] = 5,
-    device: Annotated[str, typer.Option(help="Device to time on: cpu, cuda, cuda:1 or mps.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
+    device: options.CpuByDefault = "cpu",
+    as_json: options.AsJson = False,
 ) -> None:
     """Count parameters and multiply-adds, and measure time and memory, beside published numbers."""
     if bool(models) == every:
@@ -165,16 +162,14 @@ def _table(*names: str, right: tuple[str, ...] = (), left: tuple[str, ...] = ())
 
 @analyze.command()
 def plot(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FIGURE", help="File name of the figure, .svg or .png.")
-    ],
+    output: options.Figure,
     axis: Annotated[
         str, typer.Option("--x", help="Cost on the horizontal axis: parameters, multiply-adds or time.")
     ] = "parameters",
     test_set: Annotated[
         str, typer.Option("--set", help="Test set: Set5, Set14, B100, Urban100 or Manga109.")
     ] = "Urban100",
-    scale: Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")] = 4,
+    scale: options.FixedScale = 4,
     results: Annotated[
         list[Path] | None, typer.Option("--results", metavar="FILE", help="A report.json of evaluate; may be repeated.")
     ] = None,
@@ -184,8 +179,8 @@ def plot(
             "--costs", metavar="FILE", help="A report of 'analyze cost --time --json', for --x time; may be repeated."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing figure.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Plot PSNR against cost: a point for each network, with published values and own measurements."""
     from finescale.analyze.plot import draw_plot, gather_points, read_rows
@@ -229,7 +224,7 @@ def curve(
     training: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder of a training, for example experiments/mine.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Draw the loss and validation PSNR of a training as its curve.png, also while it runs."""
     from finescale.train.log import plot_curve
@@ -249,15 +244,9 @@ def attribution(
     at: Annotated[
         str, typer.Option("--at", metavar="X,Y", help="Upper left corner of the patch, in pixels of the result.")
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FIGURE", help="File name of the figure, .svg or .png.")
-    ],
-    network: Annotated[
-        str, typer.Option("-n", "--network", metavar="MODEL", help="A known network or a weight file.")
-    ] = "default",
-    scale: Annotated[
-        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default: 4, or the scale of the weight file.")
-    ] = None,
+    output: options.Figure,
+    network: options.Network = "default",
+    scale: options.Scale = None,
     size: Annotated[int, typer.Option(help="Side length of the patch, in pixels of the result.")] = 16,
     region: Annotated[
         int,
@@ -265,9 +254,9 @@ def attribution(
     ] = 128,
     steps: Annotated[int, typer.Option(help="Steps from blurred to sharp; more steps are more accurate.")] = 50,
     sigma: Annotated[float, typer.Option(help="Standard deviation of the initial blur, in pixels of the input.")] = 1.2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing figure.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report on standard output.")] = False,
+    device: options.CpuByDefault = "cpu",
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Draw a local attribution map: which pixels of the input a network uses for a patch of its result."""
     corner = re.fullmatch(r"(\d{1,7}),(\d{1,7})", at.replace(" ", ""))
@@ -288,7 +277,11 @@ def attribution(
     for note in upscaler.notes:
         console.say(f"note: {note}")
     patch = Patch(top=int(corner[2]), left=int(corner[1]), size=size)
-    with _steps() as on_step:
+    with bars() as shown:
+
+        def on_step(done: int, total: int) -> None:
+            shown.show("steps", done, total)
+
         found = attribute_patch(
             upscaler.network, pixels, patch, region=region, sigma=sigma, steps=steps, on_step=on_step
         )
@@ -302,16 +295,3 @@ def attribution(
         console.print_json(
             {"output": str(output), "status": "done", "model": network, "image": str(image), **found.as_json()}
         )
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[int, int], None]]:
-    """Yield what to call after each step; it draws a bar on a terminal and nothing elsewhere."""
-    if not console.errors().is_terminal:
-        yield lambda _done, _total: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console.errors(), transient=True) as progress:
-        task = progress.add_task("steps", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,11 +1,12 @@
-"""What every verb says to a person: on standard error, standard output being for results."""
+"""Output of all verbs: messages on standard error, results on standard output."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -23,29 +24,21 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 160
 """Columns of output that goes to a file or another program; every row of our tables fits."""
 
+SOME_FAILED = 2
+"""Exit code where some inputs failed and the rest is done."""
+
 
 @cache
 def errors() -> Console:
-    """Where messages and progress go; they are told as they are, names in brackets included."""
+    """Return the console on standard error; it prints text verbatim, brackets included."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """One message, on one line: what a name has of control characters is escaped."""
+    """Print a message on one line of standard error, with control characters escaped."""
     errors().print(printable_name(text))
-
-
-def engine_of(named: str | None, *, compile: bool) -> str:
-    """The engine that ``--engine`` and ``--compile`` ask for together.
-
-    Raises:
-        typer.BadParameter: They ask for two.
-    """
-    if compile and named not in (None, "compile"):
-        raise typer.BadParameter(f"--compile and --engine {named} exclude one another")
-    return "compile" if compile else named or "torch"
 
 
 class _Say(logging.Handler):
@@ -55,7 +48,7 @@ class _Say(logging.Handler):
 
 @contextmanager
 def messages_of_the_library(*, timed: bool = False) -> Iterator[None]:
-    """While the block runs, a person is told what the library logs, with the time of day if that is asked for."""
+    """Print what the library logs while the block runs, on request with the time of day."""
     log = logging.getLogger("finescale")
     level, handler = log.level, _Say(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s" if timed else None, "%H:%M:%S"))
@@ -69,7 +62,7 @@ def messages_of_the_library(*, timed: bool = False) -> Iterator[None]:
 
 
 def table_of_facts(rows: Mapping[str, str]) -> Table:
-    """Names in bold and their texts beside them, told as they are; empty texts are left out."""
+    """Return a table of names in bold and their texts, printed verbatim; empty texts are left out."""
     from rich.table import Table
     from rich.text import Text
 
@@ -83,7 +76,7 @@ def table_of_facts(rows: Mapping[str, str]) -> Table:
 
 
 def print_tables(*tables: Table) -> None:
-    """Tables on standard output with a blank line between them; as wide as the terminal, or as they need in a pipe."""
+    """Print tables on standard output, a blank line between them, at the width of the terminal or of `PIPE_WIDTH`."""
     from rich.console import Console
 
     output = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -94,19 +87,28 @@ def print_tables(*tables: Table) -> None:
 
 
 def check_new_file(path: Path, *, suffix: str, overwrite: bool) -> None:
-    """Refuse a name that ``-o`` cannot give, before anything is computed.
+    """Refuse an output file that cannot be written, before anything is computed.
 
     Raises:
-        typer.BadParameter: The suffix is another, the file exists and shall stay, or there is no such folder.
+        typer.BadParameter: The suffix is wrong, the file exists and ``--overwrite`` is not given, or its folder does
+            not exist.
     """
     if path.suffix != suffix:
         raise typer.BadParameter(f"-o must name a file that ends in {suffix}, got {path.name!r}")
     if path.exists() and not overwrite:
-        raise typer.BadParameter(f"{path} exists; name another file, or say --overwrite")
+        raise typer.BadParameter(f"{path} exists; name another file or give --overwrite")
     if not path.parent.is_dir():
-        raise typer.BadParameter(f"-o: there is no folder {path.parent}; make it first")
+        raise typer.BadParameter(f"-o: there is no folder {path.parent}; create it first")
 
 
 def print_json(report: dict[str, Any]) -> None:
-    """The one machine-readable report of a command, on standard output; broken bytes in names are escaped."""
+    """Print the report of a command as JSON on standard output, invalid bytes in names escaped."""
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
+
+
+def summary_of(statuses: Iterable[str], *, planned: int) -> str:
+    """Return the counts of what became of files, such as "3 done, 1 failed, 2 not started"."""
+    counts = Counter(statuses)
+    told = ", ".join(f"{counts[one]} {one}" for one in ("done", "kept", "left out", "failed") if counts[one])
+    missing = planned - counts.total()
+    return (told or "nothing done") + (f", {missing} not started" if missing else "")

@@ -9,39 +9,38 @@ from typing import Annotated
 
 import typer
 
-from finescale.cli import console
+from finescale.cli import console, options
 from finescale.cli.console import say
 
 FORMATS = ("onnx",)
 
 
 def export(
-    network: Annotated[str, typer.Option("-n", "--network", metavar="MODEL", help="A known network or a weight file.")],
+    network: options.Network,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A new .onnx file.")],
     size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the images that go in; the file takes no other.")
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the input images; the file takes no other size.")
     ],
-    scale: Annotated[int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default that of the network.")] = None,
-    file_format: Annotated[str, typer.Option("--format", help="onnx, the only one.")] = "onnx",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="What a weight file does not show; may be repeated."),
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use downloaded weights only.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    scale: options.Scale = None,
+    file_format: Annotated[str, typer.Option("--format", help="onnx, the only format.")] = "onnx",
+    overrides: options.NetworkSettings = None,
+    offline: options.Offline = False,
+    overwrite: options.ReplaceFile = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Write a network as ONNX, once ONNX Runtime computes the same with it; of quantized networks, with integers."""
+    """Write a network as ONNX, checked with ONNX Runtime; a quantized network is written with integers."""
     from finescale import weights
-    from finescale.export import export_onnx
+    from finescale.export import export_onnx, onnx_runtime
     from finescale.settings import read_overrides
 
     if file_format not in FORMATS:
         raise typer.BadParameter(f"--format must be {', '.join(FORMATS)}, got {file_format!r}")
     console.check_new_file(output, suffix=".onnx", overwrite=overwrite)
     width, height = _sides(size)
+    settings = read_overrides(overrides or [])
+    onnx_runtime()
     with console.messages_of_the_library():
-        loaded = weights.load_named(network, scale=scale, offline=offline, settings=read_overrides(overrides or []))
+        loaded = weights.load_named(network, scale=scale, offline=offline, settings=settings)
         say(f"writing {output} for images of {width} x {height} pixels")
         parity = export_onnx(loaded.network, output, size=(height, width))
     report = {
@@ -58,7 +57,7 @@ def export(
     if as_json:
         console.print_json(report)
     say(
-        f"{output}: {report['bytes']:,} bytes; ONNX Runtime differs from the network by {parity.largest:.1e} at most, "
+        f"{output}: {report['bytes']:,} bytes; ONNX Runtime differs from the network by at most {parity.largest:.1e}, "
         f"{parity.psnr:.1f} dB"
     )
 

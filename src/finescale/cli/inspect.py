@@ -1,4 +1,4 @@
-"""``finescale inspect``: what a weight file is."""
+"""``finescale inspect``: family, variant, scale and settings of a weight file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from finescale.cli import console
+from finescale.cli import console, options
 
 if TYPE_CHECKING:
     from finescale.weights import Inspection
@@ -16,13 +16,10 @@ if TYPE_CHECKING:
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A weight file: .safetensors or .pth.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="What the file does not show; may be repeated."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    settings: options.NetworkSettings = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Tell what a weight file is: family, variant, scale, settings. It is checked as if it were to be used."""
+    """Show family, variant, scale and settings of a weight file, after all checks of loading it."""
     from rich.console import Console
 
     from finescale import weights
@@ -123,5 +120,5 @@ def _header(file: Inspection | ThirdPartyNetwork) -> str:
 
 
 def _printable(text: str) -> str:
-    """A text of the file's author: what could move the cursor is escaped."""
+    """Escape a text from a file where it contains control characters."""
     return text if text.isprintable() else repr(text)

@@ -1,6 +1,6 @@
-"""``finescale``: verbs, exit codes, and errors as one sentence.
+"""``finescale``: its verbs, its exit codes, and errors as one sentence.
 
-Exit codes: 0 all done; 1 wrong usage or settings, or nothing could be started; 2 some inputs failed; 130 interrupted.
+Exit codes: 0 all done; 1 wrong usage or settings, nothing was started; 2 some inputs failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from finescale.errors import FinescaleError
 
 WRONG_USAGE, INTERRUPTED = 1, 130
 
-# click's base class of wrong usage; where typer carries a click of its own there is no other public way to it.
+# Click's base class of usage errors; typer has no other public name for it where it bundles its own click.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ def _print_version(wanted: bool) -> None:
 def _finescale(
     context: typer.Context,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -61,12 +61,12 @@ def _finescale(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code."""
+    """Run one command and exit with its code."""
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; what goes wrong is told in one sentence on standard error.
+    """Run one command; an error is one sentence on standard error.
 
     Returns:
         The exit code.
@@ -82,6 +82,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         console.say("finescale: interrupted")
         return INTERRUPTED
-    if code == INTERRUPTED:  # typer's word for a KeyboardInterrupt
+    if code == INTERRUPTED:  # typer's code for a KeyboardInterrupt
         console.say("finescale: interrupted")
     return code if isinstance(code, int) else 0

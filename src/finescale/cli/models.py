@@ -1,4 +1,4 @@
-"""``finescale models``: the networks there are, what is known of them, and their weights."""
+"""``finescale models``: list of the known networks, their facts and their weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from finescale.cli import console
+from finescale.cli import console, options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,35 +23,36 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 def models(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME | fetch NAME", help="A network to be shown in full, or to be fetched."),
+        typer.Argument(metavar="NAME | fetch NAME", help="A network to show in full, or to download."),
     ] = None,
     family: Annotated[str | None, typer.Option(help="List the networks of one paper, such as hit-sr.")] = None,
-    scale: Annotated[int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default all, and to fetch 4.")] = None,
+    scale: Annotated[
+        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default: all; of fetch: the largest.")
+    ] = None,
     min_parameters: Annotated[
         str | None, typer.Option(metavar="NUMBER", help="List networks of at least this size, such as 500k.")
     ] = None,
     max_parameters: Annotated[
         str | None, typer.Option(metavar="NUMBER", help="List networks of at most this size, such as 1M.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch from what was downloaded before only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a report on standard output.")] = False,
+    offline: options.Offline = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """List the known networks; show one in full; or fetch its published weights.
+    """List the known networks, show one in full, or download its published weights.
 
-    Weights are bundled with finescale, on a hub from which they are fetched, behind a link on their authors' page, or
-    not to be had.
+    Weights are bundled with finescale, downloaded from a hub, linked on their authors' page, or not available.
     """
     words = words or []
     fetching = words[:1] == ["fetch"]
     names = words[1:] if fetching else words
     if len(names) > 1:
-        raise typer.BadParameter(f"one NAME at a time, got {' '.join(names)}")
+        raise typer.BadParameter(f"give one NAME, got {' '.join(names)}")
     if fetching and not names:
-        raise typer.BadParameter("fetch takes the NAME of a network, such as hit-srf")
+        raise typer.BadParameter("fetch needs the NAME of a network, such as hit-srf")
     if offline and not fetching:
-        raise typer.BadParameter("--offline goes with fetch NAME")
+        raise typer.BadParameter("--offline needs fetch NAME")
     if names and (family, min_parameters, max_parameters) != (None, None, None):
-        raise typer.BadParameter("--family, --min-parameters and --max-parameters narrow the list, leave out the NAME")
+        raise typer.BadParameter("--family, --min-parameters and --max-parameters filter the list; omit the NAME")
     if fetching:
         _fetch(names[0], scale=scale, offline=offline, as_json=as_json)
         return
@@ -73,7 +74,7 @@ def models(
     elif entries:
         console.print_tables(_list(entries))
     else:
-        console.say("no network is of that kind")
+        console.say("no network matches")
 
 
 def _fetch(name: str, *, scale: int | None, offline: bool, as_json: bool) -> None:
@@ -88,7 +89,7 @@ def _fetch(name: str, *, scale: int | None, offline: bool, as_json: bool) -> Non
 
 
 def _number(flag: str, text: str | None) -> int | None:
-    """A number of parameters such as "1M" or "500k"."""
+    """Parse a number of parameters such as "1M" or "500k"."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().lower())
@@ -98,7 +99,7 @@ def _number(flag: str, text: str | None) -> int | None:
 
 
 def _bundled() -> Iterator[Entry]:
-    """The networks whose weights come with the package."""
+    """Yield the networks whose weights are bundled."""
     from finescale import weights
     from finescale.networks import Cost
     from finescale.zoo import Entry
@@ -121,7 +122,7 @@ def _bundled() -> Iterator[Entry]:
 
 
 def _list(entries: Iterable[Entry]) -> Table:
-    """A row for each network and scale."""
+    """Return a table with a row for each network and scale."""
     from rich.table import Table
 
     from finescale import zoo
@@ -147,7 +148,7 @@ def _list(entries: Iterable[Entry]) -> Table:
 
 
 def _facts(entries: list[Entry]) -> Table:
-    """What is true of a network at every scale."""
+    """Return the facts of a network that hold at every scale."""
     from finescale import weights, zoo
     from finescale.networks import FAMILIES
 
@@ -173,7 +174,7 @@ def _facts(entries: list[Entry]) -> Table:
 
 
 def _by_scale(entries: list[Entry]) -> Table:
-    """What differs from scale to scale: a column for each."""
+    """Return the facts that differ between scales, a column for each."""
     from rich.table import Table
     from rich.text import Text
 
@@ -193,7 +194,7 @@ def _by_scale(entries: list[Entry]) -> Table:
 
 
 def _column(entry: Entry, rules: list[str]) -> dict[str, str]:
-    """The facts of a network at one scale by their names; an empty text where one makes no sense."""
+    """Return the facts of a network at one scale by their names, empty where one does not apply."""
     from finescale import zoo
     from finescale.networks import SETS
 

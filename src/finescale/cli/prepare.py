@@ -1,35 +1,29 @@
-"""``finescale prepare``: folders of pictures made ready for training and testing, and looked over."""
+"""``finescale prepare``: data sets for training and testing, and their check."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finescale.cli import console
+from finescale.cli import console, options
+from finescale.cli.progress import bars
 
 if TYPE_CHECKING:
     from finescale.system.jobs import FileReport
 
-SOME_FAILED = 2
-
 app = typer.Typer(
-    help="Make data sets ready: low-resolution pictures, sub-images, caches, LMDBs; and find what is wrong with them.",
+    help="Prepare data sets: low-resolution pictures, sub-images, caches, LMDBs; and check them.",
     rich_markup_mode=None,
 )
 
 Originals = Annotated[list[Path], typer.Argument(metavar="HR", help="Folders of originals.")]
-Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Folder for what is made.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, metavar="N", help="Pictures at once; default: one per processor core.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make anew what exists already.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a report on standard output.")]
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Folder for the results.")]
 
 
 @app.command()
@@ -38,23 +32,25 @@ def downsample(
     output: Output,
     scale: Annotated[str, typer.Option("-s", "--scale", metavar="N,...", help="Scales, 2 to 16.")] = "2,3,4",
     variant: Annotated[
-        str, typer.Option(help="uint8, double or uint8-replicate, also A, B, C: whose bicubic to reproduce.")
+        str, typer.Option(help="Which bicubic to reproduce: uint8, double or uint8-replicate; also A, B, C.")
     ] = "uint8",
     layout: Annotated[str, typer.Option(help="edsr: X4/birdx4.png; basicsr: LRbicx4/bird.png.")] = "edsr",
     cut_hr: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Also keep the originals, cut to a multiple of all scales."),
+        typer.Option(metavar="FOLDER", help="Also write the originals, cropped to a multiple of all scales."),
     ] = None,
     degradation: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.yml", help="Degrade them besides, by the fields of a training's data.degradation."),
+        typer.Option(
+            metavar="FILE.yml", help="Also degrade the pictures; the file has the fields of data.degradation."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="With each picture's name decides how it is degraded.")] = 0,
-    workers: Workers = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    seed: options.Seed = 0,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them, or as the web has them."""
+    """Make low-resolution pictures from originals: bit-exact with MATLAB, or degraded like pictures from the web."""
     from finescale.data import DegradationSettings, DownsampleSettings, downsample_files, find_originals
     from finescale.settings import load_settings, parse_settings
 
@@ -78,31 +74,34 @@ def crops(
     folders: Originals,
     output: Output,
     size: Annotated[int, typer.Option(help="Height and width of a part, in pixels of the original.")] = 480,
-    step: Annotated[int, typer.Option(help="From one part to the next, in pixels of the original.")] = 240,
+    step: Annotated[int, typer.Option(help="Distance from one part to the next, in pixels of the original.")] = 240,
     threshold: Annotated[
-        int, typer.Option(help="A rest at the far border gets a part of its own if it is wider than this.")
+        int, typer.Option(help="The rest at the far border becomes one more part if it is wider than this.")
     ] = 0,
     keep_small: Annotated[
-        bool, typer.Option("--keep-small", help="Keep pictures smaller than a part; by default they are left out.")
+        bool, typer.Option("--keep-small", help="Keep pictures smaller than a part; default: leave them out.")
     ] = False,
     lr: Annotated[
-        Path | None, typer.Option("--lr", metavar="FOLDER", help="Folder of low-resolution pictures, to be cut alike.")
+        Path | None, typer.Option("--lr", metavar="FOLDER", help="Folder of the low-resolution pictures, cut alike.")
     ] = None,
     lr_output: Annotated[
-        Path | None, typer.Option("--lr-output", metavar="FOLDER", help="Folder for their parts, of the same names.")
+        Path | None,
+        typer.Option("--lr-output", metavar="FOLDER", help="Folder for their parts, which have the same names."),
     ] = None,
-    scale: Annotated[int | None, typer.Option("-s", "--scale", help="How many times smaller they are.")] = None,
-    workers: Workers = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    scale: Annotated[
+        int | None, typer.Option("-s", "--scale", help="How many times smaller the low-resolution pictures are.")
+    ] = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Cut originals, or pairs, into overlapping parts."""
+    """Cut originals, or pairs of pictures, into overlapping parts."""
     from finescale.data import CropSettings, FileReport, crop_files, find_images, find_originals, match_pairs
     from finescale.errors import printable_name
     from finescale.settings import parse_settings
 
     if len({lr is None, lr_output is None, scale is None}) > 1:
-        raise typer.BadParameter("--lr, --lr-output and --scale go together")
+        raise typer.BadParameter("--lr, --lr-output and --scale must be given together")
     given = {
         "folder": output,
         "size": size,
@@ -129,11 +128,11 @@ def crops(
 def cache(
     folders: Originals,
     output: Output,
-    workers: Workers = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Decode originals into one file that is mapped into memory."""
+    """Decode originals into one memory-mapped file."""
     from finescale.data import find_originals, write_cache
 
     paths = find_originals(folders)
@@ -146,13 +145,17 @@ def lmdb(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders of pictures.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.lmdb", help="The LMDB, a folder.")],
     drop_ending: Annotated[
-        str, typer.Option(metavar="TEXT", help="Taken off every name, such as x4, so that pairs have the same keys.")
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Text removed from the end of every name, such as x4, so that pairs have the same keys.",
+        ),
     ] = "",
-    workers: Workers = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Write pictures into an LMDB as BasicSR reads it."""
+    """Write pictures into an LMDB in the format of BasicSR."""
     from finescale.data import find_originals, write_lmdb
 
     paths = find_originals(folders)
@@ -164,63 +167,64 @@ def lmdb(
 def check(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="HR", help="Folders of originals.")] = None,
     lr: Annotated[
-        Path | None, typer.Option("--lr", metavar="FOLDER", help="Folder of the low-resolution pictures of one HR.")
+        Path | None, typer.Option("--lr", metavar="FOLDER", help="Folder of the low-resolution pictures of HR.")
     ] = None,
     root: Annotated[
         Path | None, typer.Option(metavar="ROOT", help="Folder of test sets, in any of their published layouts.")
     ] = None,
-    sets: Annotated[str | None, typer.Option(metavar="SET,...", help="Which sets below ROOT; default: all.")] = None,
+    sets: Annotated[str | None, typer.Option(metavar="SET,...", help="Test sets below ROOT; default: all.")] = None,
     scale: Annotated[
-        str | None, typer.Option("-s", "--scale", metavar="N,...", help="The scale of --lr; of --root, default 2,3,4.")
+        str | None,
+        typer.Option("-s", "--scale", metavar="N,...", help="Scale of --lr; scales of --root, default: 2,3,4."),
     ] = None,
-    workers: Workers = None,
-    as_json: AsJson = False,
+    workers: options.Workers = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """List every picture that is missing, unreadable, of the wrong size, or there twice."""
+    """List every picture that is missing, unreadable, of the wrong size, or a duplicate."""
     from finescale.data import PictureSet, benchmark_sets, check_pictures, plan_check
     from finescale.system.interrupt import deferred_interrupt
 
     if bool(folders) == (root is not None):
-        raise typer.BadParameter("name either folders of originals or --root")
+        raise typer.BadParameter("give either folders of originals or --root")
     if root is None:
         if sets is not None:
-            raise typer.BadParameter("--sets are those below --root")
+            raise typer.BadParameter("--sets needs --root")
         scales = () if scale is None else _scales(scale)
         if (lr is None) != (not scales) or (lr is not None and len(folders or ()) + len(scales) > 2):
-            raise typer.BadParameter("--lr and one --scale go together, and belong to one folder of originals")
+            raise typer.BadParameter("--lr and one --scale must be given together, for one folder of originals")
         smaller = {} if lr is None else {scales[0]: lr}
         chosen = [PictureSet(folder, smaller) for folder in folders or ()]
     elif lr is not None:
-        raise typer.BadParameter("--lr belongs to a folder of originals, not to --root")
+        raise typer.BadParameter("--lr and --root are mutually exclusive")
     else:
-        names = [] if sets is None else [name for name in sets.split(",") if name]
-        chosen = benchmark_sets(root, names, scales=_scales(scale or "2,3,4"))
+        chosen = benchmark_sets(root, options.names_of(sets), scales=_scales(scale or "2,3,4"))
 
     checklist = plan_check(chosen)
     problems = list(checklist.problems)
     for problem in problems:
         console.say(f"{problem.kind}: {problem.reason}")
-    num_checked = 0
+    num_checked, total = 0, len(checklist.pictures)
     results = check_pictures(checklist, workers=_workers(workers))
     try:
-        with closing(results), deferred_interrupt() as is_interrupted, _progress(len(checklist.pictures)) as advance:
+        with closing(results), deferred_interrupt() as is_interrupted, bars() as shown:
+            shown.show("pictures", 0, total)
             for checked in results:
                 num_checked += 1
                 for problem in checked.problems:
                     problems.append(problem)
                     console.say(f"{problem.kind}: {problem.reason}")
-                advance()
+                shown.show("pictures", num_checked, total)
                 if is_interrupted():
                     raise KeyboardInterrupt
     finally:
-        is_whole = num_checked == len(checklist.pictures)
-        left = "" if is_whole else f", {len(checklist.pictures) - num_checked} not looked at"
+        is_whole = num_checked == total
+        left = "" if is_whole else f", {total - num_checked} not checked"
         console.say(f"originals: {num_checked}, pairs: {checklist.num_pairs}, problems: {len(problems)}{left}")
         if as_json:
             facts = {"whole": is_whole, "originals": num_checked, "pairs": checklist.num_pairs}
             console.print_json({**facts, "problems": [problem.as_json() for problem in problems]})
     if problems:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(console.SOME_FAILED)
 
 
 def _run(
@@ -231,7 +235,7 @@ def _run(
     as_json: bool,
     first: Iterable[FileReport] = (),
 ) -> None:
-    """Take reports as they come, say and count them, and end with the exit code that they deserve."""
+    """Print reports as they arrive, then their summary, and exit with the code that they call for."""
     from finescale.system.interrupt import deferred_interrupt
 
     taken = list(first)
@@ -240,35 +244,22 @@ def _run(
         _say_report(report)
     is_whole = False
     try:
-        with closing(reports), deferred_interrupt() as is_interrupted, _progress(total) as advance:
+        with closing(reports), deferred_interrupt() as is_interrupted, bars() as shown:
+            shown.show("pictures", len(taken), total)
             for report in reports:
                 taken.append(report)
                 _say_report(report)
-                advance()
+                shown.show("pictures", len(taken), total)
                 if is_interrupted():
                     raise KeyboardInterrupt
         is_whole = True
     finally:
-        console.say(_summary(taken, planned=total))
+        console.say(console.summary_of((report.status for report in taken), planned=total))
         if as_json:
             files = [report.as_json() for report in taken]
             console.print_json({"output": str(output), "whole": is_whole, "files": files})
     if any(report.status == "failed" for report in taken):
-        raise typer.Exit(SOME_FAILED)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], Any]]:
-    """A bar with the time left, on a terminal: what to call for each picture."""
-    if not console.errors().is_terminal:
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.errors(), transient=True) as progress:
-        pictures = progress.add_task("pictures", total=total)
-        yield lambda: progress.advance(pictures)
+        raise typer.Exit(console.SOME_FAILED)
 
 
 def _say_report(report: FileReport) -> None:
@@ -283,16 +274,8 @@ def _say_report(report: FileReport) -> None:
         console.say(f"note: {report.input}: {note}")
 
 
-def _summary(reports: list[FileReport], *, planned: int) -> str:
-    statuses = ("done", "kept", "left out", "failed")
-    counts = {status: sum(report.status == status for report in reports) for status in statuses}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing done"
-    left = planned - len(reports)
-    return f"{told}, {left} not begun" if left else told
-
-
 def _scales(text: str) -> tuple[int, ...]:
-    """Scales such as "2,3,4"."""
+    """Parse scales such as "2,3,4"."""
     if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", text):
         raise typer.BadParameter(f"--scale must be one or several numbers such as 2,3,4, got {text!r}")
     return tuple(int(number) for number in text.split(","))

@@ -1,4 +1,4 @@
-"""``finescale train``: a training, from a published recipe, a settings file, or a published option file."""
+"""``finescale train``: a training by a published recipe, a settings file, or a published option file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from finescale.cli import console
-from finescale.cli.training_bar import training_bar
+from finescale.cli import console, options
+from finescale.cli.progress import training_bar
 
 if TYPE_CHECKING:
     from finescale.train import TrainSettings
@@ -26,20 +26,22 @@ def train(
             help="A published recipe, such as hit-srf; a settings file; or a published option file.",
         ),
     ] = None,
-    scale: Annotated[int | None, typer.Option("-s", "--scale", help="2, 3 or 4; of a recipe.")] = None,
-    stage: Annotated[int | None, typer.Option(help="Which part of a recipe that has several, from 1.")] = None,
+    scale: Annotated[int | None, typer.Option("-s", "--scale", help="2, 3 or 4; for a recipe.")] = None,
+    stage: Annotated[int | None, typer.Option(help="Stage of a recipe that has several, counted from 1.")] = None,
     hr: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PLACE", help="Originals to learn from, in place of a file's; may be repeated."),
+        typer.Option(metavar="PLACE", help="Originals to train on, in place of those in the file; may be repeated."),
     ] = None,
     lr: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PLACE", help="Their low-resolution pictures, one place for each of --hr; default: made."),
+        typer.Option(
+            metavar="PLACE", help="Low-resolution pictures, one PLACE for each --hr; default: made from the originals."
+        ),
     ] = None,
     val: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Originals to validate on.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the training; results go to experiments/NAME.")] = None,
     start: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A weight file or known network to begin with, or none.")
+        str | None, typer.Option(metavar="MODEL", help="A weight file or known network to start from, or none.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -47,13 +49,15 @@ def train(
     ] = None,
     resume: Annotated[
         bool | None,
-        typer.Option("--resume/--no-resume", help="Demand, or refuse, to go on; default: go on if it was begun."),
+        typer.Option(
+            "--resume/--no-resume", help="Require, or refuse, to resume; default: resume if it was started before."
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cuda where there is one.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the settings as a file, and train nothing.")] = False,
+    device: options.Device = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the settings file, and train nothing.")] = False,
     describe: Annotated[bool, typer.Option("--describe", help="Explain every field of a settings file.")] = False,
 ) -> None:
-    """Train a network: a recipe and a folder of pictures in, a weight file out."""
+    """Train a network by a recipe or a settings file, on a folder of pictures."""
     if describe:
         _describe()
         return
@@ -75,15 +79,19 @@ def train(
         given.values["name"] = name
     override(given.values, overrides or ())
     if given.is_recipe and not given.values["data"].get("hr"):
-        raise typer.BadParameter("say which pictures to learn from: --hr FOLDER")
+        raise typer.BadParameter("no pictures to train on: give --hr FOLDER")
+    if start is not None:  # a network may be downloaded, which mistakes and missing pictures must not cost
+        settings = parse_settings(TrainSettings, {**given.values, "warm_start": None}, source=given.source)
+        if not plan:
+            _check_places(settings)
     _set_start(given, start)
     settings = parse_settings(TrainSettings, given.values, source=given.source)
     if plan:
-        _tell(settings, given.notes)
+        _print_summary(settings, given.notes)
         sys.stdout.write(settings_text(settings))
         return
     if _is_first_process():
-        _tell(settings, given.notes)
+        _print_summary(settings, given.notes)
     with training_bar() as on_step, console.messages_of_the_library(timed=True):
         result = run_training(settings, resume=resume, device=device, on_step=on_step)
     if _is_first_process():
@@ -92,20 +100,20 @@ def train(
 
 @dataclass(kw_only=True)
 class _Given:
-    """What the first argument asks for."""
+    """Settings from the first argument."""
 
     values: dict[str, Any]
     """Fields of `TrainSettings`, to be completed by flags."""
     source: str
-    """What they are from, for messages."""
+    """Their origin, for messages."""
     is_recipe: bool = False
-    """Whether it is a published recipe."""
+    """Whether they are a published recipe."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know before it starts."""
+    """What a user should know before the training starts."""
     start: tuple[str, int] | None = None
-    """Name of the training whose weights a recipe begins with, and its scale."""
+    """Name and scale of the training whose weights a recipe starts from."""
     start_model: str | None = None
-    """The same as a recipe."""
+    """Recipe of that training."""
 
 
 def _read(what: str, *, scale: int | None, stage: int | None) -> _Given:
@@ -114,7 +122,7 @@ def _read(what: str, *, scale: int | None, stage: int | None) -> _Given:
     if what in {name for name, _ in recipes()} or not (Path(what).exists() or Path(what).suffix in (".yml", ".yaml")):
         return _recipe(what, scale=scale, stage=stage)
     if (scale, stage) != (None, None):
-        raise typer.BadParameter("-s and --stage go with a recipe; a file says its scale itself")
+        raise typer.BadParameter("-s and --stage need a recipe; a file states its scale itself")
     return _file(Path(what))
 
 
@@ -152,14 +160,22 @@ def _file(path: Path) -> _Given:
 
 
 def _fill(values: dict[str, Any], group: str, **fields: Any) -> None:
-    """Set fields of a group; one that is none, which is refused later, stays as it is."""
+    """Set fields of a group; a value that is not a group stays as it is, and is refused later."""
     nested = values.setdefault(group, {})
     if isinstance(nested, dict):
         nested.update(fields)
 
 
+def _check_places(settings: TrainSettings) -> None:
+    """Refuse pictures to train or validate on that do not exist."""
+    data, validation = settings.data, settings.validation
+    for place in (*data.hr, *data.lr, validation.hr, validation.lr):
+        if place is not None and not place.exists():
+            raise typer.BadParameter(f"{place}: no such file or folder")
+
+
 def _set_start(given: _Given, start: str | None) -> None:
-    """Where the first weights come from: the flag, a field, or the training that the recipe names."""
+    """Set the weights to start from: by the flag, by a field, or of the training that the recipe names."""
     from finescale import weights
     from finescale.train.recipes import weights_of
 
@@ -170,12 +186,12 @@ def _set_start(given: _Given, start: str | None) -> None:
         training, scale = given.start
         path = weights_of(training, output=Path(given.values.get("output", "experiments")))
         given.values["warm_start"] = path
-        missing = "" if path.exists() else ", which is not there: train that first, or give --start MODEL, or none"
-        given.notes.append(f"it begins with the weights of {given.start_model} x{scale}, {path}{missing}")
+        missing = "" if path.exists() else ", which does not exist: train that first, or give --start MODEL or none"
+        given.notes.append(f"it starts from the weights of {given.start_model} x{scale}, {path}{missing}")
 
 
-def _tell(settings: TrainSettings, notes: Iterable[str]) -> None:
-    """The training in a few lines."""
+def _print_summary(settings: TrainSettings, notes: Iterable[str]) -> None:
+    """Print a training in a few lines."""
     for note in notes:
         console.say(f"note: {note}")
     steps, data = settings.train, settings.data
@@ -193,17 +209,17 @@ def _schedule(settings: TrainSettings) -> str:
     if steps.schedule == "cosine":
         return f"half a cosine down to {steps.final_lr:g}"
     if not steps.milestones:
-        return "which stays"
+        return "constant"
     return f"times {steps.gamma:g} after {', '.join(f'{step:,}' for step in steps.milestones)}"
 
 
 def _is_first_process() -> bool:
-    """Whether this is the one process, or the one of several by torchrun, that speaks."""
+    """Return whether this process prints: the only one, or the first of several by torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _describe() -> None:
-    """Every field with its default and meaning, on standard output."""
+    """Print every field with its default and meaning on standard output."""
     from finescale.train.describe import groups
 
     for group in groups():

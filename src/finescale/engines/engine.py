@@ -38,8 +38,7 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
         ValueError: There is no such engine, or it takes neither this network nor this device.
         MissingExtraError: OpenVINO is asked for and not installed.
     """
-    if name not in get_args(EngineName):
-        raise ValueError(f"engine must be {', '.join(map(repr, get_args(EngineName)))}, got {name!r}")
+    check_engine(name)
     if name != "openvino":
         precisions = network.precisions if isinstance(network, ThirdPartyNetwork) else None
         return PyTorchEngine(network, device=device, precisions=precisions, compiled=name == "compile")
@@ -50,3 +49,13 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
     from finescale.engines.openvino import OpenVINOEngine
 
     return OpenVINOEngine(network)
+
+
+def check_engine(name: str) -> None:
+    """Refuse an unknown engine, before a network is loaded for it.
+
+    Raises:
+        ValueError: There is no such engine.
+    """
+    if name not in get_args(EngineName):
+        raise ValueError(f"engine must be {', '.join(map(repr, get_args(EngineName)))}, got {name!r}")

@@ -35,13 +35,22 @@ def choose_precision(
     Raises:
         ValueError: There is no such precision, or it is not offered.
     """
+    check_precision(asked)
     if asked == "auto":
         return "bf16" if "bf16" in offered and _gains_by_bf16(network, device, engine) else "float32"
-    if asked not in DTYPES:
-        raise ValueError(f"precision must be 'auto', {', '.join(map(repr, DTYPES))}, got {asked!r}")
     if asked not in offered:
         raise ValueError(f"precision must be 'auto', {', '.join(map(repr, offered))} for this network, got {asked!r}")
     return asked
+
+
+def check_precision(asked: str) -> None:
+    """Refuse an unknown precision, before a network is loaded for it.
+
+    Raises:
+        ValueError: There is no such precision.
+    """
+    if asked not in ("auto", *DTYPES):
+        raise ValueError(f"precision must be 'auto', {', '.join(map(repr, DTYPES))}, got {asked!r}")
 
 
 def _gains_by_bf16(network: nn.Module, device: torch.device, engine: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is upscaled and measured: pictures of test sets, and the tensors that they become."""
+"""The cases of an evaluation: pictures of test sets, and their tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from torch import Tensor
 from finescale.data import Pair, benchmark_names, benchmark_pairs, find_images, set_name
 from finescale.errors import DataError, printable_name
 from finescale.images import read_image
+from finescale.networks import SCALES
 from finescale.resize import downsample, round_half_up
+
+POSSIBLE_SCALES = (*SCALES, 8, 16, 1)
+"""Ours, and those of third-party networks; some layouts of test sets name the scale."""
 
 
 @dataclass(frozen=True)
@@ -24,29 +28,29 @@ class Case:
     name: str
     """Name of the picture."""
     hr: Path | None
-    """The original; None where there is none, so that nothing can be measured against it."""
+    """The original; None where there is none, so that PSNR and SSIM cannot be measured."""
     lr: Path | None
-    """The low-resolution picture; None where it is made of the original."""
+    """The low-resolution picture; None where it is made from the original."""
 
     def fingerprint(self) -> list[tuple[int, int] | None]:
-        """Size and time of change of both files, by which a result of today is known to hold tomorrow."""
+        """Return size and modification time of both files, by which a finished result is known to be still valid."""
         return [
             (path.stat().st_size, path.stat().st_mtime_ns) if path is not None and path.is_file() else None
             for path in (self.hr, self.lr)
         ]
 
     def read(self, *, scale: int) -> tuple[Tensor, Tensor | None]:
-        """The low-resolution picture, and the original cut to what belongs to it.
+        """Read the low-resolution picture, and the original cropped to the part that belongs to it.
 
         Args:
             scale: How many times smaller the low-resolution picture is.
 
         Returns:
-            lr (3, h, w) and hr (3, scale * h, scale * w), float32 in [0, 1]; grey ones with three equal channels.
+            lr (3, h, w) and hr (3, scale * h, scale * w), float32 in [0, 1]; gray ones with three equal channels.
 
         Raises:
-            ImageReadError: A file is missing, or is no picture.
-            DataError: Their sizes do not belong together.
+            ImageReadError: A file is missing, or is not a picture.
+            DataError: The sizes of the two do not match.
         """
         hr = None if self.hr is None else _rgb(self.hr)
         if self.lr is None:
@@ -69,30 +73,47 @@ class Case:
 
 
 def cases_of(pairs: Iterable[Pair], *, set: str) -> list[Case]:
-    """Pairs as the cases of a test set."""
+    """Return pairs of pictures as the cases of a test set."""
     return [Case(set, pair.name, hr=pair.hr, lr=pair.lr) for pair in pairs]
 
 
 def benchmark_cases(root: Path, names: Iterable[str] = (), *, scale: int) -> list[Case]:
-    """The pictures of test sets, see `finescale.data.benchmark_pairs`.
+    """Return the pictures of test sets, see `finescale.data.benchmark_pairs`.
 
     Args:
         root: The folder of all sets.
-        names: The sets; none takes all that there are.
+        names: Names of the sets; none takes all.
         scale: How many times smaller the low-resolution pictures are.
 
     Raises:
-        DataError: The folder holds no test set, or not one of those named.
+        DataError: The folder contains no test set, or lacks one of those named.
     """
     wanted = list(dict.fromkeys(map(set_name, names))) or benchmark_names(root, scale=scale)
     return [case for name in wanted for case in cases_of(benchmark_pairs(root, name, scale=scale), set=name)]
 
 
-def cases_without_originals(folder: Path) -> list[Case]:
-    """A folder of pictures that are only upscaled.
+def check_benchmarks(root: Path, names: Iterable[str] = ()) -> None:
+    """Refuse test sets that do not exist at any scale, before a network is loaded that has one.
 
     Raises:
-        DataError: It does not exist or holds no picture.
+        DataError: As for `benchmark_cases`.
+    """
+    names, refusals = list(names), []
+    for scale in POSSIBLE_SCALES:
+        try:
+            benchmark_cases(root, names, scale=scale)
+        except DataError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]
+
+
+def cases_without_originals(folder: Path) -> list[Case]:
+    """Return the pictures of a folder, which are only upscaled.
+
+    Raises:
+        DataError: The folder does not exist or contains no picture.
     """
     return [Case(folder.resolve().name, path.stem, hr=None, lr=path) for path in find_images(folder)]
 

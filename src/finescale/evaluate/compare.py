@@ -1,4 +1,4 @@
-"""Whether one model is better than another, picture by picture."""
+"""Comparison of two models, picture by picture."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _T_95_BEYOND = {40: 2.021, 60: 2.000, 120: 1.980}
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of paired differences, and where the true one lies with 95 % confidence."""
+    """Mean of paired differences, with its 95 % confidence interval."""
 
     mean: float
-    """Of the differences, one less the other."""
+    """Mean of the differences, one minus the other."""
     low: float | None
     """Lower end of the interval; None for a single picture."""
     high: float | None
     """Upper end of the interval; None for a single picture."""
     images: int
-    """How many pictures both have a value of."""
+    """Number of pictures that both have a value for."""
 
 
 def paired_difference(one: Mapping[str, float], other: Mapping[str, float]) -> Difference | None:
-    """The difference of two models over the pictures that both have a finite value of.
+    """Return the difference of two models over the pictures that both have a finite value for.
 
-    The interval is Student's: the mean plus and minus t times the standard error. It takes the pictures for a random
-    choice from all pictures of their kind, and the differences for normally distributed. It needs no random numbers,
-    and unlike a bootstrap it does not come out too narrow for the five pictures of Set5.
+    The interval is Student's: the mean plus and minus t times the standard error. It assumes that the pictures are a
+    random sample of their kind and that differences are normally distributed. It needs no random numbers, and unlike a
+    bootstrap it is not too narrow for the five pictures of Set5.
 
     Args:
-        one: Values by picture.
-        other: The same of the other model.
+        one: Values of one model, by picture.
+        other: Values of the other model, by picture.
 
     Returns:
-        None where no picture is left.
+        The mean and its interval; None where no picture is left.
     """
     differences = [one[name] - other[name] for name in one if name in other]
     differences = [difference for difference in differences if math.isfinite(difference)]
@@ -54,7 +54,7 @@ def paired_difference(one: Mapping[str, float], other: Mapping[str, float]) -> D
 
 
 def student_t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t; beyond 30 degrees of freedom that of the next lower ones in the table."""
+    """Return the 97.5 % quantile of Student's t; beyond 30 degrees of freedom that of the next lower entry."""
     if freedom <= len(_T_95):
         return _T_95[freedom - 1]
     return next((value for least, value in reversed(_T_95_BEYOND.items()) if freedom >= least), _T_95[-1])

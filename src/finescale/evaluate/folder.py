@@ -1,4 +1,4 @@
-"""A folder of results: what is finished, so that an evaluation goes on where it was, and the pictures."""
+"""Folder of the results of an evaluation: finished results, from which it resumes, and upscaled pictures."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from finescale.system.files import whole_file
 _FINISHED = "finished.jsonl"
 
 Key = Mapping[str, Any]
-"""All that a result depends on, as plain values."""
+"""Everything that a result depends on, as plain values."""
 
 
 class ResultsFolder:
-    """Where an evaluation puts what it makes.
+    """A folder for the results of evaluations.
 
-    ``finished.jsonl`` has a line for each result, with all that it depends on; a result is taken from there
-    when nothing of that has changed.
+    ``finished.jsonl`` has a line for each result, with everything that it depends on; a result is reused as long as
+    nothing of that changes.
 
     Args:
-        path: The folder; made when something is written.
-        overwrite: Begin anew, whatever is there.
+        path: The folder; created when something is written.
+        overwrite: Redo existing results.
         keep_pictures: Keep upscaled pictures.
         suffix: Follows the names of upscaled pictures.
 
     Raises:
-        DataError: The folder holds something else.
+        DataError: The folder contains other files, see `check_results_folder`.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, keep_pictures: bool = True, suffix: str) -> None:
@@ -41,16 +41,12 @@ class ResultsFolder:
         self.keep_pictures = keep_pictures
         self.suffix = suffix
         self._log = path / _FINISHED
-        if path.exists() and not path.is_dir():
-            raise DataError(f"{printable_name(path)} is a file; name a folder for the results")
-        is_ours = self._log.is_file()
-        if path.is_dir() and any(path.iterdir()) and not is_ours:
-            raise DataError(f"{printable_name(path)} holds something else than results; name another folder")
-        self._finished = self._read() if is_ours and not overwrite else {}
+        check_results_folder(path)
+        self._finished = self._read() if self._log.is_file() and not overwrite else {}
         self._is_begun = False
 
     def find(self, key: Key) -> dict[str, Any] | None:
-        """The values of a result that is finished and whose picture, where pictures are kept, is still there."""
+        """Return the values of a finished result; None where it, or the picture to be kept with it, is missing."""
         values = self._finished.get(_text(key))
         if values is None or not self.keep_pictures:
             return values
@@ -58,7 +54,7 @@ class ResultsFolder:
         return values if stamp is not None and stamp == values["picture"] else None
 
     def add(self, key: Key, values: Mapping[str, Any], sr: Tensor) -> None:
-        """Keep a result and, where pictures are kept, its picture (3, H, W) in [0, 1].
+        """Store a result and, where pictures are kept, its picture (3, H, W) in [0, 1].
 
         Raises:
             DataError: The folder cannot be written to.
@@ -78,19 +74,19 @@ class ResultsFolder:
             raise DataError(f"{printable_name(self.path)}: cannot be written to ({error.strerror})") from None
 
     def picture(self, model: str, set_name: str, image: str) -> Path:
-        """Where an upscaled picture is kept."""
+        """Return the path of an upscaled picture."""
         return self.path / "images" / model / set_name / f"{image}_{self.suffix}.png"
 
     def read_picture(self, model: str, set_name: str, image: str) -> Tensor | None:
-        """An upscaled picture (3, H, W) in [0, 1] that was kept."""
+        """Read an upscaled picture (3, H, W) in [0, 1]; None where it was not kept."""
         path = self.picture(model, set_name, image)
         return read_image(path).pixels.expand(3, -1, -1) if self.keep_pictures and path.is_file() else None
 
     def write(self, name: str, text: str) -> None:
-        """Write a text file; it appears when it is whole.
+        """Write a text file; it appears when it is complete.
 
         Raises:
-            DataError: It cannot be written.
+            DataError: The file cannot be written.
         """
         try:
             self._begin()
@@ -100,7 +96,7 @@ class ResultsFolder:
             raise DataError(f"{printable_name(self.path / name)}: cannot be written ({error.strerror})") from None
 
     def _begin(self) -> None:
-        """Make the folder, and write anew what is finished, without what is overwritten or half a line of a crash."""
+        """Create the folder, and rewrite the finished results without overwritten ones and half lines of a crash."""
         if not self._is_begun:
             self.path.mkdir(parents=True, exist_ok=True)
             with whole_file(self._log) as file:
@@ -120,12 +116,24 @@ class ResultsFolder:
                 entry = json.loads(line)
                 finished[_text(entry["key"])] = entry["values"]
             except (ValueError, KeyError, TypeError):
-                raise DataError(f"{printable_name(self._log)}: damaged; remove it, or --overwrite") from None
+                raise DataError(f"{printable_name(self._log)}: damaged; delete it or give --overwrite") from None
         return finished
 
 
+def check_results_folder(path: Path) -> None:
+    """Refuse a folder that results cannot be added to; it need not exist.
+
+    Raises:
+        DataError: It contains other files than those of an evaluation, or is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{printable_name(path)} is a file; name a folder for the results")
+    if path.is_dir() and any(path.iterdir()) and not (path / _FINISHED).is_file():
+        raise DataError(f"{printable_name(path)} contains files that are not results; name another folder")
+
+
 def rounded(sr: Tensor) -> Tensor:
-    """An image in [0, 1] with 8-bit values, as it is stored."""
+    """Round an image in [0, 1] to 8-bit values, as it is stored."""
     return (sr.clamp(0, 1) * 255).round().to(torch.float32) / 255
 
 

@@ -1,4 +1,4 @@
-"""The comparison pictures of a report: which picture and detail of each set, and where they go."""
+"""Comparison pictures of a report: choice of picture and detail for each test set, and the files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from finescale.errors import printable_name
 from finescale.evaluate.cases import Case
 from finescale.evaluate.folder import ResultsFolder
-from finescale.evaluate.picture import Crop, Panel, comparison_picture, telling_crop, telling_image
+from finescale.evaluate.picture import Crop, Panel, comparison_picture, salient_crop, salient_image
 from finescale.evaluate.report import Report
 from finescale.evaluate.run import Score, upscaled
 from finescale.images import write_image
@@ -23,26 +23,26 @@ def write_comparisons(
     image: str | None = None,
     crop: tuple[int, int, int, int] | None = None,
 ) -> Iterator[Path]:
-    """Make a comparison picture for each set, or of one picture.
+    """Write a comparison picture for each test set, or for one picture.
 
     Args:
-        report: What was measured.
-        cases: The pictures that it was measured on.
-        results: Where the upscaled pictures are, and the comparisons go.
+        report: The evaluation.
+        cases: The pictures that were measured.
+        results: Folder of the upscaled pictures, and for the comparisons.
         baseline: Name of the model that the others are compared with.
-        image: Name of the picture to show; by default the one of each set on which the models gain most.
+        image: Name of the picture to show; by default that of each set on which the models gain most.
         crop: Column, row, width and height of the detail in pixels of the original; by default where they differ most.
 
     Yields:
-        The files.
+        The path of each file.
 
     Raises:
-        ValueError: There is no such picture, or the detail does not lie inside it.
+        ValueError: There is no such picture, or the detail extends beyond it.
     """
     if image is not None and not any(score.image == image and score.psnr is not None for score in report.scores):
-        raise ValueError(f"no picture {image!r} was measured; name one of the report's")
+        raise ValueError(f"no picture {image!r} was measured; name one of those in the report")
     for name in report.sets:
-        chosen = image or telling_image(report.scores, name, baseline=baseline)
+        chosen = image or salient_image(report.scores, name, baseline=baseline)
         case = next((case for case in cases if (case.set, case.name) == (name, chosen)), None)
         if case is None:
             continue
@@ -67,7 +67,7 @@ def _write(
         if model.name in scores
     }
     others = [picture for name, picture in pictures.items() if name != baseline]
-    detail = Crop(*crop) if crop else telling_crop(pictures[baseline], others or [original])
+    detail = Crop(*crop) if crop else salient_crop(pictures[baseline], others or [original])
     if not detail.fits(original):
         height, width = original.shape[-2:]
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What is measured: networks, and the bicubic that they have to beat."""
+"""The models that are measured: networks, and the bicubic baseline."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from finescale import resize
-from finescale.layers.windows import pad_reflect
+from finescale.layers.mirror_padding import pad_to_next_multiple
 from finescale.networks import Family, Frame, Published, family_of, published
 from finescale.quantize.modules import is_quantized, settings_of
 from finescale.system.files import sha256
-from finescale.upscale import Tiling, Upscaler
+from finescale.upscale import OnTile, Tiling, Upscaler
 
 BICUBIC = "bicubic"
 """Name of the baseline."""
-
-OnTile = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -27,18 +25,18 @@ class Model:
     """One row of a table."""
 
     name: str
-    """What reports and folders call it."""
+    """Its name in reports and folders."""
     upscale: Callable[[Tensor, OnTile | None], Tensor]
-    """From an image (3, h, w) in [0, 1], and what to call after each tile, to (3, scale * h, scale * w) in [0, 1]."""
+    """Map an image (3, h, w) in [0, 1] to (3, scale * h, scale * w) in [0, 1], with a callback after each tile."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    """All that its answers depend on: ``weights_sha256``, ``tiles``, ``ensemble``, ``precision``, ``engine``,
-    ``device``, ``padding``, ``settings`` (those that the caller stated)."""
+    """Everything that its answers depend on: ``weights_sha256``, ``tiles``, ``ensemble``, ``precision``, ``engine``,
+    ``device``, ``padding``, ``settings`` (those stated by the caller)."""
     published: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
-    """What its authors print: set to PSNR and SSIM, by the papers' protocol."""
+    """Published values by test set: PSNR and SSIM, by the papers' protocol."""
 
 
 def bicubic(*, scale: int) -> Model:
-    """The baseline of the tables: `finescale.resize.upsample`, in float64, rounded once."""
+    """Return the baseline of the tables: `finescale.resize.upsample`, in float64, rounded once."""
 
     def upscale(lr: Tensor, _on_tile: OnTile | None) -> Tensor:
         levels = resize.round_half_up(resize.upsample((lr * 255).round(), scale=scale))
@@ -59,17 +57,17 @@ def network_model(
     settings: Mapping[str, Any] | None = None,
     follow_published_padding: bool = True,
 ) -> Model:
-    """A network as a row of a table.
+    """Return a network as a row of a table.
 
     Args:
-        upscaler: Upscales, by the tiles, ensemble and precision that it was made with.
-        name: What reports and folders call it.
-        weights: The network's file, by whose contents a result is known again.
-        published_as: The published network with whose values to compare, such as "hit-srf"; by default the one whose
-            authors gave their file the name of ``weights``, if there is one. A quantized network is compared with the
-            authors' own of the same bits.
-        settings: What the caller has stated of the network, see `finescale.weights.load`.
-        follow_published_padding: Whether images are extended as the authors' test code does.
+        upscaler: The network, with its tiles, ensemble and precision.
+        name: Its name in reports and folders.
+        weights: The network's file, whose contents identify results.
+        published_as: The published network to compare with, such as "hit-srf"; by default the one whose published file
+            has the name of ``weights``, if there is one. A quantized network is compared with the published one of the
+            same bits.
+        settings: Settings stated by the caller, see `finescale.weights.load`.
+        follow_published_padding: Whether images are padded as in the authors' test code.
     """
     network = upscaler.network
     family = family_of(network) if isinstance(network, Frame) else None
@@ -79,7 +77,7 @@ def network_model(
 
     def upscale(lr: Tensor, on_tile: OnTile | None) -> Tensor:
         height, width = (side * upscaler.scale for side in lr.shape[-2:])
-        return upscaler(extended(lr, padding), on_tile=on_tile)[:, :height, :width]
+        return upscaler(pad_to_next_multiple(lr, padding), on_tile=on_tile)[:, :height, :width]
 
     return Model(
         name=name,
@@ -99,7 +97,7 @@ def network_model(
 
 
 def describe_tiles(tiling: Tiling) -> str:
-    """How images are cut, in a few words: "whole", "chop", "auto", "blend 128, overlap 32"."""
+    """Describe a tiling in a few words: "whole", "chop", "auto", "blend 128, overlap 32"."""
     if tiling.rule == "blend" and tiling.tile in (0, "auto") and tiling.max_memory is None:
         return "whole" if tiling.tile == 0 else "auto"
     words = [tiling.rule if tiling.tile == "auto" else f"{tiling.rule} {tiling.tile}"]
@@ -111,12 +109,12 @@ def describe_tiles(tiling: Tiling) -> str:
 
 
 def labels_of(names: Iterable[str]) -> list[str]:
-    """What reports call models: known names as they are, files without folder and ending.
+    """Return the labels of models in reports: known names unchanged, files without folder and suffix.
 
-    Files of equal names get that of their folder put before it.
+    Files of equal names are preceded by the name of their folder.
 
     Raises:
-        ValueError: Two have the same name even so.
+        ValueError: Two labels are equal even so.
     """
     names = list(names)
     paths = [Path(name) for name in names]
@@ -127,21 +125,8 @@ def labels_of(names: Iterable[str]) -> list[str]:
     ]
     for label, name in zip(labels, names, strict=True):
         if labels.count(label) > 1 or label == BICUBIC:
-            raise ValueError(f"a second model would be called {label!r} in the report: rename or leave out {name}")
+            raise ValueError(f"a second model would be called {label!r} in the report; rename or omit {name}")
     return labels
-
-
-def extended(images: Tensor, multiple: int) -> Tensor:
-    """Images (..., C, H, W) as authors' test code extends them: at the bottom and on the right, by their mirror.
-
-    Each side grows to the next multiple, at least by one pixel; a multiple of 0 changes nothing.
-    """
-    if not multiple:
-        return images
-    height, width = ((side // multiple + 1) * multiple for side in images.shape[-2:])
-    maps = images.reshape(-1, *images.shape[-3:]).permute(0, 2, 3, 1)
-    grown = pad_reflect(maps, (height, width), repeat_edge=True).permute(0, 3, 1, 2)
-    return grown.reshape(*images.shape[:-2], height, width)
 
 
 def _published_scores(

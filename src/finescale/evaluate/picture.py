@@ -1,4 +1,4 @@
-"""Comparison pictures as papers have them: one detail by each model, with its PSNR under it."""
+"""Comparison pictures in the style of papers: one detail by each model, with its PSNR below."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ class Crop:
     """Rows."""
 
     def cut(self, image: Tensor) -> Tensor:
-        """That part of an image (C, H, W)."""
+        """Return this part of an image (C, H, W)."""
         return image[:, self.y : self.y + self.height, self.x : self.x + self.width]
 
     def fits(self, image: Tensor) -> bool:
-        """Whether all of it lies inside an image (C, H, W)."""
+        """Return whether this part lies inside an image (C, H, W)."""
         return self.x + self.width <= image.shape[-1] and self.y + self.height <= image.shape[-2]
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One model's share of a comparison."""
+    """The detail of one model in a comparison."""
 
     label: str
-    """Text under the detail; may have several lines."""
+    """Text below the detail; may have several lines."""
     image: Tensor
     """The whole picture (3, H, W) in [0, 1]."""
 
 
-def telling_image(scores: Sequence[Score], set_name: str, *, baseline: str) -> str | None:
-    """The picture of a set on which the models gain most PSNR over the baseline; None where none has values of all."""
+def salient_image(scores: Sequence[Score], set_name: str, *, baseline: str) -> str | None:
+    """Return the picture on which the models gain most PSNR over the baseline; None where none was measured by all."""
     models = list(dict.fromkeys(score.model for score in scores))
     psnr: dict[str, dict[str, float]] = {}
     for score in scores:
@@ -72,13 +72,13 @@ def telling_image(scores: Sequence[Score], set_name: str, *, baseline: str) -> s
     return max(gains, key=lambda image: gains[image], default=None)
 
 
-def telling_crop(baseline: Tensor, others: Sequence[Tensor], *, size: int = DETAIL) -> Crop:
-    """The square detail in which pictures differ most from the baseline, on luma.
+def salient_crop(baseline: Tensor, others: Sequence[Tensor], *, size: int = DETAIL) -> Crop:
+    """Return the square detail in which pictures differ most from the baseline, on luma.
 
     Args:
         baseline: (3, H, W) in [0, 1].
-        others: The same, one or more.
-        size: Height and width of the detail; less where the picture is smaller.
+        others: One or more pictures, likewise.
+        size: Height and width of the detail; reduced where the picture is smaller.
     """
     size = min(size, *baseline.shape[-2:])
     luma = rgb_to_y(baseline * 255)
@@ -89,12 +89,12 @@ def telling_crop(baseline: Tensor, others: Sequence[Tensor], *, size: int = DETA
 
 
 def comparison_picture(original: Tensor, title: str, panels: Sequence[Panel], crop: Crop) -> Tensor:
-    """The whole original with the detail framed, then the detail of each panel with its label.
+    """Draw the whole original with the detail framed, then the detail of each panel with its label.
 
     Args:
         original: (3, H, W) in [0, 1].
-        title: Stands under the original.
-        panels: What to compare, in reading order; all as large as the original.
+        title: Text below the original.
+        panels: The pictures to compare, in reading order; all of the original's size.
         crop: The detail.
 
     Returns:

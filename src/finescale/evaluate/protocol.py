@@ -1,4 +1,4 @@
-"""How results are measured: the papers' test protocol, and others for comparison."""
+"""Test protocols: that of the papers, and others for comparison."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from torch import Tensor
 
 from finescale.errors import DataError
 from finescale.metrics import Channel, psnr, ssim
+from finescale.metrics.ssim import SSIM_WINDOW
 from finescale.settings import Settings, suggest
-
-_SSIM_WINDOW = 11  # pixels a side
 
 
 class Protocol(Settings):
-    """The rules of a measurement; by default those of the papers' tables."""
+    """Rules of a measurement; by default those of the papers' tables."""
 
     name: str = "custom"
-    """What reports call it."""
+    """Its name in reports."""
     border: int | None = Field(default=None, ge=0)
-    """Pixels left out on every side of both images; None takes the scale."""
+    """Pixels left out on every side of both images; None uses the scale."""
     channel: Channel = "y"
     """What is compared: "y" is BT.601 luma, "rgb" all three channels."""
     rounding: Literal["8-bit", "none"] = "8-bit"
     """Whether results are rounded to 8 bits before they are compared."""
     padding: Literal["published", "network"] = "published"
-    """How images are extended to sizes that a network takes: as its authors' test code does, or by the network."""
+    """How images are padded to sizes that a network takes: as in its authors' test code, or by the network."""
 
     def border_at(self, scale: int) -> int:
-        """Pixels left out on every side."""
+        """Return the number of pixels left out on every side."""
         return scale if self.border is None else self.border
 
     def scores(self, sr: Tensor, hr: Tensor, *, scale: int) -> tuple[float, float]:
-        """PSNR in dB and SSIM of an upscaled image.
+        """Return PSNR in dB and SSIM of an upscaled image.
 
         Args:
             sr: Upscaled image (3, H, W) in [0, 1].
-            hr: Original of the same size and range, RGB or grey.
+            hr: Original of the same size and range, RGB or gray.
             scale: How many times the image was enlarged.
 
         Raises:
@@ -46,9 +45,9 @@ class Protocol(Settings):
         """
         border = self.border_at(scale)
         left = min(hr.shape[-2:]) - 2 * border
-        if left < _SSIM_WINDOW:
+        if left < SSIM_WINDOW:
             raise DataError(
-                f"SSIM needs {_SSIM_WINDOW} pixels a side inside a border of {border}, {max(left, 0)} are left"
+                f"SSIM needs {SSIM_WINDOW} pixels a side inside a border of {border}, {max(left, 0)} are left"
             )
         rounded = self.rounding == "8-bit"
         return (
@@ -70,14 +69,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
         Protocol(name="network-padding", padding="network"),
     )
 }
-"""The protocols that have a name; each but the first differs from it in one thing."""
+"""The named protocols; each differs from the first in one rule."""
 
 
 def protocol_named(name: str) -> Protocol:
-    """One of `PROTOCOLS`.
+    """Return one of `PROTOCOLS`.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: No protocol has that name.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"no protocol is called {name!r}{suggest(name, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")

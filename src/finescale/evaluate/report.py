@@ -1,4 +1,4 @@
-"""What was measured: rows, values by picture and differences, as JSON, CSV, Markdown and tables."""
+"""Report of an evaluation: rows, values by picture and differences, as JSON, CSV, Markdown and tables."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class Row:
     set: str
     """Name of the set."""
     psnr: float | None
-    """Mean of the pictures' values, in dB; None without originals."""
+    """Mean over the pictures, in dB; None without originals."""
     ssim: float | None
-    """Mean of the pictures' values; None without originals."""
+    """Mean over the pictures; None without originals."""
     published_psnr: float | None
-    """What the authors print, for the papers' protocol alone."""
+    """Published value; None for other protocols than the papers'."""
     published_ssim: float | None
-    """The same of SSIM."""
+    """Published value, likewise."""
     images: int
-    """Pictures that were measured."""
+    """Number of pictures that were measured."""
     failed: int
-    """Pictures that were left out because they, or the model on them, failed."""
+    """Number of pictures left out because they, or the model on them, failed."""
     metrics: Mapping[str, float | None]
     """Means of further metrics, by name."""
     conditions: Mapping[str, Any]
-    """See `finescale.evaluate.Model`."""
+    """Everything that the values depend on, see `finescale.evaluate.Model`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,11 @@ class Comparison:
     set: str
     """Name of the set."""
     model: str
-    """The one."""
+    """Name of the model."""
     other: str
-    """What is subtracted from it."""
+    """Name of the model that is subtracted from it."""
     metric: str
-    """"psnr", "ssim" or the name of a further one."""
+    """"psnr", "ssim" or the name of a further metric."""
     difference: Difference
     """Mean and 95 % confidence interval."""
 
@@ -68,29 +68,29 @@ class Table:
     title: str
     """One line."""
     header: Sequence[str]
-    """Of each column."""
+    """Title of each column."""
     rows: Sequence[Sequence[str]]
     """A cell for each column."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All of an evaluation."""
+    """The results of an evaluation."""
 
     models: Sequence[Model]
     """In the order of the rows."""
     scale: int
     """How many times they enlarge."""
     protocol: Protocol
-    """How it was measured."""
+    """Rules of the measurement."""
     scores: Sequence[Score]
-    """By model and picture."""
+    """Values by model and picture."""
     failures: Sequence[Failure] = ()
-    """What is left out."""
+    """Pictures that are left out."""
     made_lr: Sequence[str] = ()
-    """Sets whose low-resolution pictures were made of the originals."""
+    """Sets whose low-resolution pictures were made from the originals."""
     notes: Sequence[str] = field(default=())
-    """What else to know, one sentence each."""
+    """Further remarks, one sentence each."""
 
     @property
     def sets(self) -> list[str]:
@@ -104,11 +104,11 @@ class Report:
         return list(dict.fromkeys(name for score in self.scores for name in score.metrics))
 
     def rows(self) -> list[Row]:
-        """Model by model, set by set."""
+        """Return a row for each model and set."""
         return [self._row(model, name) for model in self.models for name in self.sets]
 
     def comparisons(self) -> list[Comparison]:
-        """Each model with each that stands above it."""
+        """Compare each model with each one above it."""
         found = []
         for name in self.sets:
             for other, model in combinations(self.models, 2):
@@ -124,7 +124,7 @@ class Report:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; an infinite PSNR is the text "inf"."""
+        """Return plain values; an infinite PSNR is the text "inf"."""
         return {
             "rows": [self._plain(row) for row in self.rows()],
             "differences": [
@@ -155,7 +155,7 @@ class Report:
         }
 
     def as_csv(self) -> str:
-        """A line for each model and picture."""
+        """Return a line for each model and picture."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["model", "scale", "set", "image", "psnr", "ssim", *self.metrics, "protocol"])
@@ -166,7 +166,7 @@ class Report:
         return text.getvalue()
 
     def as_markdown(self) -> str:
-        """A page with all tables."""
+        """Return a page with all tables."""
         parts = [f"# x{self.scale}, protocol `{self.protocol.name}`"]
         for table in self.tables():
             lines = [table.header, ["---"] * len(table.header), *table.rows]
@@ -179,7 +179,7 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def tables(self) -> Iterator[Table]:
-        """As papers print them: a row for each model, a column for each set; then further metrics and differences."""
+        """Yield tables in the style of papers (a row per model, a column per set), of metrics, and of differences."""
         if any(score.psnr is not None for score in self.scores):
             yield self._main_table()
         for metric in self.metrics:
@@ -275,7 +275,7 @@ class Report:
         }
 
     def _values(self, model: str, name: str, metric: str) -> dict[str, float]:
-        """A model's values on a set, by picture."""
+        """Values of a model on a set, by picture."""
         found = {}
         for score in self.scores:
             if (score.model, score.set) == (model, name):
@@ -291,7 +291,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _gain(row: Row) -> tuple[float | None, float | None]:
-    """Ours less the published."""
+    """Our value minus the published one."""
     psnr = None if row.psnr is None or row.published_psnr is None else row.psnr - row.published_psnr
     ssim = None if row.ssim is None or row.published_ssim is None else row.ssim - row.published_ssim
     return psnr, ssim

@@ -1,4 +1,4 @@
-"""Every model on every picture."""
+"""Measurement of every model on every picture."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from finescale.evaluate.perceptual import PerceptualMetric
 from finescale.evaluate.protocol import PAPERS, Protocol
 from finescale.upscale import Upscaler
 
-OnTile = Callable[[Model, Case, int, int], None]
+OnCaseTile = Callable[[Model, Case, int, int], None]
+"""Called after each tile with model, case, the tiles done and the tiles in all."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one model reached on one picture."""
+    """Values of one model on one picture."""
 
     model: str
     """Name of the model."""
@@ -44,14 +45,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that has no result."""
+    """A picture without a result."""
 
     set: str
     """Name of the test set."""
     image: str
     """Name of the picture."""
     model: str | None
-    """Name of the model that failed on it; None where the pair itself is bad."""
+    """Name of the model that failed on it; None where the pair of pictures is unusable."""
     reason: str
     """One sentence."""
 
@@ -60,13 +61,13 @@ def evaluate(upscaler: Upscaler, pairs: Iterable[Pair], protocol: Protocol = PAP
     """Measure a network on pairs of pictures.
 
     Args:
-        upscaler: The network, and how it is used.
-        pairs: Pictures and their originals; a set's value is the mean over its scores.
+        upscaler: The network, with its tiles, ensemble and precision.
+        pairs: Pictures and their originals; the value of a test set is the mean over its scores.
         protocol: How to measure.
 
     Raises:
-        ImageReadError: A file is missing, or is no picture.
-        DataError: A pair does not fit together, or is too small to be measured.
+        ImageReadError: A file is missing, or is not a picture.
+        DataError: The sizes of a pair do not match, or it is too small to be measured.
         NumericalError: The network's answer is not finite.
         DeviceError: The device has too little memory.
     """
@@ -87,7 +88,7 @@ def run(
     protocol: Protocol = PAPERS,
     metrics: Sequence[PerceptualMetric] = (),
     results: ResultsFolder | None = None,
-    on_tile: OnTile | None = None,
+    on_tile: OnCaseTile | None = None,
 ) -> Iterator[Score | Failure]:
     """Measure models on pictures, one picture after the other, each by all models; a failure never stops the rest.
 
@@ -97,8 +98,8 @@ def run(
         scale: How many times the models enlarge.
         protocol: How to measure.
         metrics: What to measure besides PSNR and SSIM.
-        results: Where results are kept, and taken from if nothing that they depend on has changed.
-        on_tile: Called after each tile with the tiles done and the tiles in all.
+        results: Stores results, and returns finished ones as long as nothing that they depend on has changed.
+        on_tile: Called after each tile.
     """
     for case in cases:
         keys = {model.name: _key(model, case, scale=scale, protocol=protocol, metrics=metrics) for model in models}
@@ -129,7 +130,7 @@ def run(
 
 
 def upscaled(model: Model, case: Case, *, scale: int, results: ResultsFolder) -> Tensor:
-    """A model's picture (3, H, W) in [0, 1], with 8-bit values: the one that was kept, or made anew."""
+    """Return a model's picture (3, H, W) in [0, 1] with 8-bit values: the stored one, or else computed again."""
     kept = results.read_picture(model.name, case.set, case.name)
     return rounded(model.upscale(case.read(scale=scale)[0], None)) if kept is None else kept
 
@@ -157,7 +158,7 @@ def _score(
 def _key(
     model: Model, case: Case, *, scale: int, protocol: Protocol, metrics: Sequence[PerceptualMetric]
 ) -> dict[str, Any]:
-    """All that a result depends on."""
+    """Everything that a result depends on."""
     return {
         "model": model.name,
         "set": case.set,

@@ -1,10 +1,10 @@
-"""ONNX files, for ONNX Runtime and whatever else reads them; of quantized networks with integers (QDQ).
+"""ONNX files for ONNX Runtime, OpenVINO and other tools; quantized networks are written with integers (QDQ).
 
-The size of the image is fixed, since what a network does depends on it: how it pads, how many windows it cuts. The
-image that goes in is called ``lr``, the answer ``sr``; both are RGB, float32 in [0, 1], (1, C, H, W).
+The size of the image is fixed, since padding and the number of windows depend on it. The input is called ``lr``, the
+output ``sr``; both are RGB, float32 in [0, 1], (1, C, H, W).
 
 A quantized network is written in its integer form (`finescale.quantize.integer_form`): weights as integers of eight
-bits, every quantizer as the pair QuantizeLinear and DequantizeLinear, from which runtimes make integer arithmetic.
+bits, every quantizer as a pair of QuantizeLinear and DequantizeLinear, which runtimes turn into integer arithmetic.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ OPSET = 19
 
 
 def export_onnx(network: Frame, file: Path, *, size: tuple[int, int]) -> Parity:
-    """Write a network for images of one size, and compare what ONNX Runtime computes with it.
+    """Write a network for images of one size, after comparing it with what ONNX Runtime computes.
 
     Args:
         network: Float or quantized, on the CPU.
-        file: What to write; it appears once the comparison went well.
+        file: The ONNX file; it appears once the comparison has succeeded.
         size: Height and width of the images, in lr pixels.
 
     Returns:
-        How near ONNX Runtime comes, in float32 or integers.
+        How close ONNX Runtime comes to the network, in float32 or integers.
 
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
-        NumericalError: ONNX Runtime computes something else.
+        NumericalError: ONNX Runtime computes other values.
         WeightsError: The file cannot be written.
     """
-    runtime = _packages()
+    runtime = onnx_runtime()
     network = network.eval()
     image = torch.rand(1, network.in_channels, *size, generator=torch.Generator().manual_seed(0))
     form: nn.Module = integer_form(network) if is_quantized(network) else network
@@ -66,7 +66,7 @@ def export_onnx(network: Frame, file: Path, *, size: tuple[int, int]) -> Parity:
 
 
 def _translate(network: nn.Module, image: Tensor) -> Any:
-    """The network as a model of the package onnx."""
+    """Translate a network to a model of the package onnx."""
     table: Any = {
         torch.ops.aten.fake_quantize_per_tensor_affine.default: _per_tensor,
         torch.ops.aten.fake_quantize_per_channel_affine.default: _per_channel,
@@ -88,7 +88,7 @@ def _translate(network: nn.Module, image: Tensor) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps to itself what PyTorch's exporter says about itself."""
+    """Suppress the messages of PyTorch's exporter."""
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -101,7 +101,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _per_tensor(x: Any, step: float, zero: int, lowest: int, _highest: int) -> Any:
-    """`torch.fake_quantize_per_tensor_affine` in ONNX; integers are signed if any is negative."""
+    """Translate `torch.fake_quantize_per_tensor_affine`; integers are signed if any is negative."""
     from onnxscript import ir, opset19
 
     kind = np.int8 if lowest < 0 else np.uint8
@@ -112,7 +112,7 @@ def _per_tensor(x: Any, step: float, zero: int, lowest: int, _highest: int) -> A
 
 
 def _per_channel(x: Any, step: Any, zero: Any, axis: int, _lowest: int, _highest: int) -> Any:
-    """`torch.fake_quantize_per_channel_affine` in ONNX, for signed integers."""
+    """Translate `torch.fake_quantize_per_channel_affine`, for signed integers."""
     from onnxscript import ir, opset19
 
     zeros = opset19.Cast(zero, to=ir.DataType.INT8)
@@ -121,7 +121,7 @@ def _per_channel(x: Any, step: Any, zero: Any, axis: int, _lowest: int, _highest
 
 
 def _with_integer_weights(model: Any) -> bytes:
-    """The bytes of a model that stores quantized weights as the integers that QuantizeLinear would make of them."""
+    """Serialize a model, with quantized weights stored as the integers that QuantizeLinear would compute."""
     from onnx import numpy_helper
 
     graph = model.graph
@@ -137,16 +137,16 @@ def _with_integer_weights(model: Any) -> bytes:
         for place, name in enumerate(node.input):
             if name in integers:
                 node.input[place] = integers[name]
-    del graph.value_info[:]  # types of what lies between, some of which are others now
+    del graph.value_info[:]  # types of intermediate values, some of which have changed
     serialized: bytes = model.SerializeToString()
     return serialized
 
 
-def _packages() -> Any:
-    """ONNX Runtime, once everything else is known to be there.
+def onnx_runtime() -> Any:
+    """Import ONNX Runtime, after checking that all packages for an export are installed.
 
     Raises:
-        MissingExtraError: Something is not installed.
+        MissingExtraError: A package is not installed.
     """
     try:
         import onnx  # noqa: F401

@@ -84,8 +84,8 @@ class Frame(nn.Module, ABC):
     """Groups of the body, which every family builds under this published name; a training can recompute each by itself.
     """
 
-    quantization: object | None
-    """The settings by which the network was quantized, see `finescale.quantize.settings_of`; None in float."""
+    quantization: Settings | None = None
+    """How the network was quantized, see `finescale.quantize`; None for a float network."""
 
     mean: Tensor
 

@@ -1,17 +1,19 @@
 """Post-training quantization: any network at 4, 6 or 8 bits, from a few images without originals."""
 
-from finescale.quantize.crops import calibration_crops
+from finescale.quantize.crops import CalibrationImages, calibration_crops, calibration_images, calibration_pictures
 from finescale.quantize.integers import integer_form
 from finescale.quantize.modules import insert_quantizers, is_quantized, settings_of, switched_off
-from finescale.quantize.run import REFINED, Material, Outcome, quantize_network, sensitivity
+from finescale.quantize.run import REFINED, QuantizationResult, quantize_network, sensitivity
 from finescale.quantize.settings import QuantSettings
 
 __all__ = [
     "REFINED",
-    "Material",
-    "Outcome",
+    "CalibrationImages",
     "QuantSettings",
+    "QuantizationResult",
     "calibration_crops",
+    "calibration_images",
+    "calibration_pictures",
     "insert_quantizers",
     "integer_form",
     "is_quantized",

@@ -1,4 +1,4 @@
-"""Stage 1: every quantizer's range, from what the float network computes of a few images."""
+"""Stage 1: the range of every quantizer, from what the float network computes on a few images."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def calibrate(
     *,
     on_batch: Callable[[], None] | None = None,
 ) -> None:
-    """Find the bounds of all quantizers, and switch them on.
+    """Find the bounds of all quantizers, and switch the quantizers on.
 
-    No layer sees quantized inputs meanwhile: what is observed is the float network.
+    They are off while the images pass, so that the float network is observed.
 
     Args:
         network: With quantizers, see `finescale.quantize.modules.insert_quantizers`.
         batches: Images (N, C, H, W) in [0, 1], one update of each range per batch.
-        placement: By which the quantizers were put in.
-        settings: As given there.
+        placement: The one given there.
+        settings: The ones given there.
         on_batch: Called after each batch.
 
     Raises:
-        ValueError: There is no batch, or a quantizer sees nothing of them.
+        ValueError: There is no batch, or nothing of the batches reaches a quantizer.
     """
     layers = quantized_layers(network)
     of_weights = {f"{path}.weight_quantizer" for path in layers}
@@ -44,7 +44,7 @@ def calibrate(
     }
     updates = 0
     for batch in batches:
-        switch(network, on=False)  # also forgets what was derived, so that it passes once for each batch
+        switch(network, on=False)  # also clears cached tensors, so that they pass once for each batch
         seen: set[str] = set()
         hooks = [one.register_forward_pre_hook(_Watch(path, observers[path], seen)) for path, one in passed.items()]
         try:
@@ -58,7 +58,7 @@ def calibrate(
         if on_batch is not None:
             on_batch()
     if not updates:
-        raise ValueError("calibration needs one image at least, got none")
+        raise ValueError("calibration needs at least one image, got none")
     for layer in layers.values():
         observer = Observer(settings, bits=layer.weight_quantizer.bits, per_row=True)
         observer.update(layer.weight, times=updates)
@@ -69,7 +69,7 @@ def calibrate(
 
 
 class _Watch:
-    """Shows an observer what comes to a quantizer, once for each batch, though several layers may share it."""
+    """Forward hook that shows an observer the input of a quantizer, once per batch even where layers share it."""
 
     def __init__(self, path: str, observer: Observer, seen: set[str]) -> None:
         self._path = path
@@ -86,6 +86,6 @@ def _check_all_seen(paths: Iterable[str], seen: Collection[str]) -> None:
     missed = [path for path in paths if path not in seen]
     if missed:
         raise ValueError(
-            f"{len(missed)} quantizers see nothing of the images (first: {missed[0]}); the family's placement must "
-            "leave out layers that have no effect"
+            f"{len(missed)} quantizers receive no input (first: {missed[0]}); the family's placement must leave out "
+            "layers that have no effect"
         )

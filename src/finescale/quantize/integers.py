@@ -1,10 +1,10 @@
-"""The integer form of a quantized network: in the operators from which engines make integer arithmetic.
+"""The integer form of a quantized network, in operators that engines turn into integer arithmetic.
 
-Engines multiply integers of eight bits where both factors come from operators that they know as quantization, and of
-certain kinds only: inputs of layers unsigned with a zero point, weights signed without one, and of two activations both
-signed without one, or the first unsigned. Our quantizers have a zero point everywhere. With less than eight bits their
-numbers, less the zero point, fit into signed ones, and the integer form says the same; with eight bits what has to be
-signed, and reaches further to one side than 127 steps, gets a wider step.
+Engines multiply integers of eight bits where both factors come from operators that they recognise as quantization, and
+of certain types only: inputs of layers unsigned with a zero point, weights signed without one, and of two activations
+both signed without one, or the first unsigned. Our quantizers have a zero point everywhere. With less than eight bits
+their integers, less the zero point, fit into signed ones, and the integer form has the same values; with eight bits,
+what has to be signed and extends further than 127 steps to one side gets a wider step.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from finescale.quantize.quantizer import Quantizer
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 SIGNED = 127
-"""The largest of the signed integers, of either sign."""
+"""Largest absolute value of the signed integers."""
 
 
 class SignedWeights(nn.Module):
-    """Rows of weights as signed integers of eight bits, without zero points.
+    """Quantizer of weights to signed integers of eight bits, without zero points.
 
     Args:
         step: Of each row, (rows,).
@@ -42,16 +42,16 @@ class SignedWeights(nn.Module):
         self.register_buffer("zero", torch.zeros_like(step, dtype=torch.int32))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The nearest weights that the integers can say."""
+        """Round weights to the values of the integers."""
         return torch.fake_quantize_per_channel_affine(weight, self.step, self.zero, 0, -SIGNED, SIGNED)
 
 
 class EightBits(nn.Module):
-    """An activation as integers of eight bits, after it is clipped to the range of its quantizer.
+    """Quantizer of an activation to integers of eight bits, after clipping to the range of the original quantizer.
 
     Args:
         quantizer: Of eight bits or fewer.
-        signed: Whether the integers are signed, without a zero point; a range that begins with zero needs none anyway.
+        signed: Whether the integers are signed, without a zero point; a range that starts at zero needs none anyway.
     """
 
     def __init__(self, quantizer: Quantizer, *, signed: bool) -> None:
@@ -71,7 +71,7 @@ class EightBits(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The nearest numbers that the integers can say."""
+        """Round numbers to the values of the integers."""
         if self.clips:
             x = x.clamp(self.low, self.high)
         return torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, self.lowest, self.highest)
@@ -81,21 +81,21 @@ class Computed(nn.Module):
     """Replacement of a `ParameterCache` that computes its tensor at each use, so that an engine sees how."""
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
-        """The tensor."""
+        """Compute the tensor."""
         return compute()
 
 
 def integer_form(network: NetworkT) -> NetworkT:
-    """A copy of a quantized network that computes by `torch.fake_quantize_per_tensor_affine` and its like.
+    """Return a copy of a quantized network that computes by `torch.fake_quantize_per_tensor_affine` and its like.
 
-    Its 1x1 convolutions are linear layers, see `finescale.layers.exportable.exportable`. Its answers are those of
+    Its 1x1 convolutions are linear layers, see `finescale.layers.exportable.exportable`. Its answers equal those of
     the network, except where a number lies midway between two integers, and where eight bits need the wider step.
 
     Raises:
         ValueError: The network is not quantized, or a quantizer has more than eight bits.
     """
     if not is_quantized(network):
-        raise ValueError(f"{type(network).__name__} has no quantizers, and no integer form")
+        raise ValueError(f"{type(network).__name__} has no quantizers; only a quantized network has an integer form")
     copied = copy.deepcopy(network)
     for name, module in list(copied.named_modules()):
         if isinstance(module, QuantConv2d) and is_pointwise(module):
@@ -107,14 +107,14 @@ def integer_form(network: NetworkT) -> NetworkT:
         for name, child in list(module.named_children()):
             if isinstance(child, Quantizer):
                 if child.bits > 8:
-                    raise ValueError(f"an integer form has eight bits at most, the network has {child.bits}")
+                    raise ValueError(f"an integer form has at most eight bits, the network has {child.bits}")
                 signed = module is not copied and not isinstance(module, QuantLinear | QuantConv2d | QuantMaxPool2d)
                 setattr(module, name, made.setdefault(child, EightBits(child, signed=signed)))
     return copied
 
 
 def _as_linear(conv: QuantConv2d) -> QuantLinear:
-    """A 1x1 convolution as a linear layer, with the same quantizers."""
+    """Return a 1x1 convolution as a linear layer with the same quantizers."""
     quantizer = conv.weight_quantizer
     linear = QuantLinear(
         as_linear(conv),
@@ -127,7 +127,7 @@ def _as_linear(conv: QuantConv2d) -> QuantLinear:
 
 
 def _sign_weights(layer: QuantLayer) -> None:
-    """Give a layer signed weights, those of its quantizer wherever they fit."""
+    """Replace the weights of a layer by signed integers, with the step of its quantizer wherever they fit."""
     with torch.no_grad():
         weight = layer.quantized_weight()
         step = layer.weight_quantizer.step_and_zero()[0]

@@ -1,8 +1,7 @@
-"""The layers of a quantized network, and how they come to stand in the place of the others.
+"""The layers of a quantized network, and how they replace the float layers.
 
-A quantized network is the network itself: same class, same parameters, same state dict. Its linear layers, convolutions
-and poolings have quantizers, its products of attention are computed step by step. Its weights are not trained any more;
-what can be learned are the quantizers' bounds.
+A quantized network keeps its class, parameters and state dict. Its linear layers, convolutions and poolings have
+quantizers, its products of attention are computed step by step. Only the quantizers' bounds can still be trained.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ KEPT_BITS = 8
 
 
 class _QuantLayer(nn.Module, ABC):
-    """What quantized layers share; computes in float32 where it would in float16."""
+    """Base of quantized layers; computes in float32 instead of float16."""
 
     weight: Tensor
     bias: Any  # a tensor or None, which the two layers declare differently
@@ -38,37 +37,37 @@ class _QuantLayer(nn.Module, ABC):
     def _take_over(
         self, layer: nn.Linear | nn.Conv2d, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None
     ) -> None:
-        """Share a layer's parameters, and get quantizers."""
+        """Take the parameters of a layer, and create quantizers."""
         self.weight, self.bias = layer.weight, layer.bias
         self.input_quantizer = input_quantizer
         self.weight_quantizer = Quantizer(bits=bits, rows=len(layer.weight), include_zero=include_zero)
         self._weight = ParameterCache(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the float layer."""
+        """Compute what the float layer does, with quantized weights and input."""
         if self.input_quantizer is not None:
             x = self.input_quantizer(x)
         with no_float16(x):
             return self._product(widened(x), self._weight(self.quantized_weight), widened(self.bias))
 
     def quantized_weight(self) -> Tensor:
-        """What it multiplies with."""
+        """Return the weights after quantization, in float32."""
         weight: Tensor = self.weight_quantizer(widened(self.weight))
         return weight
 
     @abstractmethod
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's own product, of tensors in float32."""
+        """Compute the layer's product, of tensors in float32."""
 
 
 class QuantLinear(_QuantLayer, nn.Linear):
     """A linear layer with quantizers on weights and input.
 
     Args:
-        layer: Whose parameters it shares.
+        layer: The float layer, whose parameters it shares.
         bits: Width of the integers of the weights.
-        include_zero: See `Quantizer`.
-        input_quantizer: Stands before the layer; None for an input that is constant.
+        include_zero: Whether ranges of weights are extended to include zero.
+        input_quantizer: Quantizes the input; None for an input that is constant.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class QuantLinear(_QuantLayer, nn.Linear):
 
 
 class QuantConv2d(_QuantLayer, nn.Conv2d):
-    """A convolution with quantizers on weights and input; arguments as of `QuantLinear`."""
+    """A convolution with quantizers on weights and input; it takes the arguments of `QuantLinear`."""
 
     def __init__(
         self, layer: nn.Conv2d, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None = None
@@ -109,8 +108,8 @@ class QuantMaxPool2d(nn.MaxPool2d):
     """A max pooling with a quantizer on its input.
 
     Args:
-        layer: Whose window it has.
-        input_quantizer: Stands before it.
+        layer: The float pooling, whose window it has.
+        input_quantizer: Quantizes the input.
     """
 
     def __init__(self, layer: nn.MaxPool2d, *, input_quantizer: Quantizer) -> None:
@@ -118,7 +117,7 @@ class QuantMaxPool2d(nn.MaxPool2d):
         self.input_quantizer = input_quantizer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) to (N, C, H', W')."""
+        """Map images (N, C, H, W) to (N, C, H', W')."""
         answer: Tensor = super().forward(self.input_quantizer(x))
         return answer
 
@@ -130,17 +129,17 @@ QuantLayer = QuantLinear | QuantConv2d
 
 
 def insert_quantizers(network: Frame, placement: Placement, settings: QuantSettings) -> None:
-    """Put quantizers, all of them off, into a network, which changes in place and computes what it did.
+    """Insert quantizers into a network in place, all switched off, so that its answers stay the same.
 
-    A linear layer or convolution of a class that computes in a way of its own is left alone.
+    Subclasses of linear layers and convolutions that compute in their own way stay as they are.
 
     Args:
-        network: A float network; `settings_of` finds the settings there again.
-        placement: Where.
-        settings: How many bits they have.
+        network: A float network; its attribute ``quantization`` becomes ``settings``.
+        placement: Where quantizers go.
+        settings: Widths of the integers.
 
     Raises:
-        ValueError: ``settings.keep`` names a layer that there is not.
+        ValueError: ``settings.keep`` names a layer that does not exist.
     """
     kept = _kept_layers(network, placement, settings)
 
@@ -195,7 +194,7 @@ _CONVOLUTION = (nn.Conv2d, SafeConv2d)
 
 
 def _kept_layers(network: nn.Module, placement: Placement, settings: QuantSettings) -> Collection[str]:
-    """The layers that `QuantSettings.keep` names."""
+    """Paths of the layers that `QuantSettings.keep` names."""
     layers = [name for name, module in network.named_modules() if type(module) in (*_LINEAR, *_CONVOLUTION)]
     names = {"first": placement.first, "last": next(name for name in placement.last if name in layers)}
     kept: set[str] = set()
@@ -203,7 +202,7 @@ def _kept_layers(network: nn.Module, placement: Placement, settings: QuantSettin
         found = [name for name in layers if matches(name, [names.get(pattern, pattern)])]
         if not found:
             raise ValueError(
-                f"keep names no layer by {pattern!r}; it takes first, last, or paths such as "
+                f"keep: no layer is named {pattern!r}; known are first, last and paths such as "
                 f"{layers[len(layers) // 2]!r}"
             )
         kept.update(found)
@@ -214,15 +213,15 @@ def _kept_layers(network: nn.Module, placement: Placement, settings: QuantSettin
 
 
 def is_quantized(network: nn.Module) -> bool:
-    """Whether a network has quantizers."""
+    """Return whether a network has quantizers."""
     return isinstance(getattr(network, "quantization", None), QuantSettings)
 
 
 def settings_of(network: nn.Module) -> QuantSettings:
-    """The settings by which a network got its quantizers.
+    """Return the settings by which a network was quantized.
 
     Raises:
-        ValueError: It has none.
+        ValueError: The network has no quantizers.
     """
     settings = getattr(network, "quantization", None)
     if not isinstance(settings, QuantSettings):
@@ -231,12 +230,12 @@ def settings_of(network: nn.Module) -> QuantSettings:
 
 
 def quantizers(network: nn.Module) -> dict[str, Quantizer]:
-    """Every quantizer by its path; one that several layers share by that of the first."""
+    """Return every quantizer by its path; one that several layers share has the path of the first."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Quantizer)}
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantLayer]:
-    """Every layer with quantized weights, by its path."""
+    """Return every layer with quantized weights by its path."""
     return {name: module for name, module in network.named_modules() if isinstance(module, QuantLinear | QuantConv2d)}
 
 
@@ -244,18 +243,18 @@ def switch(network: nn.Module, *, on: bool, only: Collection[str] | None = None)
     """Switch quantizers on or off.
 
     Args:
-        network: With quantizers.
+        network: A network with quantizers.
         on: Whether they quantize.
-        only: Paths of those to switch; the others are off then. None for all.
+        only: Paths of those to switch, all others being switched off; None for all.
     """
     for path, quantizer in quantizers(network).items():
         quantizer.is_on = on and (only is None or path in only)
-    network.eval()  # what was derived from weights under the other setting is forgotten
+    network.eval()  # clears tensors that were derived from weights under the other setting
 
 
 @contextmanager
 def switched_off(network: nn.Module) -> Iterator[None]:
-    """Within the block no quantizer is on; afterwards all are."""
+    """Switch all quantizers off while the block runs, and on afterwards."""
     switch(network, on=False)
     try:
         yield
@@ -264,5 +263,5 @@ def switched_off(network: nn.Module) -> Iterator[None]:
 
 
 def bounds_of(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-    """Copies of the lower and upper bounds of every quantizer, by path."""
+    """Return copies of the lower and upper bounds of every quantizer, by path."""
     return {path: (one.low.detach().clone(), one.high.detach().clone()) for path, one in quantizers(network).items()}

@@ -1,6 +1,6 @@
-"""What finds the range of a quantizer from the tensors that pass: adaptive dual clipping, extremes, percentiles.
+"""Observers, which find the range of a quantizer: adaptive dual clipping, extremes, percentiles.
 
-Scores are computed in float64, and nearly equal ones count as equal, so that ranges are the same on every machine.
+Errors are computed in float64, and nearly equal ones count as equal, so that ranges are the same on every machine.
 Letters: R rows with a range each, n numbers of a row, Q = 2^bits - 1.
 """
 
@@ -19,27 +19,27 @@ Range = tuple[Tensor, Tensor]
 """Lower and upper bounds, (R,) each."""
 
 TIE = 1e-6
-"""Share of the larger by which two scores differ at least."""
+"""Smallest difference between two errors that counts, as a share of the larger."""
 
 KEPT = 0.9
-"""Share of the old in the published running average."""
+"""Share of the old range in the published running average."""
 
 
-class Score(Protocol):
-    """How bad bounds are for the rows with some numbers."""
+class RangeObjective(Protocol):
+    """Error that quantization with some bounds causes."""
 
     def __call__(self, rows: Tensor, low: Tensor, high: Tensor, /) -> Tensor:
-        """From numbers of rows (r,) and bounds (r,) for them to (r,), float64."""
+        """Map indices of rows (r,) and bounds (r,) for them to their errors (r,), float64."""
 
 
 class Observer:
-    """Sees tensors and keeps a range for each row, combined over batches.
+    """Range of each row of the tensors seen so far, combined over batches.
 
     Args:
         settings: Of the quantization.
         bits: Width of this quantizer's integers.
-        frequency: Whether errors are judged by spectra, of maps (N, C, H, W); else by their mean.
-        per_row: Whether each place along the first axis has a range of its own; else a tensor is one row.
+        frequency: Measure errors by the spectra of maps (N, C, H, W) instead of their mean.
+        per_row: Each place along the first axis is a row with its own range; else the whole tensor is one row.
     """
 
     def __init__(self, settings: QuantSettings, *, bits: int, frequency: bool = False, per_row: bool = False) -> None:
@@ -51,11 +51,11 @@ class Observer:
         self._updates = 0
 
     def update(self, x: Tensor, *, times: int = 1) -> None:
-        """See a tensor, or the same one several times over: constants need one search.
+        """Take in a tensor, or the same one several times at the cost of one search, for constants.
 
         Args:
-            x: What passes the quantizer, of any shape.
-            times: How often.
+            x: Input of the quantizer, of any shape.
+            times: How often it is seen.
         """
         x = x.detach().float()
         rows = x.flatten(1) if self._per_row else x.reshape(1, -1)
@@ -69,10 +69,10 @@ class Observer:
         elif self._settings.method == "percentile":
             self._average(percentiles(rows, tail=self._settings.tail), times, running=False)
         else:
-            score = SpectralError(x, settings=self._settings, bits=self._bits) if self._frequency else None
+            spectral = SpectralError(x, settings=self._settings, bits=self._bits) if self._frequency else None
             new = clipped(
                 (lowest, highest),
-                score or AbsoluteError(rows, settings=self._settings, bits=self._bits),
+                spectral or AbsoluteError(rows, settings=self._settings, bits=self._bits),
                 bits=self._bits,
                 include_zero=self._settings.include_zero,
             )
@@ -90,30 +90,30 @@ class Observer:
 
     @property
     def bounds(self) -> Range:
-        """Lower and upper bounds, (R,) or (), float32."""
+        """Lower and upper bounds so far, (R,) or (), float32."""
         assert self._range is not None, "nothing was seen"
         low, high = (bound.float() if self._per_row else bound.float().squeeze(0) for bound in self._range)
         return low, high
 
 
 def percentiles(rows: Tensor, *, tail: float) -> Range:
-    """Between which numbers each row (R, n) lies, but for a share ``tail`` at either end."""
+    """Return the range of each row (R, n) without a share ``tail`` at either end."""
     low, high = np.quantile(rows.cpu().numpy().astype(np.float64), (tail, 1 - tail), axis=1)
     return torch.from_numpy(low).to(rows.device), torch.from_numpy(high).to(rows.device)
 
 
-def clipped(extremes: Range, score: Score, *, bits: int, include_zero: bool) -> Range:
-    """The ranges that adaptive dual clipping finds.
+def clipped(extremes: Range, objective: RangeObjective, *, bits: int, include_zero: bool) -> Range:
+    """Return the ranges that adaptive dual clipping finds.
 
-    The full range is divided into 2^bits bins. A bin is cut from one end after the other, each time from that which
-    leaves the better score; the first cut that makes it worse is undone and ends the search. The full range itself is
-    not scored, so one bin is cut at least.
+    The full range is divided into 2^bits bins. Bins are cut off one by one, each at the end that leaves the smaller
+    error; the first cut that makes the error larger is undone and ends the search. The error of the full range is not
+    computed, so at least one bin is cut.
 
     Args:
         extremes: Smallest and largest number of each row.
-        score: See `Score`.
+        objective: Error of the rows with given bounds.
         bits: Width of the integers.
-        include_zero: Never to cut zero off.
+        include_zero: Never cut off zero.
     """
     lowest, highest = extremes
     bins = 2**bits
@@ -125,7 +125,7 @@ def clipped(extremes: Range, score: Score, *, bits: int, include_zero: bool) -> 
     while len(live):
         at, to = left[live], right[live]
         ends = [edges[live, place] for place in (at, at + 1, to - 1, to)]
-        from_left, from_right = score(live, ends[1], ends[3]), score(live, ends[0], ends[2])
+        from_left, from_right = objective(live, ends[1], ends[3]), objective(live, ends[0], ends[2])
         if include_zero:
             from_left = from_left.masked_fill(ends[1] > 0, torch.inf)
             from_right = from_right.masked_fill(ends[2] < 0, torch.inf)
@@ -143,23 +143,23 @@ def clipped(extremes: Range, score: Score, *, bits: int, include_zero: bool) -> 
 
 
 def _edges(lowest: Tensor, highest: Tensor, bins: int) -> Tensor:
-    """Bounds of the bins, (R, bins + 1); where all numbers are equal, those of a range of width 1 around them."""
+    """Edges of the bins, (R, bins + 1); where all numbers are equal, those of a range of width 1 around them."""
     flat = lowest == highest
     lowest, highest = torch.where(flat, lowest - 0.5, lowest), torch.where(flat, highest + 0.5, highest)
     width = (highest - lowest) / bins
     place = torch.arange(bins + 1, device=lowest.device)
-    # From the nearer end, which is exact then.
+    # Counted from the nearer end, so that both ends are exact.
     from_low = lowest[:, None] + place * width[:, None]
     from_high = highest[:, None] - (bins - place) * width[:, None]
     return torch.where(place < (bins + 1) // 2, from_low, from_high)
 
 
 class AbsoluteError:
-    """Mean distance of a row's numbers from what the quantizer makes of them.
+    """Mean distance of a row's numbers from their quantized values.
 
-    The numbers are sorted once. All that become the same code lie side by side, and so do those above and below what
-    the code stands for, so that their distances follow from sums of sorted numbers: a score takes time in proportion to
-    the codes, not to the numbers.
+    The numbers are sorted once. Those with the same code are then adjacent, and so are those above and below the value
+    of that code, so that their distances follow from sums of sorted numbers: an error takes time in proportion to the
+    codes, not to the numbers.
 
     Args:
         rows: The numbers (R, n).
@@ -175,7 +175,7 @@ class AbsoluteError:
         self._bits = bits
 
     def __call__(self, rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """See `Score`."""
+        """Return the errors (r,) of rows with bounds, see `RangeObjective`."""
         if self._settings.include_zero:
             low, high = zero_included(low, high)
         step, zero = (term.double()[:, None] for term in step_and_zero(low, high, bits=self._bits))
@@ -194,7 +194,7 @@ class AbsoluteError:
 
 
 class SpectralError:
-    """Mean distance of the magnitudes of a map's spectra from those of the quantized map's.
+    """Mean distance between the magnitudes of a map's spectra before and after quantization.
 
     The spectra are of the rows of pixels of the mean over channels, and their magnitudes are summed over the images.
 
@@ -217,7 +217,7 @@ class SpectralError:
         self._share = twice / (maps.shape[-2] * width)
 
     def __call__(self, _rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """See `Score`; there is one row."""
+        """Return the error (1,) with bounds; there is one row."""
         if self._settings.include_zero:
             low, high = zero_included(low, high)
         quantized = fake_quantize(self._maps, low[0], high[0], bits=self._bits)
@@ -225,6 +225,6 @@ class SpectralError:
 
 
 def _magnitudes(maps: Tensor) -> Tensor:
-    """(H, W // 2 + 1), float64."""
+    """Magnitudes of spectra, (H, W // 2 + 1), float64."""
     spectra: Tensor = torch.fft.rfft(maps.mean(1, dtype=torch.float64))
     return spectra.abs().sum(0)

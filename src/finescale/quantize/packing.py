@@ -1,8 +1,8 @@
 """Integers of a few bits, packed without gaps, and the parts of a weight file that quantization adds.
 
-A quantized file has the float tensors of the network but the weights of quantized layers, under their own keys, and two
-more: `CODES`, the packed integers of one layer after the other, each beginning with a new byte, and `BOUNDS`, the lower
-and upper bounds of all weights and then of all activations. A text in the header says in which order.
+A quantized file contains the float tensors of the network except the weights of quantized layers, under their own keys,
+and two more: `CODES`, the packed integers of one layer after the other, each starting at a new byte, and `BOUNDS`, the
+lower and upper bounds of all weights and then of all activations. A text in the header gives the order.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ SCHEME = "uniform-asymmetric"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Quantized:
-    """What a file says of a quantized network, besides the network itself."""
+    """The quantization in a weight file, besides the network itself."""
 
     settings: QuantSettings
-    """By which it was made."""
+    """How the network was quantized."""
     bounds: Mapping[str, tuple[Tensor, Tensor]]
-    """Path of each quantizer, or the name that others have for it, to its lower and upper bounds."""
+    """Path of each quantizer, or its name in third-party files, to its lower and upper bounds."""
     bits: Mapping[str, int]
-    """The same to the width of its integers."""
+    """Path or name of each quantizer to the width of its integers."""
     name_of: Callable[[str], str] = str
-    """From a path to the name used here."""
+    """Map a path to the name used in ``bounds`` and ``bits``."""
 
     def attach(self, network: Frame, placement: Placement) -> None:
-        """Put the quantizers into a float network and switch them on.
+        """Insert the quantizers into a float network and switch them on.
 
         Raises:
-            ValueError: The network has quantizers elsewhere, or of another width or shape.
+            ValueError: The network has quantizers in other places, or of another width or shape.
         """
         insert_quantizers(network, placement, self.settings)
         for path, quantizer in quantizers(network).items():
@@ -62,7 +62,7 @@ class Quantized:
 
 
 def pack(numbers: Tensor, *, bits: int) -> Tensor:
-    """Integers from 0 to 2^bits - 1, of any shape, as bytes (n,): the first bit of the first number foremost."""
+    """Pack integers from 0 to 2^bits - 1, of any shape, into bytes (n,), the highest bit of the first number first."""
     wide = numbers.flatten().cpu().numpy().astype(">u2").view(np.uint8).reshape(-1, 2)
     return torch.from_numpy(np.packbits(np.unpackbits(wide, axis=1)[:, 16 - bits :]))
 
@@ -75,12 +75,12 @@ def unpack(packed: Tensor, *, bits: int, count: int) -> Tensor:
 
 
 def packed_size(count: int, *, bits: int) -> int:
-    """Bytes that a number of integers takes."""
+    """Return the number of bytes that ``count`` packed integers take."""
     return -(-count * bits // 8)
 
 
 def to_file(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """A quantized network's tensors with its weights as integers, and the text for the header.
+    """Return a quantized network's tensors with its weights as integers, and the text for the header.
 
     Args:
         network: Calibrated.
@@ -118,7 +118,7 @@ def to_file(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, 
 
 
 def from_file(state: Mapping[str, Tensor], text: str) -> tuple[dict[str, Tensor], Quantized]:
-    """Undo `to_file`: tensors in float32, as the integers say them, and the bounds.
+    """Undo `to_file`: return tensors in float32 with the values of the integers, and the quantization.
 
     Raises:
         ValueError: The text or the two tensors are not as `to_file` writes them.
@@ -132,7 +132,7 @@ def from_file(state: Mapping[str, Tensor], text: str) -> tuple[dict[str, Tensor]
     sizes = [packed_size(prod(shape), bits=bits) for bits, shape in facts["weights"].values()]
     rows = [shape[0] for _, shape in facts["weights"].values()] + [1] * len(facts["activations"])
     if packed.shape != (sum(sizes),) or bounds.shape != (2 * sum(rows),):
-        raise ValueError(f"{CODES} or {BOUNDS} has not the size that the header states")
+        raise ValueError(f"{CODES} or {BOUNDS} does not have the size that the header states")
     if not bounds.isfinite().all():
         raise ValueError(f"{BOUNDS} contains NaN or infinity")
     widths = {f"{path}.weight_quantizer": bits for path, (bits, _) in facts["weights"].items()} | facts["activations"]
@@ -150,7 +150,7 @@ def from_file(state: Mapping[str, Tensor], text: str) -> tuple[dict[str, Tensor]
 
 
 def _facts(text: str) -> dict[str, Any]:
-    """The header's text, checked to have the form that `to_file` gives it."""
+    """Parse the header's text and check that it has the form written by `to_file`."""
     facts = json.loads(text)
     if not isinstance(facts, dict) or facts.get("scheme") != SCHEME:
         raise ValueError(f"its quantization is not {SCHEME!r}; update finescale")

@@ -1,4 +1,4 @@
-"""The quantizer: numbers to the nearest of 2^bits evenly spaced ones, between two bounds that can be learned.
+"""The quantizer: rounds numbers to 2^bits evenly spaced values between two bounds that can be learned.
 
 Q = 2^bits - 1, codes q from 0 to Q, step s, zero point z (a code): y = (q - z) s. Computed in float32, integers or not:
 the answers are those that integer arithmetic gives.
@@ -16,9 +16,9 @@ EPSILON = 2.0**-23
 
 
 def step_and_zero(low: Tensor, high: Tensor, *, bits: int) -> tuple[Tensor, Tensor]:
-    """Step s and zero point z of bounds, of the same shape.
+    """Return step s and zero point z for bounds, of the same shape.
 
-    A range that leaves out zero keeps its width, but is moved to begin or end there.
+    A range without zero keeps its width, but is moved to start or end there.
     """
     top = 2**bits - 1
     step = ((high - low) / top).clamp_min(EPSILON)
@@ -26,14 +26,14 @@ def step_and_zero(low: Tensor, high: Tensor, *, bits: int) -> tuple[Tensor, Tens
 
 
 def codes(x: Tensor, step: Tensor, zero: Tensor, *, bits: int) -> Tensor:
-    """The integers 0 to Q that stand for numbers, as float32; step and zero point broadcast to ``x``."""
+    """Return the integers 0 to Q of numbers, as float32; step and zero point broadcast to ``x``."""
     return (x / step + zero).round_().clamp_(0, 2**bits - 1)
 
 
 def fake_quantize(x: Tensor, low: Tensor, high: Tensor, *, bits: int) -> Tensor:
-    """Numbers as the nearest ones that a quantizer with these bounds can say; differentiable.
+    """Round numbers to the nearest values of a quantizer with these bounds; differentiable.
 
-    Rounding passes gradients as if it were not there, clamping only where it does nothing.
+    Rounding passes gradients unchanged, clamping only where it has no effect.
 
     Args:
         x: What to quantize, of any shape.
@@ -46,12 +46,12 @@ def fake_quantize(x: Tensor, low: Tensor, high: Tensor, *, bits: int) -> Tensor:
 
 
 def zero_included(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The bounds, moved to hold zero."""
+    """Return the bounds, extended to include zero."""
     return low.clamp_max(0), high.clamp_min(0)
 
 
 def along_rows(bound: Tensor, x: Tensor) -> Tensor:
-    """Bounds that broadcast over all but the first axis of ``x``."""
+    """Return bounds in a shape that broadcasts over all but the first axis of ``x``."""
     return bound.reshape(-1, *(1,) * (x.ndim - 1)) if bound.ndim else bound
 
 
@@ -74,7 +74,7 @@ class _FakeQuantize(torch.autograd.Function):
         place = x / step_of_x
         code = (place + zero_of_x).round_()
         inside = (code >= 0) & (code <= top)
-        # Within the range a change of the step moves the answer by its rounding error, beyond it by its code.
+        # Inside the range a change of the step moves the answer by its rounding error, outside by its code.
         by_step = torch.where(inside, code - zero_of_x - place, code.clamp(0, top) - zero_of_x)
         by_step = _summed(gradient * by_step, low)
         clipped = _summed(gradient * ~inside, low) * moves
@@ -83,17 +83,17 @@ class _FakeQuantize(torch.autograd.Function):
 
 
 def _summed(gradient: Tensor, bound: Tensor) -> Tensor:
-    """The sum over the numbers that a bound holds for."""
+    """Sum over the numbers that share a bound."""
     return gradient.flatten(1).sum(1) if bound.ndim else gradient.sum()
 
 
 class Quantizer(nn.Module):
-    """A place where a tensor is quantized; passes it unchanged until its bounds are set and it is switched on.
+    """Quantization of one tensor; passes it unchanged until its bounds are set and it is switched on.
 
     Args:
         bits: Width of the integers.
-        rows: Pairs of bounds, for the rows of weights; None for one pair, for a whole activation.
-        include_zero: Whether `set_bounds` extends ranges to hold zero.
+        rows: Number of pairs of bounds, for the rows of weights; None for one pair, for a whole activation.
+        include_zero: Whether `set_bounds` extends ranges to include zero.
 
     Attributes:
         low: Lower bounds, (rows,) or ().
@@ -110,26 +110,26 @@ class Quantizer(nn.Module):
         self.include_zero = include_zero
         self.is_on = False
         shape = () if rows is None else (rows,)
-        # They are no part of the state dict, which keeps its published keys.
+        # Not part of the state dict, which keeps its published keys.
         self.register_buffer("low", torch.zeros(shape), persistent=False)
         self.register_buffer("high", torch.zeros(shape), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The nearest numbers that the integers can say, like ``x``, in float32 in place of half precision."""
+        """Round a tensor to the values of the integers, in float32 where it has half precision."""
         if not self.is_on:
             return x
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         return fake_quantize(x, self.low, self.high, bits=self.bits)
 
     def set_bounds(self, low: Tensor, high: Tensor) -> None:
-        """Take over bounds of the quantizer's shape, kept apart by `EPSILON` steps at least."""
+        """Set the bounds, of the quantizer's shape, at least `EPSILON` steps apart."""
         with torch.no_grad():
             self.low.copy_(low)
             self.high.copy_(high)
         self.tidy()
 
     def tidy(self) -> None:
-        """Bring bounds that a step of learning has moved back in order."""
+        """Restore the order of the bounds after a training step has moved them."""
         with torch.no_grad():
             if self.include_zero:
                 self.low.clamp_(max=0)
@@ -137,5 +137,5 @@ class Quantizer(nn.Module):
             torch.maximum(self.high, self.low + (2**self.bits - 1) * EPSILON, out=self.high)
 
     def step_and_zero(self) -> tuple[Tensor, Tensor]:
-        """See the function."""
+        """Return step and zero point of the bounds, see the function `step_and_zero`."""
         return step_and_zero(self.low, self.high, bits=self.bits)

@@ -1,4 +1,4 @@
-"""Stage 2: the bounds of all quantizers, and nothing else, learn to keep the network's answers."""
+"""Stage 2: training of the bounds of all quantizers, and of nothing else, to keep the network's answers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from finescale.quantize.settings import QuantSettings
 
 @dataclass(eq=False, kw_only=True)
 class Refinement:
-    """How far a refinement is, besides the bounds themselves."""
+    """Progress of a refinement, besides the bounds themselves."""
 
     losses: list[float] = field(default_factory=list)
     """Mean loss of each finished epoch."""
     moments: list[Tensor] = field(default_factory=list)
-    """What the optimizer remembers of each bound, low and high by turns: means of gradients and of their squares."""
+    """State of the optimizer for each bound, low and high by turns: means of gradients and of their squares."""
 
 
 def refine(
@@ -39,14 +39,14 @@ def refine(
 ) -> Refinement:
     """Train the bounds by gradient descent until the quantized answers match the float ones.
 
-    The images come in their order; nothing is random.
+    The images are used in their order; nothing is random.
 
     Args:
         network: Calibrated; its bounds change in place.
         images: Batches (N, C, H, W).
         targets: The float network's answer to each batch, (N, C, s * h, s * w), cropped where images were extended.
         settings: Learning rate and number of epochs.
-        progress: Where an earlier call was interrupted; the bounds of that time must be set.
+        progress: Of an interrupted call, to resume; the network must have the bounds of that time.
         on_step: Called after each step with its loss.
         on_epoch: Called after each epoch.
 
@@ -73,7 +73,7 @@ def refine(
                 loss = F.mse_loss(answer, target)
                 if not loss.isfinite():
                     raise NumericalError(
-                        f"the refinement's loss is not finite in epoch {epoch + 1}; take a smaller lr than "
+                        f"the refinement's loss is not finite in epoch {epoch + 1}; choose a smaller lr than "
                         f"{settings.lr:g}"
                     )
                 optimizer.zero_grad()
@@ -98,12 +98,12 @@ def refine(
 
 
 def _unit(one: Quantizer, settings: QuantSettings) -> float:
-    """What the learning rate of a quantizer's bounds is told in: the mean width of its ranges, or 1."""
+    """Unit of the learning rate of a quantizer's bounds: the mean width of its ranges, or 1."""
     return float((one.high - one.low).detach().mean()) if settings.lr_unit == "range" else 1.0
 
 
 def _share(step: int, steps: int, settings: QuantSettings) -> float:
-    """The part of the learning rate that is left at a step."""
+    """Share of the learning rate that is left at a step."""
     return 0.5 + 0.5 * math.cos(math.pi * step / steps) if settings.schedule == "cosine" else 1.0
 
 
@@ -112,7 +112,7 @@ def _moments(optimizer: torch.optim.Adam, bounds: Sequence[Tensor]) -> list[Tens
 
 
 def _restore(optimizer: torch.optim.Adam, bounds: Sequence[Tensor], moments: Sequence[Tensor], steps: int) -> None:
-    """Give the optimizer back what it remembered after some steps; it takes every bound to have had a gradient."""
+    """Restore the state of the optimizer after some steps; every bound is assumed to have had a gradient."""
     if not moments:
         return
     means, squares = moments[::2], moments[1::2]

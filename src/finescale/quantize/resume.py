@@ -1,4 +1,4 @@
-"""How far a quantization is, as a file from which it goes on."""
+"""The file from which an interrupted quantization resumes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from finescale.weightfiles.messages import naming
 from finescale.weightfiles.tensors import read_tensors, write_tensors
 
 
-def save_standing(
+def save_progress(
     path: Path, network: nn.Module, *, identity: str, fidelity: Mapping[str, float], progress: Refinement
 ) -> None:
-    """Write the bounds of a network and what belongs to them; the file is whole or absent.
+    """Write the bounds of a network and the progress of its refinement; the file is whole or absent.
 
     Args:
-        path: Where to; an existing file is replaced.
+        path: The file; an existing one is replaced.
         network: Calibrated.
-        identity: What decides the result; only a quantization with the same goes on from the file.
-        fidelity: What was measured so far.
+        identity: All that decides the result; only a quantization with the same identity resumes from the file.
+        fidelity: What was measured so far, see `finescale.quantize.QuantizationResult`.
         progress: Of the refinement.
 
     Raises:
@@ -39,21 +39,22 @@ def save_standing(
         write_tensors(path, tensors, header)
 
 
-def load_standing(path: Path, network: nn.Module, *, identity: str) -> tuple[dict[str, float], Refinement]:
-    """Give a network the bounds that `save_standing` wrote, and switch its quantizers on.
+def load_progress(path: Path, network: nn.Module, *, identity: str) -> tuple[dict[str, float], Refinement]:
+    """Set the bounds of a network to those that `save_progress` wrote, and switch its quantizers on.
 
     Returns:
-        What was measured, and the progress of the refinement.
+        The fidelity so far, and the progress of the refinement.
 
     Raises:
-        CheckpointError: The file is of another quantization, or damaged.
+        CheckpointError: The file belongs to another quantization, or is damaged.
     """
     name = printable_name(path)
     try:
         stored = read_tensors(path)
         if stored.header["identity"] != identity:
             raise CheckpointError(
-                f"{name} is of a quantization with other settings, images or weights; finish that, or delete the file"
+                f"{name} belongs to a quantization with other settings, images or weights; finish that one or delete "
+                "the file"
             )
         fidelity, losses = json.loads(stored.header["fidelity"]), json.loads(stored.header["losses"])
         places = quantizers(network).values()
@@ -64,7 +65,7 @@ def load_standing(path: Path, network: nn.Module, *, identity: str) -> tuple[dic
                 stored.tensors["moments"], [end for one in places for end in (one.low, one.low, one.high, one.high)]
             )
     except (WeightsError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{name}: damaged ({type(error).__name__}); delete it and begin anew") from None
+        raise CheckpointError(f"{name}: damaged ({type(error).__name__}); delete it and start again") from None
     for one, low, high in zip(places, ends[::2], ends[1::2], strict=True):
         one.set_bounds(low, high)
     switch(network, on=True)

@@ -1,87 +1,135 @@
-"""A whole quantization: targets, baselines, the two stages and what they reach; it goes on where it was interrupted."""
+"""A whole quantization: float answers, ranges, refinement, and how close the result comes; resumable."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.networks import Frame
-from finescale.networks.placement import Placement
+from finescale.networks import Frame, family_of
 from finescale.quantize.calibrate import calibrate
-from finescale.quantize.modules import insert_quantizers, quantizers, switch
+from finescale.quantize.crops import CalibrationImages, calibration_images
+from finescale.quantize.modules import insert_quantizers, is_quantized, quantizers, switch
 from finescale.quantize.refine import Refinement, refine
-from finescale.quantize.resume import load_standing, save_standing
+from finescale.quantize.resume import load_progress, save_progress
 from finescale.quantize.settings import Method, QuantSettings
 
 REFINED = "refined"
-"""What stage 2 reaches, beside the names of `Method` for what its ranges reach."""
+"""Name of what the refinement reaches, beside the names of `Method` for what their ranges reach."""
+
+FASTER_FROM_CHANNELS = 100
+"""Channels from which integers are faster than bf16 on CPUs, roughly: not with 60, 1.3 times with 180."""
 
 OnProgress = Callable[[str, int, int], None]
-"""Name of a stage, and how many of its parts are done of how many."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Material:
-    """The images of a quantization, and how they are shown to the network."""
-
-    images: Tensor
-    """To learn from, (N, C, H, W) in [0, 1]."""
-    held_out: Tensor
-    """To measure on, likewise."""
-    extend: Callable[[Tensor], Tensor] = lambda images: images
-    """What test code adds to images at the bottom and on the right; answers are cropped again."""
+"""Called with the name of a stage, how many of its parts are done, and of how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a quantization reached."""
+class QuantizationResult:
+    """How close a quantized network comes to its float network."""
 
+    settings: QuantSettings
+    """How it was quantized."""
     fidelity: Mapping[str, float]
-    """For each way to find ranges, and for `REFINED`: PSNR in dB of the quantized network's answers against the float
-    network's, on images that nothing was learned from."""
+    """For the ranges of each `Method`, and for `REFINED`: PSNR in dB of the quantized network's answers against the
+    float network's, on images that nothing was learned from."""
     losses: Sequence[float]
     """Mean squared difference in each epoch of the refinement."""
+    sensitivity: Mapping[str, float] = field(default_factory=dict)
+    """See the function `sensitivity`; empty where it was not measured."""
+
+    @property
+    def reached(self) -> float:
+        """Fidelity of the network as it is now."""
+        return self.fidelity.get(REFINED, self.fidelity[self.settings.method])
+
+    @property
+    def better_method(self) -> str | None:
+        """The method whose ranges, even unrefined, come closer to the float network than this one's; usually None."""
+        others = self.fidelity.keys() - {self.settings.method, REFINED}
+        best = max(others, key=lambda name: self.fidelity[name])
+        return best if self.fidelity[best] > self.reached else None
 
 
 def quantize_network(
     network: Frame,
-    material: Material,
-    placement: Placement,
+    calibration: Path,
     settings: QuantSettings,
     *,
+    crops: int = 32,
+    crop_size: int = 48,
+    seed: int = 0,
+    with_sensitivity: bool = False,
     state: Path | None = None,
-    identity: Mapping[str, Any] | None = None,
+    weights_sha256: str | None = None,
     on_progress: OnProgress = lambda _stage, _done, _total: None,
-) -> Outcome:
-    """Quantize a network in place: find ranges, by every method for comparison and then by that asked for; refine them.
+) -> QuantizationResult:
+    """Quantize a network in place: find ranges, by all methods for comparison and last by the chosen one; refine them.
 
     Args:
-        network: A float network, in evaluation mode.
-        material: See there.
-        placement: What its family says of its quantization.
-        settings: See there.
-        state: File that keeps what is done, after the ranges and after each epoch, and is deleted at the end; one that
-            is there is gone on from. None keeps nothing.
-        identity: What decides the result besides ``settings``, as plain values; a state of another is refused.
+        network: A float network, on the device that computes.
+        calibration: A folder of pictures like those that will be upscaled; no originals are needed.
+        settings: Bits, method and refinement.
+        crops: How many parts of the pictures to learn from.
+        crop_size: Side of a part, in pixels.
+        seed: Selects the parts.
+        with_sensitivity: Also measure `sensitivity`, at the end.
+        state: File that stores the progress after the ranges and after each epoch, and is deleted at the end; a
+            quantization that finds its file resumes there. None stores nothing.
+        weights_sha256: Digest of the network's weight file, by which ``state`` recognises it; None takes one of its
+            tensors.
         on_progress: Called whenever a part of a stage is done.
 
     Raises:
-        CheckpointError: ``state`` is of another quantization, or damaged.
+        DataError: The folder does not exist, or no picture is large enough.
+        ImageReadError: A picture cannot be read.
+        CheckpointError: ``state`` belongs to another quantization, or is damaged.
         NumericalError: The refinement fails.
-        ValueError: As for `insert_quantizers` and `calibrate`.
+        ValueError: The network is quantized already, or see `insert_quantizers` and `calibrate`.
     """
-    known = json.dumps({"settings": settings.model_dump(mode="json"), **(identity or {})}, sort_keys=True)
-    batches = [material.extend(batch) for batch in torch.split(material.images, settings.refined_batch)]
-    unseen = [material.extend(batch) for batch in torch.split(material.held_out, settings.refined_batch)]
+    if is_quantized(network):
+        raise ValueError("the network is quantized already; quantize its float weights")
+    network.eval()
+    material = calibration_images(network, calibration, crops=crops, crop_size=crop_size, seed=seed)
+    identity = {
+        "settings": settings.model_dump(mode="json"),
+        "weights": weights_sha256 or _digest(network),
+        "crops": material.digest(),
+        "seed": seed,
+    }
+    found = _find_bounds(
+        network, material, settings, state=state, identity=json.dumps(identity, sort_keys=True), on_progress=on_progress
+    )
+    if not with_sensitivity:
+        return found
+    costs = sensitivity(
+        network, [material.held_out], on_layer=lambda done, total: on_progress("sensitivity", done, total)
+    )
+    return replace(found, sensitivity=costs)
+
+
+def _find_bounds(
+    network: Frame,
+    material: CalibrationImages,
+    settings: QuantSettings,
+    *,
+    state: Path | None,
+    identity: str,
+    on_progress: OnProgress,
+) -> QuantizationResult:
+    """Put quantizers into a network and find their bounds, in both stages."""
+    placement = family_of(network).quantization.placement(network.settings)
+    batches = [material.pad(batch) for batch in torch.split(material.images, settings.refined_batch)]
+    unseen = [material.pad(batch) for batch in torch.split(material.held_out, settings.refined_batch)]
     float_parts = count(1)
     size = material.images.shape[-2], material.images.shape[-1]
 
@@ -93,10 +141,10 @@ def quantize_network(
     targets, wanted = [answer(batch) for batch in batches], [answer(batch) for batch in unseen]
     insert_quantizers(network, placement, settings)
     if state is not None and state.exists():
-        fidelity, progress = load_standing(state, network, identity=known)
+        fidelity, progress = load_progress(state, network, identity=identity)
     else:
         fidelity, progress = {}, Refinement()
-        observed = [material.extend(batch) for batch in torch.split(material.images, settings.observed_batch)]
+        observed = [material.pad(batch) for batch in torch.split(material.images, settings.observed_batch)]
         for method in _methods(settings):
             parts = count(1)
             calibrate(
@@ -110,7 +158,7 @@ def quantize_network(
 
     def keep(progress: Refinement) -> None:
         if state is not None:
-            save_standing(state, network, identity=known, fidelity=fidelity, progress=progress)
+            save_progress(state, network, identity=identity, fidelity=fidelity, progress=progress)
 
     keep(progress)
     steps = count(len(progress.losses) * len(batches) + 1)
@@ -127,7 +175,7 @@ def quantize_network(
         fidelity[REFINED] = _fidelity(network, unseen, wanted)
     if state is not None:
         state.unlink(missing_ok=True)
-    return Outcome(fidelity=fidelity, losses=progress.losses)
+    return QuantizationResult(settings=settings, fidelity=fidelity, losses=progress.losses)
 
 
 def sensitivity(
@@ -136,15 +184,15 @@ def sensitivity(
     *,
     on_layer: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, float]:
-    """What each layer, or product of attention, costs when it alone is quantized.
+    """Measure the error that each layer, or product of attention, causes when it alone is quantized.
 
     Args:
-        network: Quantized; it is so again at the end.
+        network: Quantized; all its quantizers are on again at the end.
         images: Batches (N, C, H, W) to measure on.
-        on_layer: Called after each one with how many are done of how many.
+        on_layer: Called after each layer with how many are done, and of how many.
 
     Returns:
-        Path to the mean squared difference from the float network's answers, the costliest first.
+        Path to the mean squared difference from the float network's answers, the largest first.
     """
     groups: dict[str, set[str]] = {}
     for path in quantizers(network):
@@ -162,8 +210,16 @@ def sensitivity(
     return dict(sorted(costs.items(), key=lambda cost: -cost[1]))
 
 
+def _digest(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors, in the order of its state dict."""
+    digest = sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _methods(settings: QuantSettings) -> list[Method]:
-    """All that exist at this width, the one asked for as the last."""
+    """All methods that exist at this width, the chosen one last."""
     others: list[Method] = [method for method in get_args(Method) if method != settings.method]
     if 16 in (settings.bits, settings.edge_bits):
         others.remove("dual")
@@ -171,7 +227,7 @@ def _methods(settings: QuantSettings) -> list[Method]:
 
 
 def _answer(network: nn.Module, batch: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """The network's answer, cropped to what it makes of the first ``size`` pixels, by default of all."""
+    """The network's answer, cropped to what belongs to the first ``size`` pixels, by default to all."""
     with torch.no_grad():
         answer: Tensor = network(batch)
     height, width = batch.shape[-2:] if size is None else size
@@ -180,7 +236,7 @@ def _answer(network: nn.Module, batch: Tensor, size: tuple[int, int] | None = No
 
 
 def _difference(network: nn.Module, batches: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """Mean squared difference of the network's answers from those that are wanted, which may be cropped."""
+    """Mean squared difference of the network's answers from the wanted ones, which may be cropped."""
     total, numbers = 0.0, 0
     with torch.no_grad():
         for batch, aim in zip(batches, wanted, strict=True):

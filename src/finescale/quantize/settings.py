@@ -1,4 +1,4 @@
-"""How a network is quantized."""
+"""Settings of a quantization."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ Bits = Literal[4, 6, 8, 16]
 """Widths of the integers; 16 is for tests and comparisons."""
 
 Method = Literal["dual", "minmax", "percentile"]
-"""How ranges are found, see `QuantSettings.method`."""
+"""Methods to find ranges, see `QuantSettings.method`."""
 
 
 class QuantSettings(Settings):
-    """What quantization can be told; the defaults are meant for networks of any family."""
+    """Settings of a quantization; the defaults suit networks of any family."""
 
     bits: Bits = 8
     """Width of the integers, for weights and activations."""
     edge_bits: Bits = 8
-    """Width for the image that comes in and for that which goes out."""
+    """Width for the input image and for the result."""
     keep: tuple[str, ...] = ()
     """Layers that have 8 bits whatever ``bits`` says, weights and input: "first", "last", or module paths in which
     ``*`` stands for any text."""
     method: Method = "dual"
-    """How ranges are found: "dual" shrinks the range of what was seen from either end for as long as the error falls
-    (adaptive dual clipping); "minmax" takes that range; "percentile" leaves out the share ``tail`` at either end."""
+    """How ranges are found: "minmax" takes the observed range; "dual" shrinks it from either end for as long as the
+    error falls (adaptive dual clipping); "percentile" leaves out the share ``tail`` at either end."""
     tail: float = Field(0.001, ge=0, lt=0.5)
     """Share of the values that "percentile" leaves out at either end; 0 is "minmax" of the mean batch."""
     averaging: Literal["mean", "running"] = "mean"
-    """How the ranges of several batches become one: their mean, or "running" as published, which begins with the first
-    batch's extremes and takes a tenth of each new range: the fewer batches, the less is clipped."""
+    """How the ranges of several batches are combined: by their mean, or "running" as published, which starts with the
+    first batch's extremes and adds a tenth of each new range: the fewer batches, the less is clipped."""
     include_zero: bool = True
-    """Extend ranges to hold zero. Without it, as published, a range of one sign loses what is beyond its width."""
+    """Extend ranges to include zero. Without it, as published, a range of one sign loses what is beyond its width."""
     epochs: int = Field(10, ge=0)
-    """How often the refinement of ranges goes through the images; 0 leaves it out."""
+    """Passes of the refinement through the images; 0 skips it."""
     lr: float = Field(2e-3, gt=0)
     """Learning rate of the refinement (Adam), in units of ``lr_unit``."""
     lr_unit: Literal["range", "absolute"] = "range"
-    """Bounds are moved by shares of their quantizer's range, or "absolute" as published: weights and activations by the
-    same numbers, whatever their ranges."""
+    """Unit of the learning rate: "range" is the width of the quantizer's range, "absolute", as published, moves all
+    bounds by the same numbers, whatever their ranges."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate over the steps: half a cosine down to 0, or "constant" as published."""
+    """Learning rate over the steps: "cosine" falls to 0 by half a cosine, "constant" is as published."""
     observed_batch: int = Field(16, ge=1)
-    """Images of a batch while ranges are found."""
+    """Batch size while ranges are found."""
     refined_batch: int = Field(2, ge=1)
-    """Images of a batch while ranges are refined."""
+    """Batch size while ranges are refined."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

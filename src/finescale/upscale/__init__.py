@@ -2,6 +2,6 @@
 
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.tiling import Span, Tile, Tiling, plan_chop, plan_tiles, plan_whole
-from finescale.upscale.upscaler import Upscaler
+from finescale.upscale.upscaler import OnTile, Upscaler
 
-__all__ = ["Span", "Tile", "Tiling", "Upscaler", "plan_chop", "plan_tiles", "plan_whole", "self_ensemble"]
+__all__ = ["OnTile", "Span", "Tile", "Tiling", "Upscaler", "plan_chop", "plan_tiles", "plan_whole", "self_ensemble"]

@@ -261,10 +261,7 @@ def plan_jobs(
         ValueError: One result's own name is given for several inputs.
     """
     sources = list(sources)
-    if settings.file is not None and len(sources) > 1:
-        raise ValueError(
-            f"{printable_name(settings.file)} can hold one result, got {len(sources)} inputs; name a folder"
-        )
+    check_one_result(sources, settings)
     first_choice = {source.path: _output(source, settings, source.path.stem, scale, network) for source in sources}
     makers = {_place(output): path for path, output in first_choice.items()}
     results = [
@@ -286,6 +283,18 @@ def plan_jobs(
         taken.add(_place(output))
         jobs.append(Job(source.path, output))
     return jobs, results
+
+
+def check_one_result(sources: Sequence[Source], settings: OutputSettings) -> None:
+    """Refuse several inputs where the name of one result is given.
+
+    Raises:
+        ValueError: One result's own name is given for several inputs.
+    """
+    if settings.file is not None and len(sources) > 1:
+        raise ValueError(
+            f"{printable_name(settings.file)} can hold one result, got {len(sources)} inputs; name a folder"
+        )
 
 
 def _output(source: Source, settings: OutputSettings, stem: str, scale: int, network: str) -> Path:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from finescale.engines import EngineName, Precision, build_engine, choose_precision
+from finescale.engines import EngineName, Precision, build_engine, check_engine, check_precision, choose_precision
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
 from finescale.networks import Frame
@@ -35,7 +35,9 @@ from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan
 from finescale.weights import third_party
 from finescale.weights.third_party import ThirdPartyNetwork
 
-Progress = Callable[[int, int], None]
+OnTile = Callable[[int, int], None]
+"""Called after each tile with the tiles done and the tiles in all."""
+
 AnyImage = TypeVar("AnyImage")
 
 logger = logging.getLogger("finescale")
@@ -134,12 +136,15 @@ class Upscaler:
                 the engine is not.
             DeviceError: There is no such device here.
         """
+        check_engine(engine)
+        check_precision(precision)
+        device = _check_device(device)
         network, notes = third_party.load_named_or_third_party(name, scale=scale, offline=offline, settings=settings)
         upscaler = cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision, engine=engine)
         upscaler.notes = notes
         return upscaler
 
-    def __call__(self, image: AnyImage, *, on_tile: Progress | None = None) -> AnyImage:
+    def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None) -> AnyImage:
         """Upscale an image, or a batch of them, and answer in kind.
 
         Args:
@@ -214,7 +219,7 @@ class Upscaler:
         """Images (N, C, H, W) as what one pass takes, (C, H, W); a network for gray takes channel by channel."""
         return list(images.flatten(0, 1)[:, None] if self.in_channels == 1 else images)
 
-    def _fill(self, jobs: Sequence[tuple[Tensor, Tensor]], on_tile: Progress | None) -> int:
+    def _fill(self, jobs: Sequence[tuple[Tensor, Tensor]], on_tile: OnTile | None) -> int:
         """Fill each job's canvas with its upscaled image, with smaller tiles if need be; all images are of one size.
 
         When a tile does not fit on the device all canvases are done again with smaller tiles, so that no seam is left
@@ -274,7 +279,7 @@ class Upscaler:
         logger.warning("tiles of %d pixels do not fit on %s; trying %d", side, self.device, smaller)
         return smaller
 
-    def _attempt(self, jobs: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: Progress | None) -> int:
+    def _attempt(self, jobs: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: OnTile | None) -> int:
         done, total, redone = 0, len(jobs) * len(plan), 0
         for lr, canvas in jobs:
             canvas.zero_()

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from finescale.cli import console
-from finescale.cli.training_bar import training_bar
+from finescale.cli.progress import training_bar
 from finescale.train.progress import Progress
 
 

@@ -1,0 +1,121 @@
+"""Options that several verbs share, each written once: flag, type and help text; and what their texts mean.
+
+A default that differs from verb to verb stands in the verb's signature; `--help` prints it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from finescale.engines import EngineName
+
+# ---- the network
+
+Network = Annotated[
+    str,
+    typer.Option(
+        "-n", "--network", metavar="MODEL", help="A known network, owner/name on the hub, or a path to a weight file."
+    ),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-n",
+        "--network",
+        metavar="MODEL",
+        help="A known network, owner/name on the hub, or a path to a weight file; may be repeated.",
+    ),
+]
+Scale = Annotated[
+    int | None,
+    typer.Option("-s", "--scale", help="2, 3 or 4; default: the weight file's, or the largest of a known network."),
+]
+FixedScale = Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")]
+NetworkSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="A setting of the network that its file does not show; may be repeated."
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never access the internet: use only weights that are already downloaded.")
+]
+
+# ---- how it is computed
+
+Tile = Annotated[
+    str | None,
+    typer.Option("-t", "--tile", help="Largest side of a tile in input pixels; 0: the whole picture; auto: by memory."),
+]
+Overlap = Annotated[int | None, typer.Option(help="Input pixels that neighbouring tiles share.")]
+TileRule = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE", help="blend (default), or a published rule: chop (HiT-SR, DAT), pad or average (DRCT)."
+    ),
+]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="Average over 8 flips and rotations: slightly better, 8 times slower.")
+]
+Precision = Annotated[str, typer.Option(help="auto, float32, bf16 or fp16.")]
+Engine = Annotated[str | None, typer.Option(help="torch (default), compile or openvino.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Short for --engine compile, PyTorch's compiler.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; default: cuda where it is available, else cpu.")
+]
+CpuByDefault = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or mps.")]
+
+# ---- what is written
+
+Figure = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FIGURE", help="File name of the figure, .svg or .png.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo existing results.")]
+ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a report on standard output.")]
+
+# ---- how files are prepared
+
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, metavar="N", help="Pictures processed at once; default: one per processor core."),
+]
+
+
+# ---- what their texts mean
+
+
+def read_tile(text: str) -> int | Literal["auto"]:
+    """Return the side of a tile that ``--tile`` names; any word but a number is left to `Tiling` to check."""
+    return int(text) if re.fullmatch(r"-?\d+", text) else cast("Literal['auto']", text)
+
+
+def engine_of(named: str | None, *, compile: bool) -> EngineName:
+    """Return the engine that ``--engine`` and ``--compile`` select together.
+
+    Raises:
+        typer.BadParameter: They select two different ones.
+    """
+    if compile and named not in (None, "compile"):
+        raise typer.BadParameter(f"--compile and --engine {named} are mutually exclusive")
+    return cast("EngineName", "compile" if compile else named or "torch")
+
+
+def device_of(named: str | None, *, engine: EngineName = "torch") -> str:
+    """Return the device that ``--device`` names, by default CUDA where it is available; OpenVINO needs the CPU."""
+    if named is not None:
+        return named
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and engine != "openvino" else "cpu"
+
+
+def names_of(text: str | None) -> list[str]:
+    """Split names at commas, such as "Set5,Set14"; no text is no name."""
+    return [] if text is None else [name.strip() for name in text.split(",") if name.strip()]
