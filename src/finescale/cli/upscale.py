@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from finescale.engines import EngineName, Precision
     from finescale.upscale import Upscaler
-    from finescale.upscale.batch import FileReport, Job
+    from finescale.upscale.outputs import Job
+    from finescale.upscale.report import UpscaleReport
 
 SOME_FAILED = 2
 
@@ -93,7 +94,9 @@ def upscale(
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.interrupt import deferred_interrupt
     from finescale.upscale import Tiling, Upscaler
-    from finescale.upscale.batch import OutputSettings, find_sources, plan_jobs, run_jobs
+    from finescale.upscale.batch import run_jobs
+    from finescale.upscale.inputs import find_inputs
+    from finescale.upscale.outputs import OutputSettings, plan_jobs
 
     named = [*(inputs or ()), *(more_inputs or ())]
     if not named:
@@ -144,16 +147,16 @@ def upscale(
     for note in upscaler.notes:
         console.say(f"note: {note}")
     console.say(f"computing in {_arithmetic(upscaler)} on {upscaler.device} by engine {upscaler.engine}")
-    sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=output_as.folder)
-    for sentence in passed_over:
+    found = find_inputs(named, recursive=recursive, exclude=output_as.folder)
+    for sentence in found.skipped:
         console.say(sentence)
-    jobs, results = plan_jobs(sources, output_as, scale=upscaler.scale, network=Path(network).stem)
+    jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
-    reports, notes = list(unknown), list(upscaler.notes)
-    for report in unknown:
+    reports, notes = list(found.failures), list(upscaler.notes)
+    for report in found.failures:
         console.say(f"failed: {report.reason}")
     try:
         with deferred_interrupt() as is_interrupted, _progress(len(jobs)) as (show_tile, show_file):
@@ -168,7 +171,7 @@ def upscale(
                 upscaler,
                 output_as,
                 max_pixels=max_pixels or MAX_PIXELS,
-                tell_compression=photo_network is not None,
+                detect_compression=photo_network is not None,
                 on_tile=on_tile,
                 stop=is_interrupted,
             ):
@@ -180,7 +183,7 @@ def upscale(
         if any(report.compression for report in reports):
             notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
-        console.say(_summary(reports, planned=len(jobs) + len(unknown)))
+        console.say(_summary(reports, planned=len(jobs) + len(found.failures)))
         if as_json:
             console.print_json({"files": [report.as_json() for report in reports], "notes": notes})
     if any(report.status == "failed" for report in reports):
@@ -210,7 +213,7 @@ def _bytes(text: str) -> int:
 @contextmanager
 def _progress(
     num_jobs: int,
-) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[FileReport], None]]]:
+) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[UpscaleReport], None]]]:
     """A bar with the time left on a terminal, else a line per picture: what to call for each tile and each file."""
     if not console.errors().is_terminal:
         yield lambda _job, _done, _total: None, _say_report
@@ -227,14 +230,14 @@ def _progress(
         def show_tile(job: Job, done: int, total: int) -> None:
             progress.update(tiles, description=printable_name(job.input.name), completed=done, total=total)
 
-        def show_file(report: FileReport) -> None:
+        def show_file(report: UpscaleReport) -> None:
             progress.advance(files)
             _say_report(report)
 
         yield show_tile, show_file
 
 
-def _say_report(report: FileReport) -> None:
+def _say_report(report: UpscaleReport) -> None:
     name = report.input
     if report.status == "failed":
         console.say(f"failed: {report.reason}")
@@ -249,7 +252,7 @@ def _say_report(report: FileReport) -> None:
             console.say(f"note: {name}: {note}")
 
 
-def _compressed(reports: list[FileReport]) -> str:
+def _compressed(reports: list[UpscaleReport]) -> str:
     """Which pictures look compressed, or how many, and how far."""
     found = [report for report in reports if report.compression]
     if len(found) == 1:
@@ -259,7 +262,7 @@ def _compressed(reports: list[FileReport]) -> str:
     return f"{len(found)} of {len(reports)} pictures look compressed{told}"
 
 
-def _summary(reports: list[FileReport], *, planned: int) -> str:
+def _summary(reports: list[UpscaleReport], *, planned: int) -> str:
     counts = {status: sum(report.status == status for report in reports) for status in ("done", "kept", "failed")}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
     left = planned - len(reports)
