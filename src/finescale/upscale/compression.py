@@ -16,7 +16,7 @@ _BLOCK = 8
 _SIDE = 1024  # pixels; larger images are judged by their middle
 _MIN_BLOCKS = 4  # on each side
 _EDGE = 20  # levels; larger jumps are edges of the image's content
-# Thresholds between Kodak's 24 images and their JPEG copies, full and reduced; rates: docs/upscale_measurements.md.
+# Thresholds between Kodak's 24 images and their JPEG copies, full and reduced; rates: docs/upscale-measurements.md.
 _MIN_JUMP = 1.0  # levels
 _MIN_CERTAINTY = 8.0  # standard errors
 
