@@ -182,14 +182,14 @@ class Upscaler:
             color = torch.stack([extend_color(*pair) for pair in zip(color, alpha, strict=True)])
         color_sr, alpha_sr = self._canvas(color), None if alpha is None else self._canvas(alpha)
 
-        jobs = list(zip(self._planes(color), self._planes(color_sr), strict=True))
+        passes = list(zip(self._planes(color), self._planes(color_sr), strict=True))
         if alpha is not None and alpha_sr is not None:
             for plane, canvas in zip(alpha, alpha_sr, strict=True):
                 if plane.amin() < plane.amax():
-                    jobs.append((plane, canvas))
+                    passes.append((plane, canvas))
                 else:
                     canvas.fill_(plane[0, 0, 0])
-        redone = self._fill(jobs, on_tile)
+        redone = self._fill(passes, on_tile)
         result: AnyImage = opened.close(color_sr, alpha_sr)
         if redone:
             tiles = "1 tile was" if redone == 1 else f"{redone} tiles were"
@@ -223,18 +223,18 @@ class Upscaler:
         """Split images (N, C, H, W) into what one pass takes: (C, H, W), or single channels for a grayscale network."""
         return list(images.flatten(0, 1)[:, None] if self.in_channels == 1 else images)
 
-    def _fill(self, jobs: Sequence[tuple[Tensor, Tensor]], on_tile: OnTile | None) -> int:
-        """Fill each job's canvas with its upscaled image, with smaller tiles if need be; all images have one size.
+    def _fill(self, passes: Sequence[tuple[Tensor, Tensor]], on_tile: OnTile | None) -> int:
+        """Fill the canvas of each pass with its upscaled image, with smaller tiles if needed; all images have one size.
 
         When a tile does not fit on the device, all canvases are redone with smaller tiles, so that no seam is left
         between tiles of two sizes. Returns the number of tiles that were recomputed in float32.
         """
-        height, width = jobs[0][0].shape[-2:]
+        height, width = passes[0][0].shape[-2:]
         tile = self._tile((height, width))
         while True:
             plan = self._plan((height, width), tile)
             try:
-                return self._attempt(jobs, plan, on_tile)
+                return self._attempt(passes, plan, on_tile)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -283,9 +283,9 @@ class Upscaler:
         logger.warning("tiles of %d pixels do not fit on %s; trying %d", side, self.device, smaller)
         return smaller
 
-    def _attempt(self, jobs: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: OnTile | None) -> int:
-        done, total, redone = 0, len(jobs) * len(plan), 0
-        for lr, canvas in jobs:
+    def _attempt(self, passes: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: OnTile | None) -> int:
+        done, total, redone = 0, len(passes) * len(plan), 0
+        for lr, canvas in passes:
             canvas.zero_()
             for tile in plan:
                 sr, precision = self._upscale(tile.cut(lr))
