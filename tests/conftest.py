@@ -17,6 +17,10 @@ import hub_stand_in
 # Workers share the cores; threads of theirs would wait for one another. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A script's background job ignores Ctrl+C from its start; tests send it, to themselves and to processes they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Nothing is asked of the real hub; the fixture ``hub`` lifts this for its stand-in. Read when its client is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

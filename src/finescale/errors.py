@@ -1,22 +1,22 @@
-"""Every exception that finescale raises on purpose.
+"""All exceptions of finescale.
 
-Arguments that a caller got wrong raise the built-in ``ValueError``; what the world got wrong (files, settings files,
-devices) raises one of these. Each message is one sentence that names the thing, its value and the remedy.
+A wrong argument raises the built-in ``ValueError``; an unusable file, settings file or device raises one of these. Each
+message is one sentence that names the thing, its value and the remedy.
 
 FinescaleError
-├── ImageError               a picture cannot be used
+├── ImageError               an image cannot be used
 │   ├── ImageReadError       ... not an image, damaged, truncated, or too large to be opened safely
-│   └── ImageWriteError      ... the result cannot be stored as asked
+│   └── ImageWriteError      ... the result cannot be stored as requested
 ├── WeightsError             a weight file cannot be used
-│   ├── UnsafeWeightsError   ... it carries code or objects besides tensors
-│   ├── UnknownNetworkError  ... no known family has its keys
-│   └── WeightsMismatchError ... its tensors do not fit the network that its keys announce
-├── DownloadError            a published weight file cannot be fetched, or is no longer what was fetched
+│   ├── UnsafeWeightsError   ... it contains code or objects besides tensors
+│   ├── UnknownNetworkError  ... its keys belong to no known family
+│   └── WeightsMismatchError ... its tensors do not fit the network that its keys belong to
+├── DownloadError            a published weight file cannot be downloaded, or has changed since its download
 ├── SettingsError            a settings file or an override has unknown or wrong values
-├── DataError                a folder of images cannot serve as training or test data
-├── CheckpointError          a training cannot be resumed from what was found
-├── DeviceError              a device is missing or too small for even the smallest tile
-├── NumericalError           a network's answer is not finite
+├── DataError                a folder of images cannot be used as training or test data
+├── CheckpointError          a training or a quantization cannot be resumed
+├── DeviceError              a device is missing, or its memory does not suffice
+├── NumericalError           a network's result is not finite, or differs between runtimes
 └── MissingExtraError        an optional dependency is not installed
 """
 
@@ -26,19 +26,19 @@ from pathlib import Path
 
 
 class FinescaleError(Exception):
-    """The base of all errors below; its text is one sentence for a person."""
+    """Base class of all errors of finescale; the message is one sentence for the user."""
 
 
 class ImageError(FinescaleError):
-    """A picture cannot be used."""
+    """An image cannot be used."""
 
 
 class ImageReadError(ImageError):
-    """The file is not an image, is damaged or truncated, or is too large to be opened safely."""
+    """A file is not an image, is damaged or truncated, or is too large to be opened safely."""
 
 
 class ImageWriteError(ImageError):
-    """The result cannot be stored as asked."""
+    """A result cannot be stored as requested."""
 
 
 class WeightsError(FinescaleError):
@@ -46,19 +46,19 @@ class WeightsError(FinescaleError):
 
 
 class UnsafeWeightsError(WeightsError):
-    """The file carries code or objects besides tensors; it was not loaded."""
+    """A weight file contains code or objects besides tensors; it was not loaded."""
 
 
 class UnknownNetworkError(WeightsError):
-    """No known family has the keys of this file."""
+    """The keys of a weight file belong to no known family."""
 
 
 class WeightsMismatchError(WeightsError):
-    """The tensors do not fit the network that their keys, or the name that was asked for, announce."""
+    """The tensors of a weight file do not fit the network of their keys, or of the requested name."""
 
 
 class DownloadError(FinescaleError):
-    """A published weight file cannot be fetched, or is no longer what was fetched."""
+    """A published weight file cannot be downloaded, or has changed since its download."""
 
 
 class SettingsError(FinescaleError):
@@ -66,25 +66,25 @@ class SettingsError(FinescaleError):
 
 
 class DataError(FinescaleError):
-    """A folder of images cannot serve as training or test data."""
+    """A folder of images cannot be used as training or test data."""
 
 
 class CheckpointError(FinescaleError):
-    """A training cannot be resumed from what was found."""
+    """A training or a quantization cannot be resumed from its files."""
 
 
 class DeviceError(FinescaleError):
-    """A device is missing, or too small for even the smallest tile."""
+    """A device is missing, or its free memory does not suffice."""
 
 
 class NumericalError(FinescaleError):
-    """A network's answer is not finite."""
+    """A network's result or loss is not finite, or another runtime's result differs from it."""
 
 
 class MissingExtraError(FinescaleError):
-    """An optional dependency is not installed; the message has the install line."""
+    """An optional dependency is not installed; the message includes the install command."""
 
 
 def printable_name(path: Path | str) -> str:
-    """A path as one line for a person: control characters, turns of direction and broken bytes are escaped."""
+    """Return a path as one printable line: control and bidirectional characters and broken bytes are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))

@@ -278,7 +278,7 @@ def test_an_interrupted_check_tells_what_it_found(
         ),
         (["downsample", "HR", "-o", "x", "--cut-hr", "HR"], "HR holds the originals; name another folder"),
         (["downsample", "HR", "-o", "x", "--workers", "0"], "Invalid value for '--workers'"),
-        (["crops", "HR", "-o", "HR"], "HR holds the originals; name another folder for what is made"),
+        (["crops", "HR", "-o", "HR"], "HR holds the originals; name another folder for the results"),
         (["crops", "HR", "-o", "x", "--step", "0"], "'step': input should be greater than or equal to 1, got 0"),
         (["crops", "HR", "-o", "x", "-s", "2"], "--lr, --lr-output and --scale must be given together"),
         (["cache", "HR", "-o", "HR"], "HR holds other files (a.png, b.png); name a new folder"),

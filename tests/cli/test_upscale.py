@@ -214,7 +214,7 @@ def test_the_result_can_be_given_a_size(
         (["--name", "{stm}_big"], "did you mean 'stem'?"),
         (["--name", "big"], "without {stem}"),
         (["--suffix", "_a", "--name", "{stem}"], "are mutually exclusive"),
-        (["--width", "5", "--long-side", "9"], "exclude one another"),
+        (["--width", "5", "--long-side", "9"], "mutually exclusive"),
         (["-s", "3"], "scale"),
         (["-t", "-5"], "tile"),
         (["-t", "atuo"], "tile"),

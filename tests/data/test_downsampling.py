@@ -99,7 +99,7 @@ def test_bad_pictures_fail_with_their_names_and_the_others_are_done(tmp_path: Pa
     bad, good, same, tiny = reports(paths, folder=tmp_path / "lr", scales=(4,))
     assert (bad[0], good[0], same[0], tiny[0]) == ("failed", "done", "failed", "failed")
     assert f"{paths[0]}: not an image" in str(bad[1])
-    assert f"{paths[2]}: its results would have the names of those of {paths[1]}" in str(same[1])
+    assert f"{paths[2]}: its results would have the same names as those of {paths[1]}" in str(same[1])
     assert tiny[1] == f"{paths[3]}: 3 x 9 pixels cannot be cut to a multiple of 4"
     assert files_below(tmp_path / "lr") == {"X4/goodx4.png"}
 

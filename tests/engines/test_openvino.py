@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from finescale.engines import openvino as engine_module
-from finescale.engines.openvino import OpenVINOEngine
+from finescale.engines.openvino import OpenVINOEngine, delete_least_recently_used, translate
 from finescale.errors import NumericalError
 from finescale.networks import FAMILIES, Frame
 from finescale.quantize import switched_off
@@ -33,7 +33,7 @@ QUANTIZED = [
     *(pytest.param(family, next(iter(family.tiny)), 8, id=family.name) for family in FAMILIES.values()),
     pytest.param(FAMILIES["hit-sr"], "hit-sng", 4, id="4 bits"),
 ]
-TRANSLATING = "translating the network for 20 x 20 pixels; it is kept for next time"
+TRANSLATING = "translating the network for 20 x 20 pixels; the result is cached"
 
 
 def tiny(family: str = "craft", variant: str = "craft", *, scale: int = 2) -> Frame:
@@ -51,6 +51,23 @@ def tiny(family: str = "craft", variant: str = "craft", *, scale: int = 2) -> Fr
 def answer(network: Frame, images: Tensor) -> Tensor:
     result: Tensor = network(images)
     return result
+
+
+TRANSLATED: dict[tuple[Any, ...], Any] = {}
+"""Translations of this module's tests, by network and shape."""
+
+
+@pytest.fixture
+def translate_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Translate no network twice for the same shape; a translation takes seconds."""
+
+    def remembered(network: Frame, image: Tensor) -> Any:
+        key = (tuple(image.shape), *(value.numpy().tobytes() for value in network.state_dict().values()))
+        if key not in TRANSLATED:
+            TRANSLATED[key] = translate(network, image)
+        return TRANSLATED[key]
+
+    monkeypatch.setattr(engine_module, "translate", remembered)
 
 
 @pytest.mark.slow
@@ -78,7 +95,7 @@ def test_quantized_networks_are_translated_to_integers(family: Any, variant: str
     with switched_off(network):
         unquantized = answer(network, images)
     assert (found - expected).norm() < 2 * (expected - unquantized).norm()
-    (compiled,) = engine._compiled.values()
+    compiled = engine.compiled((1, 3, 16, 24), "float32")
     computed = Counter(
         tuple(facts[key].astype(str) for key in ("layerType", "runtimePrecision"))
         for facts in (operator.get_rt_info() for operator in compiled.get_runtime_model().get_ops())
@@ -89,6 +106,7 @@ def test_quantized_networks_are_translated_to_integers(family: Any, variant: str
     assert sum(count for (_, kind), count in layers.items() if kind not in ("u8", "i8")) == float_layers
 
 
+@pytest.mark.usefixtures("translate_once")
 def test_bf16_is_near_where_there_is_bf16() -> None:
     network, images = tiny(), seeded_input((1, 3, 20, 20))
     engine = OpenVINOEngine(network)
@@ -98,6 +116,7 @@ def test_bf16_is_near_where_there_is_bf16() -> None:
     assert 1e-4 < difference.abs().max() < 0.1
 
 
+@pytest.mark.usefixtures("translate_once")
 def test_what_was_compiled_is_kept_in_the_cache(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="finescale")
     network, images = tiny(), seeded_input((1, 3, 20, 20))
@@ -113,7 +132,8 @@ def test_what_was_compiled_is_kept_in_the_cache(cache: Path, caplog: pytest.LogC
     torch.testing.assert_close(changed, answer(network, images), rtol=0, atol=1e-4)
 
 
-def test_a_damaged_file_is_told_and_made_anew(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("translate_once")
+def test_a_damaged_file_is_reported_and_replaced(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     network, images = tiny(), seeded_input((1, 3, 20, 20))
     expected = OpenVINOEngine(network)(images, precision="float32")
     (file,) = (cache / "openvino").iterdir()
@@ -121,18 +141,19 @@ def test_a_damaged_file_is_told_and_made_anew(cache: Path, caplog: pytest.LogCap
     content[1000] ^= 1
     file.write_bytes(content)
     assert torch.equal(OpenVINOEngine(network)(images, precision="float32"), expected)
-    assert f"{file}: damaged, made anew" in caplog.messages
+    assert f"{file} is damaged and will be replaced" in caplog.messages
     assert file.read_bytes() != content
 
 
-def test_a_cache_that_cannot_be_written_is_told(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("translate_once")
+def test_a_cache_that_cannot_be_written_is_reported(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache.write_text("a file, not a folder")
     network, images = tiny(), seeded_input((1, 3, 20, 20))
     found = OpenVINOEngine(network)(images, precision="float32")
     torch.testing.assert_close(found, answer(network, images), rtol=0, atol=1e-4)
     (told,) = [message for message in caplog.messages if "cannot be written" in message]
     assert told.startswith(f"{cache / 'openvino'}")
-    assert told.endswith("so the network is translated anew next time")
+    assert told.endswith("so the network is translated again next time")
 
 
 def test_what_was_not_used_for_longest_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,32 +161,30 @@ def test_what_was_not_used_for_longest_is_deleted(tmp_path: Path, monkeypatch: p
         file = tmp_path / f"{name}.blob"
         file.write_bytes(bytes(100))
         os.utime(file, (1000 - age, 1000 - age))
-    monkeypatch.setattr(engine_module, "MAX_KEPT", 200)
-    engine_module._tidy(tmp_path)
+    monkeypatch.setattr(engine_module, "MAX_CACHED_BYTES", 200)
+    delete_least_recently_used(tmp_path)
     assert sorted(path.stem for path in tmp_path.glob("*.blob")) == ["new", "old"]
 
 
+@pytest.mark.usefixtures("translate_once")
 def test_a_translation_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     network, other = tiny(), tiny()
     with torch.no_grad():
-        other.conv_first.weight.add_(0.01)
-    engine = OpenVINOEngine(network)
-    translated = engine._translate
-    monkeypatch.setattr(engine, "_network", other)
-    model = translated(seeded_input((1, 3, 20, 20)))
-    monkeypatch.setattr(engine, "_network", network)
-    monkeypatch.setattr(engine, "_translate", lambda _image: model)
-    with pytest.raises(NumericalError, match=r"differs from the network by .*, more than .*; take engine 'torch'"):
-        engine(seeded_input((1, 3, 20, 20)), precision="float32")
+        other.conv_first.weight.add_(0.1)
+    translated = engine_module.translate
+    monkeypatch.setattr(engine_module, "translate", lambda _network, image: translated(other, image))
+    with pytest.raises(NumericalError, match=r"differs from the network by .*, more than .*; use engine 'torch'"):
+        OpenVINOEngine(network)(seeded_input((1, 3, 20, 20)), precision="float32")
     assert not cache.exists()
 
 
+@pytest.mark.usefixtures("translate_once")
 def test_no_more_networks_are_held_than_a_picture_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "MAX_COMPILED", 1)
     engine = OpenVINOEngine(tiny())
-    for side in (16, 17):
-        engine(seeded_input((1, 3, side, 16)), precision="float32")
-    assert [shape for shape, *_ in engine._compiled] == [(1, 3, 17, 16)]
+    first, second = (engine.compiled(shape, "float32") for shape in ((1, 3, 20, 20), (1, 3, 40, 40)))
+    assert engine.compiled((1, 3, 40, 40), "float32") is second
+    assert engine.compiled((1, 3, 20, 20), "float32") is not first
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -176,6 +195,7 @@ def test_the_network_is_left_as_it_was() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.usefixtures("translate_once")
 def test_an_upscaler_by_openvino_serves_several_threads() -> None:
     network, picture = tiny(), seeded_input((1, 3, 40, 40))[0]
     expected = Upscaler(network)(picture)

@@ -1,17 +1,34 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from finescale.system import memory
+from finescale.system.memory import free_host_memory
+
+MACHINE = 2**20 * 1024
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def meminfo(tmp_path: Path) -> Path:
+    """A machine with 1 GiB that is free."""
+    table = "MemTotal:  4194304 kB\nMemFree:  9 kB\nMemAvailable:  1048576 kB\n"
+    return written(tmp_path / "proc", {"meminfo": table}) / "meminfo"
 
 
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({}, None),
-        ({"memory.max": "max\n", "memory.current": "5\n"}, None),
+        ({}, MACHINE),
+        ({"memory.max": "max\n", "memory.current": "5\n"}, MACHINE),
         ({"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 650\ninactive_file 50\n"}, 350),
         ({"memory.max": "1000\n", "memory.current": "1200\n", "memory.stat": "inactive_file 0\n"}, 0),
         (
@@ -22,11 +39,33 @@ from finescale.system import memory
             },
             530,
         ),
+        (
+            {"memory.max": f"{MACHINE + 7}\n", "memory.current": "5\n", "memory.stat": "inactive_file 0\n"},
+            MACHINE,
+        ),
     ],
-    ids=["none", "no limit", "version 2", "exceeded", "version 1"],
+    ids=["none", "no limit", "version 2", "exceeded", "version 1", "more than the machine has"],
 )
-def test_the_limit_of_a_container_counts(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert memory._free_in_group(tmp_path) == expected
+def test_the_smaller_of_machine_and_container_counts(
+    files: dict[str, str], expected: int, meminfo: Path, tmp_path: Path
+) -> None:
+    assert free_host_memory(meminfo=meminfo, control_group=written(tmp_path / "group", files)) == expected
+
+
+def test_where_the_machine_does_not_report_the_limit_of_the_container_still_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sysconf_names", {})
+    missing = tmp_path / "missing"
+    assert free_host_memory(meminfo=missing, control_group=missing) is None
+    files = {"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "inactive_file 0\n"}
+    assert free_host_memory(meminfo=missing, control_group=written(tmp_path, files)) == 300
+
+
+def test_without_the_table_of_linux_a_quarter_of_the_machine_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sysconf_names", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 2})
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.get)
+    missing = tmp_path / "missing"
+    assert free_host_memory(meminfo=missing, control_group=missing) == 250 * 4096

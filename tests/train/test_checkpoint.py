@@ -186,3 +186,14 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(checkpoint: Che
     (tmp_path / ".finescale-0123456789ab").write_bytes(b"half")
     Checkpoints(tmp_path, last=1).save(checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000007.pt"]
+
+
+def test_the_usual_loss_is_the_mean_at_first_and_then_follows_by_a_hundredth() -> None:
+    standing = Standing()
+    for loss in range(100):
+        standing.count({"l1": float(loss)}, is_bad=False)
+    assert standing.usual["l1"] == pytest.approx(sum(range(100)) / 100)
+    for _ in range(2):
+        before = standing.usual["l1"]
+        standing.count({"l1": 1000.0}, is_bad=False)
+        assert standing.usual["l1"] == pytest.approx(before + (1000 - before) / 100)

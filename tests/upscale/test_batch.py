@@ -1,69 +1,21 @@
-"""Which files are meant, where results go, that no file stops the others or waits in vain; the rest is in tests/cli."""
+"""No file of a batch stops the others or waits in vain; the rest is in tests/cli."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from finescale.images import write_image
+from finescale.images import Image, write_image
 from finescale.upscale import Upscaler, batch
-from finescale.upscale.batch import Job, OutputSettings, Source, find_sources, plan_jobs, run_jobs
+from finescale.upscale.batch import run_jobs
+from finescale.upscale.outputs import Job, OutputSettings
 from upscale.stand_ins import Nearest
-
-
-def outputs(*sources: Source, settings: OutputSettings | None = None) -> list[str | None]:
-    jobs, _ = plan_jobs(sources, settings or OutputSettings(), scale=2, network="tiny")
-    return [job.output and job.output.as_posix() for job in jobs]
-
-
-def test_a_picture_named_twice_is_meant_once(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", torch.zeros(3, 2, 2))
-    sources, failures, _ = find_sources([str(tmp_path / "a.png"), str(tmp_path), str(tmp_path / "*.png")])
-    assert [source.path.name for source in sources] == ["a.png"]
-    assert failures == []
-
-
-def test_the_folder_of_the_results_is_not_looked_into(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    for path in (tmp_path / "a.png", out / "b.png"):
-        write_image(path, torch.zeros(3, 2, 2))
-    sources, _, _ = find_sources([str(tmp_path)], leave_out=out)
-    assert [source.path.name for source in sources] == ["a.png"]
-
-
-def test_folders_below_the_named_one_are_kept() -> None:
-    settings = OutputSettings(folder=Path("out"))
-    sources = (
-        Source(Path("in/a.png"), Path()),
-        Source(Path("in/deep/er/a.png"), Path("deep/er")),
-        Source(Path("x/a.jpg")),
-    )
-    assert outputs(*sources, settings=settings) == ["out/a_x2.png", "out/deep/er/a_x2.png", "out/a.jpg_x2.png"]
-
-
-def test_names_that_differ_only_in_case_or_composition_do_not_meet() -> None:
-    settings = OutputSettings(folder=Path("out"), name="{stem}_{network}")
-    assert outputs(Source(Path("e\u0301.png")), Source(Path("\u00c9.png")), settings=settings) == [
-        "out/e\u0301_tiny.png",
-        "out/\u00c9.png_tiny.png",
-    ]
-
-
-def test_results_of_an_earlier_run_are_left_out_of_a_folder_but_not_when_named() -> None:
-    both = Path("a.png"), Path("a_x2.png")
-    jobs, results = plan_jobs([Source(path, Path()) for path in both], OutputSettings(), scale=2, network="tiny")
-    assert ([job.input for job in jobs], results) == ([both[0]], [both[1]])
-    jobs, results = plan_jobs([Source(path) for path in both], OutputSettings(), scale=2, network="tiny")
-    assert results == []
-    assert jobs[0].reason == "a_x2.png: the result would replace an input"
-    assert jobs[1].output == Path("a_x2_x2.png")
 
 
 def test_a_picture_too_large_for_the_memory_does_not_stop_the_others(
@@ -89,10 +41,10 @@ def test_a_picture_too_large_for_the_memory_does_not_stop_the_others(
 # ---- pictures on their way
 
 
-def planned(folder: Path, *stems: str) -> list[Job]:
+def planned(folder: Path, *stems: str, side: int = 2) -> list[Job]:
     jobs = [Job(folder / f"{stem}.png", folder / f"{stem}_x2.png") for stem in stems]
     for job in jobs:
-        write_image(job.input, torch.zeros(3, 2, 2))
+        write_image(job.input, torch.zeros(3, side, side))
     return jobs
 
 
@@ -148,6 +100,41 @@ def test_where_memory_is_short_one_picture_is_done_after_the_other(
         "write b_x2",
     ]
     assert steps.index("read b") > steps.index("tile a")
+
+
+RESULT_BYTES = 4 * 3 * 4 * 4
+"""What the result of a picture of 2 x 2 pixels takes as float32 RGB."""
+
+DECODING_BYTES = 24
+"""What a pixel may take while it is decoded."""
+
+
+@pytest.mark.parametrize(
+    ("side", "free", "is_read_ahead"),
+    [
+        pytest.param(2, 4 * RESULT_BYTES, True, id="the result takes a quarter"),
+        pytest.param(2, 4 * RESULT_BYTES - 1, False, id="the result takes more"),
+        pytest.param(3, 4 * 9 * DECODING_BYTES, True, id="the next picture takes a quarter"),
+        pytest.param(3, 4 * 9 * DECODING_BYTES - 1, False, id="the next picture takes more"),
+    ],
+)
+def test_a_picture_is_read_ahead_where_it_and_the_result_take_a_quarter_of_the_free_memory(
+    side: int, free: int, is_read_ahead: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: dict[str, Thread] = {}
+    read = batch.read_image
+
+    def noting_the_thread(path: Path, *, max_pixels: int) -> Image:
+        image = read(path, max_pixels=max_pixels)
+        readers[path.stem] = current_thread()
+        return image
+
+    monkeypatch.setattr(batch, "free_host_memory", lambda: free)
+    monkeypatch.setattr(batch, "read_image", noting_the_thread)
+    jobs = [*planned(tmp_path, "a"), *planned(tmp_path, "b", side=side)]
+    assert [report.status for report in run_jobs(jobs, Upscaler(Nearest()), OutputSettings())] == ["done", "done"]
+    assert readers["a"] is current_thread()
+    assert (readers["b"] is not current_thread()) == is_read_ahead
 
 
 def test_what_was_finished_before_an_interrupt_is_written_and_reported(tmp_path: Path) -> None:

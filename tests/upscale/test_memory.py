@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from finescale.errors import DeviceError
 from finescale.upscale import Tiling, Upscaler, memory
+from finescale.upscale import upscaler as upscaler_module
 from finescale.upscale.memory import LiveBytes, largest_tile, measure_bytes_per_pixel
 from upscale.stand_ins import Convolutional, Limited, natural
 
@@ -51,7 +54,7 @@ def test_the_estimate_is_an_upper_bound_for_larger_tiles() -> None:
 
 def test_the_estimate_is_measured_on_a_smaller_probe_where_the_first_does_not_fit() -> None:
     network = Limited(pixels=64 * 64)
-    assert measure_bytes_per_pixel(network, 3, CPU) == pytest.approx(memory.HEADROOM * 3 * 4 * 6)
+    assert measure_bytes_per_pixel(network, 3, CPU) == pytest.approx(1.5 * 3 * 4 * 6)
     assert max(network.asked) == (128, 128)
 
 
@@ -74,6 +77,26 @@ def test_a_device_for_which_every_probe_is_too_large_is_named() -> None:
 )
 def test_the_largest_tile_that_fits_a_budget(size: tuple[int, int], budget: int, expected: int) -> None:
     assert largest_tile(size, budget=budget, bytes_per_pixel=1) == expected
+
+
+def test_the_estimate_is_half_as_much_again_as_what_is_counted() -> None:
+    network = Convolutional()
+    with torch.inference_mode(), LiveBytes() as live:
+        network(torch.zeros(1, 3, 128, 128))
+    counted = live.peak - 3 * 4 * 128 * 128  # the image was made before the estimate begins to count
+    with torch.inference_mode():
+        assert measure_bytes_per_pixel(network, 3, CPU) == pytest.approx(1.5 * counted / 128**2)
+
+
+@pytest.mark.parametrize(("missing", "side"), [(0, 192), (1, 128)])
+def test_a_tile_takes_half_of_the_free_memory(missing: int, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Limited(pixels=10**9)
+    upscaler = Upscaler(network)
+    free = 2 * math.ceil(192**2 * upscaler.bytes_per_pixel) - 2 * missing
+    monkeypatch.setattr(upscaler_module, "free_memory", lambda _device: free)
+    network.asked.clear()
+    upscaler(natural(449, 4))
+    assert side - 64 < max(height for height, _ in network.asked) <= side
 
 
 def test_free_memory_is_known_here_and_plausible() -> None:

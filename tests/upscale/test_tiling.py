@@ -74,6 +74,24 @@ def test_weights_sum_to_one_at_every_pixel(cut: tuple[int, int, int], scale: int
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("overlap", [1, 2, 8, 13])
+def test_the_blend_is_symmetric_about_the_middle_of_a_seam(overlap: int, scale: int) -> None:
+    first, second = spans_of(60, 40, overlap)
+    begin, end = second.rise
+    assert first.fall == second.rise
+    rising = second.weights(scale)[: (end - begin) * scale]
+    falling = first.weights(scale)[begin * scale :]
+    torch.testing.assert_close(rising + rising.flip(0), torch.ones_like(rising), rtol=0, atol=1e-6)
+    torch.testing.assert_close(rising, falling.flip(0), rtol=0, atol=1e-6)
+
+
+def test_the_blend_is_a_raised_cosine_at_the_centres_of_pixels() -> None:
+    (_, second) = spans_of(72, 40, 8)
+    expected = torch.tensor([0.0381, 0.3087, 0.6913, 0.9619, 1.0])
+    torch.testing.assert_close(second.weights(1)[:5], expected, rtol=0, atol=1e-4)
+
+
 @settings(deadline=None)
 @given(cuts(), st.integers(2, 50))
 def test_tiles_start_at_multiples_of_a_period(cut: tuple[int, int, int], period: int) -> None:

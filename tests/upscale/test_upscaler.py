@@ -157,11 +157,11 @@ def test_the_rules_of_drct_give_the_network_whole_windows_and_keep_the_image(rul
 @pytest.mark.parametrize(
     ("tiling", "message"),
     [
-        (Tiling(rule="pad", tile=20, overlap=8), "tile must be a multiple of 8, .* for rule 'pad', got 20; take"),
-        (Tiling(rule="pad", tile=16, overlap=4), "overlap must be a multiple of 8, .* for rule 'pad', got 4; take"),
+        (Tiling(rule="pad", tile=20, overlap=8), "tile must be a multiple of 8, .* for rule 'pad', got 20; use"),
+        (Tiling(rule="pad", tile=16, overlap=4), "overlap must be a multiple of 8, .* for rule 'pad', got 4; use"),
         (
             Tiling(rule="average", tile=20, overlap=4),
-            "tile must be a multiple of 8, .* for rule 'average', got 20; take",
+            "tile must be a multiple of 8, .* for rule 'average', got 20; use",
         ),
     ],
 )
@@ -173,7 +173,7 @@ def test_tiles_of_a_published_rule_that_are_no_whole_windows_are_refused(tiling:
 def test_an_image_too_small_for_the_average_is_an_error_of_the_image() -> None:
     upscaler = Upscaler(Windowed(), tiling=Tiling(rule="average", tile=64, overlap=32))
     assert upscaler(natural(70, 70)).shape == (3, 140, 140)
-    with pytest.raises(ImageError, match=r"an image of 20 x 100 pixels makes tiles of 24 pixels .* overlap=32; take"):
+    with pytest.raises(ImageError, match=r"an image of 20 x 100 pixels makes tiles of 24 pixels .* overlap=32; use"):
         upscaler(natural(20, 100))
 
 
@@ -232,13 +232,13 @@ def test_a_device_too_small_for_the_smallest_tile_is_named() -> None:
 @pytest.mark.parametrize(
     ("tiling", "asked"),
     [
-        (Tiling(tile=0), "tile=0 asks for; take tile='auto'"),
-        (Tiling(rule="chop"), "rule='chop' asks for; take rule='blend'"),
-        (Tiling(rule="pad", tile=64, overlap=0), "rule='pad' asks for; take rule='blend'"),
+        (Tiling(tile=0), "tile=0 requires; use tile='auto'"),
+        (Tiling(rule="chop"), "rule='chop' requires; use rule='blend'"),
+        (Tiling(rule="pad", tile=64, overlap=0), "rule='pad' requires; use rule='blend'"),
     ],
 )
 def test_a_tiling_asked_for_by_name_is_never_replaced(tiling: Tiling, asked: str) -> None:
-    with pytest.raises(DeviceError, match=f"tile of 60 x 50 pixels, as {asked}"):
+    with pytest.raises(DeviceError, match=f"tile of 60 x 50 pixels, which {asked}"):
         Upscaler(Limited(pixels=1000), tiling=tiling)(natural(60, 50))
 
 
@@ -261,7 +261,7 @@ class Overflowing(Nearest):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_an_answer_that_is_not_finite_is_refused(precision: str) -> None:
-    with pytest.raises(NumericalError, match="answer in precision 'float32' is not finite"):
+    with pytest.raises(NumericalError, match="result in precision 'float32' is not finite"):
         Upscaler(Overflowing(), precision=precision)(natural(20, 20))
 
 
@@ -284,7 +284,7 @@ def test_a_tile_that_overflows_in_half_precision_is_done_again_in_float32_and_to
     exact = Upscaler(Narrow(), tiling=tiling, ensemble=ensemble)(pixels)
     with caplog.at_level(logging.WARNING, logger="finescale"):
         result = Upscaler(Narrow(), tiling=tiling, ensemble=ensemble, precision="fp16")(Image(pixels=pixels))
-    note = "1 tile was done again in float32, the answer in fp16 was not finite"
+    note = "1 tile was recomputed in float32, since the result in fp16 was not finite"
     assert result.notes == (note,)
     assert caplog.messages == [note]
     assert torch.equal(result.pixels[:, :, 128:], exact[:, :, 128:])

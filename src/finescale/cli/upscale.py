@@ -16,7 +16,8 @@ from finescale.cli.progress import bars
 if TYPE_CHECKING:
     from finescale import engines
     from finescale.upscale import Upscaler
-    from finescale.upscale.batch import FileReport, Job
+    from finescale.upscale.outputs import Job
+    from finescale.upscale.report import UpscaleReport
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -70,7 +71,9 @@ def upscale(
     from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
     from finescale.settings import parse_settings, read_overrides
     from finescale.upscale import Tiling, Upscaler
-    from finescale.upscale.batch import OutputSettings, check_one_result, find_sources, plan_jobs, run_jobs
+    from finescale.upscale.batch import run_jobs
+    from finescale.upscale.inputs import find_inputs
+    from finescale.upscale.outputs import OutputSettings, check_one_result, plan_jobs
 
     named = [*(inputs or ()), *(more_inputs or ())]
     if not named:
@@ -107,14 +110,14 @@ def upscale(
         source="upscale",
     )
     overrides = read_overrides(settings or ())
-    sources, unknown, passed_over = find_sources(named, recursive=recursive, leave_out=output_as.folder)
-    check_one_result(sources, output_as)
-    for sentence in passed_over:
+    found = find_inputs(named, recursive=recursive, exclude=output_as.folder)
+    check_one_result(found.images, output_as)
+    for sentence in found.skipped:
         console.say(sentence)
-    for report in unknown:
+    for report in found.failures:
         console.say(f"failed: {report.reason}")
-    if not sources:  # no need to load a network
-        _print_end(unknown, [], planned=len(unknown), as_json=as_json)
+    if not found.images:  # no need to load a network
+        _print_end(found.failures, [], planned=len(found.failures), as_json=as_json)
         raise typer.Exit(console.SOME_FAILED)
 
     with console.messages_of_the_library():
@@ -132,12 +135,12 @@ def upscale(
     for note in upscaler.notes:
         console.say(f"note: {note}")
     console.say(f"computing in {_arithmetic(upscaler)} on {upscaler.device} by engine {upscaler.engine}")
-    jobs, results = plan_jobs(sources, output_as, scale=upscaler.scale, network=Path(network).stem)
+    jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
-    reports, notes = list(unknown), list(upscaler.notes)
+    reports, notes = list(found.failures), list(upscaler.notes)
     try:
         with _watched(len(jobs)) as (on_tile, on_report, is_interrupted):
             for report in run_jobs(
@@ -145,7 +148,7 @@ def upscale(
                 upscaler,
                 output_as,
                 max_pixels=max_pixels or MAX_PIXELS,
-                tell_compression=photo_network is not None,
+                detect_compression=photo_network is not None,
                 on_tile=on_tile,
                 stop=is_interrupted,
             ):
@@ -157,7 +160,7 @@ def upscale(
         if any(report.compression for report in reports):
             notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
-        _print_end(reports, notes, planned=len(jobs) + len(unknown), as_json=as_json)
+        _print_end(reports, notes, planned=len(jobs) + len(found.failures), as_json=as_json)
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(console.SOME_FAILED)
 
@@ -185,7 +188,7 @@ def _bytes(text: str) -> int:
 @contextmanager
 def _watched(
     num_jobs: int,
-) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[FileReport], None], Callable[[], bool]]]:
+) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[UpscaleReport], None], Callable[[], bool]]]:
     """Show the progress of a batch; yield what is called for each tile and each report, and whether to stop."""
     from finescale.system.interrupt import deferred_interrupt
 
@@ -198,7 +201,7 @@ def _watched(
                 raise KeyboardInterrupt
             shown.show("tiles", done, total, label=job.input.name)
 
-        def on_report(report: FileReport) -> None:
+        def on_report(report: UpscaleReport) -> None:
             nonlocal num_done
             num_done += 1
             shown.show("pictures", num_done, num_jobs)
@@ -207,14 +210,14 @@ def _watched(
         yield on_tile, on_report, is_interrupted
 
 
-def _print_end(reports: Sequence[FileReport], notes: Sequence[str], *, planned: int, as_json: bool) -> None:
+def _print_end(reports: Sequence[UpscaleReport], notes: Sequence[str], *, planned: int, as_json: bool) -> None:
     """Print the summary and the report of a batch."""
     console.say(console.summary_of((report.status for report in reports), planned=planned))
     if as_json:
         console.print_json({"files": [report.as_json() for report in reports], "notes": list(notes)})
 
 
-def _say_report(report: FileReport) -> None:
+def _say_report(report: UpscaleReport) -> None:
     name = report.input
     if report.status == "failed":
         console.say(f"failed: {report.reason}")
@@ -229,7 +232,7 @@ def _say_report(report: FileReport) -> None:
             console.say(f"note: {name}: {note}")
 
 
-def _compressed(reports: list[FileReport]) -> str:
+def _compressed(reports: list[UpscaleReport]) -> str:
     """Describe which pictures look compressed, or how many, and how strongly."""
     found = [report for report in reports if report.compression]
     if len(found) == 1:

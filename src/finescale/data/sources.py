@@ -23,13 +23,12 @@ from finescale.data.pairs import find_images, match_pairs, mismatch
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
 from finescale.images import read_size
-from finescale.system.memory import free_host_memory
+from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory
 from finescale.system.threads import single_core_threads
 
 logger = logging.getLogger("finescale")
 
 _MAX_THREADS = 16
-_UNKNOWN_MEMORY = 2 * 2**30  # bytes, where the system does not tell how much is free
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +262,7 @@ def _decode(pictures: Sequence[_Picture], processes: int) -> _Decoded:
     encoded = [picture for picture in pictures if not picture.is_decoded]
     needed = sum(3 * prod(picture.size) for picture in encoded)
     free = free_host_memory()
-    memory = (_UNKNOWN_MEMORY if free is None else free // 2) // processes
+    memory = (UNKNOWN_MEMORY if free is None else free // 2) // processes
     decoded = _Decoded(memory)
     if needed > memory:
         logger.warning(

@@ -1,4 +1,4 @@
-"""What computes a network: PyTorch as it is, PyTorch's compiler, or OpenVINO; and in which precision."""
+"""Engines that compute a network (PyTorch, PyTorch's compiler, OpenVINO), and the choice of the precision."""
 
 from finescale.engines.engine import Engine, EngineName, build_engine, check_engine
 from finescale.engines.precision import DTYPES, Precision, check_precision, choose_precision

@@ -1,4 +1,4 @@
-"""What every engine is, and the choice among them by name."""
+"""Interface of all engines, and their construction by name."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ EngineName = Literal["torch", "compile", "openvino"]
 
 
 class Engine(Protocol):
-    """Computes a network."""
+    """Runtime that computes one network."""
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """What it can compute this network in here, "float32" first."""
+        """Precisions in which it can compute this network on this machine, "float32" first."""
 
     def __call__(self, images: Tensor, *, precision: str) -> Tensor:
-        """Images (N, in_channels, H, W) to (N, in_channels, scale * H, scale * W), float32, on the same device."""
+        """Upscale images (N, in_channels, H, W); returns float32 on the same device, ``scale`` times as large."""
 
 
 def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) -> Engine:
-    """An engine for a network that is on its device already, in evaluation.
+    """Build an engine for a network that is on its device and in evaluation mode.
 
     Args:
-        name: "torch" calls the network as it is, "compile" what `torch.compile` makes of it, "openvino" what OpenVINO
-            does; both take a while for each new size.
-        network: Ours; "torch" and "compile" take any.
-        device: Where it is; "openvino" computes on the CPU alone.
+        name: "torch" calls the network itself, "compile" compiles it with `torch.compile`, "openvino" translates it for
+            OpenVINO; the last two take a while for each new size of image.
+        network: One of finescale's networks for "openvino"; any for "torch" and "compile".
+        device: Device of the network; "openvino" requires the CPU.
 
     Raises:
-        ValueError: There is no such engine, or it takes neither this network nor this device.
-        MissingExtraError: OpenVINO is asked for and not installed.
+        ValueError: There is no such engine, or it does not support this network or device.
+        MissingExtraError: OpenVINO is not installed.
     """
     check_engine(name)
     if name != "openvino":
         precisions = network.precisions if isinstance(network, ThirdPartyNetwork) else None
         return PyTorchEngine(network, device=device, precisions=precisions, compiled=name == "compile")
     if device.type != "cpu":
-        raise ValueError(f"engine 'openvino' computes on device 'cpu', got {str(device)!r}; take engine 'torch' there")
+        raise ValueError(f"engine 'openvino' computes on device 'cpu', got {str(device)!r}; use engine 'torch' there")
     if not isinstance(network, Frame):
-        raise ValueError("engine 'openvino' takes finescale's own networks, got one of others; take engine 'torch'")
+        raise ValueError("engine 'openvino' supports only finescale's networks, got another one; use engine 'torch'")
     from finescale.engines.openvino import OpenVINOEngine
 
     return OpenVINOEngine(network)

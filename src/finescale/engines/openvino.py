@@ -1,10 +1,10 @@
-"""OpenVINO as an engine: a network is translated for each size of image, compared, compiled, and kept on disk.
+"""Engine that computes a network by OpenVINO: it is translated for each size of image, compared, compiled and cached.
 
-Sizes are fixed, since what a network does depends on them: how it pads, how many windows it cuts. A translation takes
-tens of seconds, reading what was kept less than one.
+Sizes are fixed, since a network's padding and number of windows depend on them. A translation takes tens of seconds,
+reading a cached one less than one.
 
-Of a quantized network its integer form is translated, see `finescale.quantize.integer_form`: layers and products of
-attention multiply integers of eight bits; what lies between them is in the precision that is asked for.
+A quantized network is translated in its integer form (`finescale.quantize.integer_form`): layers and products of
+attention multiply integers of eight bits, all other operations have the requested precision.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from finescale.system.files import whole_file
 from finescale.weights.download import cache_folder
 
 MAX_COMPILED = 9
-"""Networks in memory at once: tiles of one picture are of up to nine sizes."""
+"""Compiled networks in memory at once: the tiles of one image have up to nine sizes."""
 
-MAX_KEPT = 2 * 2**30
-"""Bytes on disk; beyond them, what was not used for longest is deleted."""
+MAX_CACHED_BYTES = 2 * 2**30
+"""Bytes of cached files on disk; beyond them, the least recently used ones are deleted."""
 
 _HINTS = {"float32": "f32", "bf16": "bf16"}
-_DIGEST = 32  # bytes of the SHA-256 that a kept file begins with
+_DIGEST = 32  # bytes of the SHA-256 at the start of a cached file
 
 Shape = tuple[int, ...]
 
@@ -46,13 +46,13 @@ logger = logging.getLogger("finescale")
 
 
 class OpenVINOEngine:
-    """Computes a network on the CPU by OpenVINO, with as many threads as PyTorch has.
+    """Engine that computes a network on the CPU by OpenVINO, with as many threads as PyTorch has.
 
-    It may be called from several threads. Each size of image is translated at its first use, and in float32 the
-    translation is compared with the network; what was compiled lies in the folder ``openvino`` of the cache.
+    It may be called from several threads. Each size of image is translated at its first use, and the translation is
+    compared with the network in float32; compiled networks are cached in the folder ``openvino`` of the cache folder.
 
     Args:
-        network: On the CPU, in evaluation; its weights are those of now.
+        network: On the CPU, in evaluation mode; later changes of its weights have no effect.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
@@ -77,25 +77,24 @@ class OpenVINOEngine:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """See `finescale.engines.Engine`."""
+        """Precisions in which it can compute the network on this machine, "float32" first."""
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("float32", "bf16") if has_bf16 else ("float32",)
 
     def __call__(self, images: Tensor, *, precision: str) -> Tensor:
-        """See `finescale.engines.Engine`.
+        """Upscale images (N, in_channels, H, W); returns float32.
 
         Raises:
-            NumericalError: A translation is too far from the network.
+            NumericalError: A translation differs too much from the network.
         """
-        compiled = self._network_for(tuple(images.shape), precision)
-        return self._answer(compiled, images)
+        return _infer(self.compiled(tuple(images.shape), precision), images)
 
-    def _answer(self, compiled: Any, images: Tensor) -> Tensor:
-        answer: Tensor = torch.from_numpy(compiled.create_infer_request().infer([images.contiguous().numpy()])[0])
-        return answer
+    def compiled(self, shape: Shape, precision: str) -> Any:
+        """Return the compiled network for a shape (N, C, H, W), from memory, from disk or compiled now.
 
-    def _network_for(self, shape: Shape, precision: str) -> Any:
-        """The compiled network for a shape: from memory, from disk or made now."""
+        Raises:
+            NumericalError: The translation differs too much from the network.
+        """
         key = shape, precision, torch.get_num_threads()
         with self._lock:
             if key in self._compiled:
@@ -104,42 +103,23 @@ class OpenVINOEngine:
             file = cache_folder() / "openvino" / f"{_digest(self._identity, repr(key).encode()).hex()}.blob"
             compiled = self._read(file, precision)
             if compiled is None:
-                compiled = self._make(shape, precision)
-                self._keep(compiled, file)
+                compiled = self._compile(shape, precision)
+                self._write(compiled, file)
             self._compiled[key] = compiled
             if len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
             return compiled
 
-    def _make(self, shape: Shape, precision: str) -> Any:
-        logger.info("translating the network for %d x %d pixels; it is kept for next time", *shape[2:])
+    def _compile(self, shape: Shape, precision: str) -> Any:
+        logger.info("translating the network for %d x %d pixels; the result is cached", *shape[2:])
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        model = self._translate(image)
+        model = translate(self._network, image)
         exact = self._core.compile_model(model, "CPU", self._options("float32"))
         check_parity(
-            self._network, self._answer(exact, image), image, by=f"OpenVINO {self._openvino.__version__}",
-            remedy="take engine 'torch'",
+            self._network, _infer(exact, image), image, by=f"OpenVINO {self._openvino.__version__}",
+            remedy="use engine 'torch'",
         )  # fmt: skip
         return exact if precision == "float32" else self._core.compile_model(model, "CPU", self._options(precision))
-
-    def _translate(self, image: Tensor) -> Any:
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
-        from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
-
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")  # of PyTorch's own code
-            network = integer_form(self._network) if is_quantized(self._network) else self._network
-            network = exportable(network, image)
-            table: Any = torch.export.default_decompositions()
-            for operator in ops_to_not_decompose():
-                if operator in table:
-                    table.pop(operator)
-            program = torch.export.export(network, (image,), strict=False).run_decompositions(table)
-            # Not openvino.convert_model, which reports each use to its makers.
-            frontend = FrontEndManager().load_by_framework("pytorch")
-            decoder = TorchFXPythonDecoder(program.module(), dynamic_shapes=False)
-            return frontend.convert(frontend.load(decoder))
 
     def _options(self, precision: str) -> dict[str, Any]:
         return {
@@ -149,46 +129,72 @@ class OpenVINOEngine:
         }
 
     def _read(self, file: Path, precision: str) -> Any | None:
-        """What was kept in a file; None where it is not there, or damaged."""
+        """The compiled network of a cached file; None where the file is missing or damaged."""
         try:
-            kept = file.read_bytes()
+            content = file.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        blob = kept[_DIGEST:]
-        if _digest(blob) != kept[:_DIGEST]:
-            logger.warning("%s: damaged, made anew", file)
+        blob = content[_DIGEST:]
+        if _digest(blob) != content[:_DIGEST]:
+            logger.warning("%s is damaged and will be replaced", file)
             return None
-        os.utime(file)  # used now
+        os.utime(file)  # the time of its last use
         return self._core.import_model(blob, "CPU", self._options(precision))
 
-    def _keep(self, compiled: Any, file: Path) -> None:
+    def _write(self, compiled: Any, file: Path) -> None:
         blob = compiled.export_model().getvalue()
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(file) as whole:
                 whole.write(_digest(blob))
                 whole.write(blob)
-            _tidy(file.parent)
+            delete_least_recently_used(file.parent)
         except OSError as error:
-            logger.warning("%s: cannot be written (%s), so the network is translated anew next time", file, error)
+            logger.warning("%s: cannot be written (%s), so the network is translated again next time", file, error)
 
 
-def _tidy(folder: Path) -> None:
-    """Delete the files that were not used for longest, until the others take no more than `MAX_KEPT`."""
+def translate(network: Frame, image: Tensor) -> Any:
+    """Translate a network into a model of OpenVINO for images of one shape.
+
+    Args:
+        network: On the CPU, in evaluation mode; it is left as it is.
+        image: An example (N, C, H, W).
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
+
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        warnings.simplefilter("ignore")  # raised by PyTorch's own code
+        network = exportable(integer_form(network) if is_quantized(network) else network, image)
+        table: Any = torch.export.default_decompositions()
+        for operator in ops_to_not_decompose():
+            if operator in table:
+                table.pop(operator)
+        program = torch.export.export(network, (image,), strict=False).run_decompositions(table)
+        # openvino.convert_model would do the same, but reports each use to OpenVINO's makers.
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchFXPythonDecoder(program.module(), dynamic_shapes=False)
+        return frontend.convert(frontend.load(decoder))
+
+
+def delete_least_recently_used(folder: Path) -> None:
+    """Delete the least recently used files of a cache until the others take at most `MAX_CACHED_BYTES`."""
     files = [(path.stat(), path) for path in folder.glob("*.blob")]
     total = 0
     for facts, path in sorted(files, key=lambda file: file[0].st_mtime, reverse=True):
         total += facts.st_size
-        if total > MAX_KEPT:
+        if total > MAX_CACHED_BYTES:
             path.unlink(missing_ok=True)
 
 
-def _openvino() -> Any:
-    """The package.
+def _infer(compiled: Any, images: Tensor) -> Tensor:
+    result: Tensor = torch.from_numpy(compiled.create_infer_request().infer([images.contiguous().numpy()])[0])
+    return result
 
-    Raises:
-        MissingExtraError: It is not installed.
-    """
+
+def _openvino() -> Any:
+    """The package openvino, or a `MissingExtraError`."""
     try:
         import openvino
     except ImportError:
@@ -199,7 +205,7 @@ def _openvino() -> Any:
 
 
 def _contents(network: Frame) -> Iterable[bytes]:
-    """All that the answers depend on, besides the code."""
+    """Everything that the network's results depend on, besides the code."""
     yield repr(settings_of(network) if is_quantized(network) else None).encode()
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
@@ -207,13 +213,13 @@ def _contents(network: Frame) -> Iterable[bytes]:
 
 
 def _sources() -> list[Path]:
-    """The files that say what a network computes."""
+    """The source files that determine what a network computes."""
     package = Path(__file__).parents[1]
     return sorted(path for room in ("layers", "networks", "quantize") for path in (package / room).glob("*.py"))
 
 
 def _digest(*parts: bytes) -> bytes:
-    """A SHA-256 of parts, in which it counts where one ends."""
+    """A SHA-256 of parts and of their lengths."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))

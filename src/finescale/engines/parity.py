@@ -1,4 +1,4 @@
-"""Whether what others compute of a network is what the network computes."""
+"""Comparison of another runtime's results with those of the network in PyTorch."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from finescale.networks import Frame
 from finescale.quantize import is_quantized, switched_off
 
 TOLERANCE = 1e-4
-"""How far another computation in float32 may be from the network, as a part of its largest value if above 1."""
+"""Largest difference allowed in float32, relative to the network's largest value where that is above 1."""
 
 INTEGER_TOLERANCE = 2.0
-"""How far another computation of a quantized network may be from it (root mean square), as a multiple of what its
-quantization changes; numbers midway between two integers fall to either."""
+"""Root mean square difference allowed for a quantized network, as a multiple of what its quantization changes: numbers
+midway between two integers may be rounded to either."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How near another computation is to the network."""
+    """Agreement of another runtime with the network."""
 
     largest: float
     """The largest difference; images are in [0, 1]."""
     psnr: float
-    """PSNR in dB of the one answer against the other; infinite where they are equal."""
+    """PSNR in dB between the two results; infinite where they are equal."""
 
 
 def check_parity(network: Frame, found: Tensor, images: Tensor, *, by: str, remedy: str) -> Parity:
-    """Compare what others computed in float32, or in integers, with what the network computes.
+    """Compare another runtime's result in float32, or in integers, with the network's.
 
     Args:
         network: In evaluation mode.
-        found: Their answer.
-        images: What they were asked, (N, C, H, W).
-        by: Who they are.
-        remedy: What to do where they differ, for the message.
+        found: The other runtime's result.
+        images: The input, (N, C, H, W).
+        by: Name of the runtime, for the message.
+        remedy: What to do where the results differ, for the message.
 
     Raises:
-        NumericalError: They differ too much.
+        NumericalError: The results differ too much.
     """
     expected = _answer(network, images)
     difference = found - expected
@@ -70,7 +70,7 @@ def _answer(network: Frame, images: Tensor) -> Tensor:
 
 
 def _unquantized(network: Frame, images: Tensor) -> Tensor:
-    """What a quantized network answers with its quantizers off."""
+    """The result of a quantized network with its quantizers off."""
     copied = copy.deepcopy(network)  # other threads may be using it
     with switched_off(copied):
         return _answer(copied, images)

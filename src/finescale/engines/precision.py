@@ -1,4 +1,4 @@
-"""Which precision a network computes in, where that is left to us."""
+"""Choice of the precision in which a network computes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 
 
 def choose_precision(
-    asked: Precision, network: nn.Module, *, device: torch.device, engine: str, offered: Collection[str]
+    requested: Precision, network: nn.Module, *, device: torch.device, engine: str, offered: Collection[str]
 ) -> str:
-    """The precision to compute in: what was asked for, or for "auto" bf16 where it is faster and safe.
+    """Return the precision to compute in: the requested one, or for "auto" bf16 where it is faster and safe.
 
     Args:
-        asked: What the user said.
-        network: What is computed.
-        device: Where.
-        engine: What computes it, see `finescale.engines.build_engine`.
-        offered: What the engine can compute this network in here.
+        requested: The user's choice.
+        network: The network that is computed.
+        device: Where it is computed.
+        engine: Name of the engine.
+        offered: Precisions in which the engine can compute this network on this machine.
 
     Returns:
         "float32", "bf16" or "fp16".
@@ -35,12 +35,14 @@ def choose_precision(
     Raises:
         ValueError: There is no such precision, or it is not offered.
     """
-    check_precision(asked)
-    if asked == "auto":
+    check_precision(requested)
+    if requested == "auto":
         return "bf16" if "bf16" in offered and _gains_by_bf16(network, device, engine) else "float32"
-    if asked not in offered:
-        raise ValueError(f"precision must be 'auto', {', '.join(map(repr, offered))} for this network, got {asked!r}")
-    return asked
+    if requested not in offered:
+        raise ValueError(
+            f"precision must be 'auto', {', '.join(map(repr, offered))} for this network, got {requested!r}"
+        )
+    return requested
 
 
 def check_precision(asked: str) -> None:
@@ -54,7 +56,7 @@ def check_precision(asked: str) -> None:
 
 
 def _gains_by_bf16(network: nn.Module, device: torch.device, engine: str) -> bool:
-    if is_quantized(network) and engine != "openvino":  # its integers would be blurred; there they stay integers
+    if is_quantized(network) and engine != "openvino":  # bf16 cannot hold its integers; OpenVINO keeps them integers
         return False
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -65,6 +67,6 @@ def _gains_by_bf16(network: nn.Module, device: torch.device, engine: str) -> boo
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 in units of its own; False where PyTorch is too old to tell."""
+    """Return whether the CPU has units for bf16 products; False where PyTorch is too old to report it."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,4 +1,4 @@
-"""PyTorch as an engine, with or without its compiler."""
+"""Engine that computes a network by PyTorch, with or without its compiler."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from finescale.engines.precision import DTYPES
 
 
 class PyTorchEngine:
-    """Calls a network under autocast.
+    """Engine that calls a network, in half precision under autocast.
 
     Args:
         network: Maps (N, in_channels, H, W) to images ``scale`` times as large.
-        device: Where it is.
-        precisions: What it can compute in; None is all that there are.
-        compiled: Call what `torch.compile` makes of it. That takes minutes for each new size of image.
+        device: Device of the network.
+        precisions: Precisions that the network supports; None is all.
+        compiled: Compile the network with `torch.compile`, which takes minutes for each new size of image.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class PyTorchEngine:
         self._network: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
 
     def __call__(self, images: Tensor, *, precision: str) -> Tensor:
-        """See `finescale.engines.Engine`."""
+        """Upscale images (N, in_channels, H, W); returns float32."""
         dtype = DTYPES[precision]
         with torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not torch.float32):
             return self._network(images).float()

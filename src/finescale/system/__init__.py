@@ -1,1 +1,1 @@
-"""What the operating system gives: whole files, memory, interrupts, threads, jobs on many files."""
+"""Services around the operating system: atomic files, free memory, interrupts, threads, jobs on many files."""

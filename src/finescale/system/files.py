@@ -1,4 +1,4 @@
-"""Files that are complete or absent, never in between."""
+"""Files and folders that are written completely or not at all, and the checksum of a file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import BinaryIO
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes its name when the block ends well; whatever fails, nothing is left.
+    """Open a file that takes its name only when the block ends without an error; otherwise nothing is left of it.
 
-    It is written under a short temporary name in the same folder, so that a name that the system allows is enough, and
-    is on the disk before it replaces what had the name.
+    The file has a short temporary name in the same folder until then, so any name that the file system allows will do.
+    Its content is on the disk before it replaces an existing file.
 
     Args:
         path: The name that the file takes.
 
     Raises:
-        OSError: It cannot be written there.
+        OSError: The file cannot be written there.
     """
     temporary = path.with_name(f".finescale-{secrets.token_hex(6)}")
     file = temporary.open("xb")
@@ -34,20 +34,21 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)  # gone by now if all went well
+        temporary.unlink(missing_ok=True)  # already renamed if all went well
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill that takes its name when the block ends well; whatever fails, nothing is left.
+    """Create a folder that takes its name only when the block ends without an error; otherwise nothing is left of it.
 
-    A folder that has the name is deleted with all that is in it, once the new one is whole: look first what it is.
+    An existing folder of that name is deleted with its content once the new one is complete, so callers check first
+    what it holds.
 
     Args:
-        path: The name that the folder takes; the folders above it are made.
+        path: The name that the folder takes; missing parent folders are created.
 
     Raises:
-        OSError: It cannot be made there.
+        OSError: The folder cannot be created there.
     """
     path = path.absolute()
     temporary, previous = (path.with_name(f".finescale-{secrets.token_hex(6)}") for _ in range(2))
@@ -70,10 +71,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal digits; no more than a part of it is in memory.
+    """Return the SHA-256 of a file in hexadecimal digits; the file is read in blocks.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     digest = hashlib.sha256()
     with path.open("rb") as content:

@@ -1,4 +1,4 @@
-"""Ctrl+C at a moment that suits."""
+"""Interrupts (Ctrl+C, SIGTERM) that wait for a safe moment."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from typing import Any
 
 @contextmanager
 def deferred_interrupt(*, termination: bool = False) -> Iterator[Callable[[], bool]]:
-    """Within the block a first Ctrl+C only sets what the yielded function answers; a second one interrupts at once.
+    """Record a first Ctrl+C within the block instead of raising; a second one raises KeyboardInterrupt at once.
 
-    A KeyboardInterrupt may strike between two lines that belong together, and is lost when it strikes while a C library
-    calls back into Python. A signal that is ignored or handled by others, and other threads than the first, are left
-    alone.
+    A KeyboardInterrupt can be raised between two lines that belong together, and is lost when it is raised while a C
+    library calls back into Python. Signals that are ignored or have another handler are left alone, and so is every
+    signal where the block runs outside the main thread.
 
     Args:
-        termination: SIGTERM too sets what the function answers; it never interrupts at once.
+        termination: Record SIGTERM as well; it never raises.
+
+    Yields:
+        A function that returns whether an interrupt was recorded.
     """
     pressed = False
 

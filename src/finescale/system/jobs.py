@@ -1,4 +1,4 @@
-"""Work on many pictures at once: one report for each, in order, and no picture's failure ends it."""
+"""Jobs on many files: one report per file, in order, so that one file's failure does not end the batch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,25 +17,27 @@ from finescale.errors import DataError, FinescaleError, printable_name
 from finescale.system.threads import single_core_threads
 
 T = TypeVar("T")
+ReportT = TypeVar("ReportT", bound="FileReport")
+
+Status = Literal["done", "kept", "left out", "failed"]
+"""Results were made; all of them existed already; the file is of no use as it is; the job failed."""
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of one picture."""
+    """Outcome of the job on one input file."""
 
     input: Path
-    """The picture."""
-    status: Literal["done", "kept", "left out", "failed"]
-    """Results were made; all of them existed already; the picture is no use as it is; something is wrong with it."""
+    status: Status
     outputs: tuple[Path, ...] = ()
     """The results, made now or kept."""
     reason: str | None = None
     """Why nothing was made."""
     notes: tuple[str, ...] = ()
-    """What was given up on purpose."""
+    """What was given up on purpose, one sentence each."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the report as plain values."""
         return {
             "input": str(self.input),
             "status": self.status,
@@ -44,18 +47,36 @@ class FileReport:
         }
 
 
+def guard(work: Callable[[], T], path: Path, *, report: type[ReportT], out_of_memory: str) -> T | ReportT:
+    """Return the result of a job, or a failed report where it raises an error that concerns its file alone.
+
+    Args:
+        work: The job, or one step of it.
+        path: The job's input.
+        report: Class of the report.
+        out_of_memory: Reason for the report where memory runs out; the path is put before it.
+    """
+    try:
+        return work()
+    except FinescaleError as error:
+        return report(path, "failed", reason=str(error))
+    except MemoryError:
+        return report(path, "failed", reason=f"{printable_name(path)}: {out_of_memory}")
+
+
 def map_files(
     work: Callable[[Path], T], paths: Iterable[Path], *, workers: int = 1
 ) -> Generator[T | FileReport, None, None]:
-    """What some work makes of each file, in the order of the files; where it fails, a report that says why.
+    """Yield the result of some work for each file, in the order of the files, or a failed report.
 
-    Workers are threads: what takes time (decoding, encoding, arithmetic) runs outside Python's lock, and threads are as
-    fast as processes without their start. Few results wait to be taken. Closed early, it waits for what has begun.
+    Workers are threads: the slow parts (decoding, encoding, arithmetic) run outside Python's lock, so threads are as
+    fast as processes and start at once. At most ``2 * workers`` results wait to be taken. Closing the generator early
+    waits for the files that have begun.
 
     Args:
         work: Called once per file, from several threads at a time.
         paths: The files.
-        workers: How many threads, at least 1.
+        workers: Number of threads, at least 1.
 
     Raises:
         ValueError: ``workers`` is not positive.
@@ -67,12 +88,9 @@ def map_files(
 
 def _map_files(work: Callable[[Path], T], paths: Iterable[Path], workers: int) -> Generator[T | FileReport, None, None]:
     def guarded(path: Path) -> T | FileReport:
-        try:
-            return work(path)
-        except FinescaleError as error:
-            return FileReport(path, "failed", reason=str(error))
-        except MemoryError:
-            return FileReport(path, "failed", reason=f"{printable_name(path)}: too little memory; take fewer workers")
+        return guard(
+            partial(work, path), path, report=FileReport, out_of_memory="too little memory; take fewer workers"
+        )
 
     remaining = iter(paths)
     pool = single_core_threads(workers, "files")
@@ -87,46 +105,53 @@ def _map_files(work: Callable[[Path], T], paths: Iterable[Path], workers: int) -
         pool.shutdown(cancel_futures=True)
 
 
+def collision_key(name: str | Path) -> str:
+    """Return a key that is equal for names that some file system treats as one.
+
+    Such file systems ignore case, or whether an accented letter is one character or two.
+    """
+    return unicodedata.normalize("NFC", str(name)).casefold()
+
+
 def find_namesakes(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Pictures whose results would have the names of an earlier picture's, as of ``cat.png`` those of ``cat.jpg``.
+    """Find files whose results would collide with those of an earlier file, such as ``cat.jpg`` after ``cat.png``.
 
     Returns:
-        Each such picture, and the earlier one.
+        Each such file, and the earlier one.
     """
     first: dict[str, Path] = {}
     namesakes: dict[Path, Path] = {}
     for path in paths:
-        # Some file systems hold names to be the same that differ in case or in how letters are composed.
-        earlier = first.setdefault(unicodedata.normalize("NFC", path.stem).casefold(), path)
+        earlier = first.setdefault(collision_key(path.stem), path)
         if earlier is not path:
             namesakes[path] = earlier
     return namesakes
 
 
 def refuse_namesake(path: Path, namesakes: dict[Path, Path]) -> None:
-    """Refuse a picture that `find_namesakes` found.
+    """Refuse a file that `find_namesakes` found.
 
     Raises:
-        DataError: It is one of them.
+        DataError: The file is one of them.
     """
     if path in namesakes:
         raise DataError(
-            f"{printable_name(path)}: its results would have the names of those of {printable_name(namesakes[path])}; "
-            "rename one of the two"
+            f"{printable_name(path)}: its results would have the same names as those of "
+            f"{printable_name(namesakes[path])}; rename one of the two"
         )
 
 
 def refuse_folders_of_inputs(outputs: Iterable[Path], inputs: Sequence[Path]) -> None:
-    """Refuse to write where originals lie.
+    """Refuse to write into a folder that holds inputs.
 
     Args:
         outputs: Folders to be written to; they need not exist.
-        inputs: The pictures that are read.
+        inputs: The files that are read.
 
     Raises:
-        ValueError: One of the folders holds one of the pictures.
+        ValueError: One of the folders holds one of the inputs.
     """
     sources = {os.path.realpath(path.parent) for path in inputs}
     for folder in outputs:
         if os.path.realpath(folder) in sources:
-            raise ValueError(f"{printable_name(folder)} holds the originals; name another folder for what is made")
+            raise ValueError(f"{printable_name(folder)} holds the originals; name another folder for the results")

@@ -1,4 +1,4 @@
-"""Threads that each compute on one core."""
+"""Thread pools whose threads each compute on one core."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import torch
 
 
 def single_core_threads(num_threads: int, name: str) -> ThreadPoolExecutor:
-    """Threads in each of which torch works on one core: several with several cores each would wait for one another.
+    """Start a pool of threads in which PyTorch computes on one core each, so that they do not compete for cores.
 
     Args:
-        num_threads: How many; all have begun when they are returned.
-        name: What the names of the threads begin with.
+        num_threads: Number of threads; all have started when the pool is returned.
+        name: Prefix of the threads' names.
     """
-    # The setting is also the default of threads to come, and so is put back; a thread keeps what it found at first use.
+    # torch.set_num_threads also sets the default of later threads, so it is restored; a thread keeps the value of its
+    # first use.
     default = torch.get_num_threads()
-    have_begun = Barrier(num_threads + 1)
+    have_started = Barrier(num_threads + 1)
 
-    def begin() -> None:
+    def start() -> None:
         torch.set_num_threads(1)
         torch.get_num_threads()
-        have_begun.wait()
+        have_started.wait()
 
-    pool = ThreadPoolExecutor(num_threads, name, initializer=begin)
+    pool = ThreadPoolExecutor(num_threads, name, initializer=start)
     for _ in range(num_threads):
-        pool.submit(int)  # a pool starts its threads as work comes
-    have_begun.wait()
+        pool.submit(int)  # a pool starts a thread when work arrives
+    have_started.wait()
     torch.set_num_threads(default)
     return pool

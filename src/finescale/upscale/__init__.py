@@ -1,4 +1,4 @@
-"""Upscaling of whole images: tiling within a memory budget, seamless blending, x8 self-ensemble."""
+"""Upscaling of whole images and of batches of files: tiling within a memory budget, blending, x8 self-ensemble."""
 
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.tiling import Span, Tile, Tiling, plan_chop, plan_tiles, plan_whole

@@ -1,4 +1,4 @@
-"""Colour under transparent pixels: nobody sees it, yet a network would carry it into what is seen."""
+"""Replacement of the hidden colours under transparent pixels, which a network would carry into visible ones."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch.nn import functional as F
 
 
 def extend_color(pixels: Tensor, alpha: Tensor) -> Tensor:
-    """Continue the visible colours under the fully transparent pixels, so that no hidden colour bleeds into an edge.
+    """Extend the visible colours under the fully transparent pixels, so that no hidden colour bleeds into an edge.
 
     Args:
         pixels: Colours (C, H, W).
         alpha: Opacity (1, H, W); colours are kept wherever it is above 0.
 
     Returns:
-        Colours (C, H, W): each hidden one is replaced by a mean of visible ones, the nearer the smaller the area that
-        the mean is taken over. Where nothing is visible at all, the colours as they are.
+        Colours (C, H, W): each hidden one is replaced by a mean of visible ones, over a smaller area where they are
+        nearer. Where nothing is visible at all, the colours are unchanged.
 
     Source: the push-pull pyramid of Gortler et al., "The Lumigraph" (SIGGRAPH 1996).
     """

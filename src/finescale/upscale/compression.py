@@ -1,4 +1,4 @@
-"""Whether JPEG has compressed a picture so far that it shows: by its file's tables, or by the blocks in its pixels."""
+"""Detection of visible JPEG compression, by the tables of the file or by the blocks in its pixels."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch import Tensor
 from finescale.images import Image
 
 QUALITY = 85
-"""JPEG files up to this quality look compressed: there the network for such pictures is the better one."""
+"""JPEG files up to this quality count as visibly compressed; for them the network for photos is the better one."""
 
 _BLOCK = 8
-_SIDE = 1024  # pixels; as much from the middle of a picture is looked at
+_SIDE = 1024  # pixels; larger images are judged by their middle
 _MIN_BLOCKS = 4  # on each side
-_EDGE = 20  # levels; larger jumps are edges of what the picture shows
-# Thresholds between Kodak's 24 pictures and the same as JPEG, whole and made smaller; docs/upscale.md has the rates.
+_EDGE = 20  # levels; larger jumps are edges of the image's content
+# Thresholds between Kodak's 24 images and their JPEG copies, full and reduced; rates: docs/upscale-measurements.md.
 _MIN_JUMP = 1.0  # levels
 _MIN_CERTAINTY = 8.0  # standard errors
 
 
 @dataclass(frozen=True)
 class Compression:
-    """How a picture looks compressed."""
+    """Visible JPEG compression of an image."""
 
     quality: int | None
-    """About what quality its JPEG file was stored with; None where the pixels alone tell."""
+    """Approximate quality of its JPEG file; None where only the pixels show the compression."""
 
     def __str__(self) -> str:
         return "blocks of a JPEG" if self.quality is None else f"JPEG quality about {self.quality}"
 
 
 def compression_of(image: Image) -> Compression | None:
-    """How a picture looks compressed; None where it does not.
+    """Return the visible JPEG compression of an image, or None.
 
-    A file that is no JPEG, or one of a high quality, may have been made from a worse JPEG. Then its pixels tell, unless
-    it was resized in between.
+    Another file format, or a JPEG of high quality, may have been made from a worse JPEG. Its pixels then show the
+    blocks, unless it was resized in between.
     """
     if image.jpeg_quality is not None and image.jpeg_quality <= QUALITY:
         return Compression(image.jpeg_quality)
@@ -44,7 +44,7 @@ def compression_of(image: Image) -> Compression | None:
 
 
 def _shows_blocks(pixels: Tensor) -> bool:
-    """Whether neighbours differ more at every eighth place than elsewhere, in rows and columns (C, H, W)."""
+    """Whether neighbouring pixels of (C, H, W) differ more at every eighth place than elsewhere, in both directions."""
     height, width = pixels.shape[1:]
     top, left = (max(0, (side - _SIDE) // 2) for side in (height, width))
     brightness = 255 * pixels[:, top : top + _SIDE, left : left + _SIDE].mean(0)
@@ -55,10 +55,10 @@ def _shows_blocks(pixels: Tensor) -> bool:
 
 
 def _jump(brightness: Tensor) -> tuple[float, float]:
-    """How many levels more columns (H, W) differ at the borders of blocks than within, and in standard errors.
+    """How much more columns (H, W) differ at block borders than within blocks, in levels and in standard errors.
 
-    Borders are where columns differ most, since a picture may have been cut; what is left of one without blocks by
-    this choice is below the thresholds.
+    Borders are taken to be where columns differ most, since an image may have been cropped; the bias of that choice for
+    images without blocks is below the thresholds.
     """
     steps = (brightness[:, 1:] - brightness[:, :-1]).abs()
     excess = steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2

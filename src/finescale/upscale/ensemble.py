@@ -1,4 +1,4 @@
-"""The x8 self-ensemble: a network asked about all eight flips and transposes of an image, and its answers averaged."""
+"""The x8 self-ensemble: the average of a network's results for the eight flips and transposes of an image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 
 def self_ensemble(upscale: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
-    """The mean of what a network answers for the eight orientations of an image, each turned back.
+    """Average a network's results for the eight orientations of an image, each turned back.
 
-    Costs eight times the time, and no more memory than one orientation besides the sum.
+    Takes eight times the time, and the memory of one orientation and the sum.
 
     Args:
-        upscale: Images (N, C, H, W) to images (N, C, H * scale, W * scale), any H and W.
+        upscale: Maps images (N, C, H, W) to images (N, C, H * scale, W * scale), any H and W.
         lr: Images (N, C, H, W).
 
     Returns:

@@ -1,4 +1,4 @@
-"""How much memory is free, how much a network takes per pixel, and so how large a tile may be."""
+"""Memory of a device, memory that a network takes per pixel, and the largest tile that follows from them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ MAX_TILE = 256  # HiT-SRF on one CPU core takes 48 us per lr pixel at 256 a side
 MAX_WHOLE = 448  # up to here, one tile costs about as much as several that overlap, and has no seams
 TILE_STEP = 64  # the largest window of the known networks, which pad to its multiples
 PROBE_SIDES = (128, 64, 32)
-HEADROOM = 1.5  # for what the count does not see: workspaces inside operators, gaps between allocations
-UNKNOWN_MEMORY = 2 * 2**30
+HEADROOM = 1.5  # for what the count misses: workspaces inside operators, gaps between allocations
 
 
 def largest_tile(size: tuple[int, int], *, budget: int, bytes_per_pixel: float) -> int:
-    """The side of the largest tile that stays within a budget.
+    """Return the side of the largest tile that stays within a budget.
 
     Args:
         size: Height and width of the image, in lr pixels.
@@ -33,8 +32,8 @@ def largest_tile(size: tuple[int, int], *, budget: int, bytes_per_pixel: float) 
         bytes_per_pixel: Bytes that the network takes per lr pixel.
 
     Returns:
-        Lr pixels, from 32 to 256; a multiple of 64 where that is possible, so that windows need no padding. 0 stands
-        for the whole image as one tile, where that stays within the budget and 448 pixels a side.
+        Lr pixels, from 32 to 256; a multiple of 64 where possible, so that windows need no padding. 0 stands for the
+        whole image as one tile, where that stays within the budget and 448 pixels a side.
     """
     height, width = (math.ceil(side / TILE_STEP) * TILE_STEP for side in size)
     if max(size) <= MAX_WHOLE and height * width * bytes_per_pixel <= budget:
@@ -44,7 +43,7 @@ def largest_tile(size: tuple[int, int], *, budget: int, bytes_per_pixel: float) 
 
 
 def measure_bytes_per_pixel(forward: Callable[[Tensor], Tensor], in_channels: int, device: torch.device) -> float:
-    """What a network takes on a device per lr pixel, besides its weights, from one small forward.
+    """Measure the memory that a network takes per lr pixel besides its weights, by one small forward pass.
 
     Args:
         forward: The network, as it will be called on tiles (N, C, H, W).
@@ -52,14 +51,14 @@ def measure_bytes_per_pixel(forward: Callable[[Tensor], Tensor], in_channels: in
         device: Where the tiles will be.
 
     Returns:
-        Bytes, with some headroom; on the high side for networks that pad.
+        Bytes, `HEADROOM` included; an overestimate for networks that pad.
 
     Raises:
         DeviceError: Not even the smallest tile fits.
     """
     for side in PROBE_SIDES:
         try:
-            forward(torch.zeros(1, in_channels, 1, 1, device=device))  # what is computed once shall not be counted
+            forward(torch.zeros(1, in_channels, 1, 1, device=device))  # tensors that are computed once are not counted
             probe = torch.zeros(1, in_channels, side, side, device=device)
             live = LiveBytes()
             with live:
@@ -73,10 +72,10 @@ def measure_bytes_per_pixel(forward: Callable[[Tensor], Tensor], in_channels: in
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that are made while it is active, in this thread, on any device.
+    """Counter of the bytes of tensors that are created while it is active, in this thread, on any device.
 
-    Every operator passes by: a storage that it returns and that was not among its arguments is new, and counts until it
-    is freed. Unlike the statistics of an allocator this needs no CUDA, and no other thread disturbs it.
+    A storage that an operator returns and that was not among its arguments is new, and counts until it is freed. Unlike
+    the statistics of an allocator this needs no CUDA and is not affected by other threads.
 
     Attributes:
         live: Bytes of such tensors that exist now.
@@ -91,7 +90,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: nothing here is compiled, and the wrapper that PyTorch would put around it takes a second to import."""
+        """Return False: nothing here is compiled, and the wrapper that PyTorch would add takes a second to import."""
         return False
 
     def __torch_dispatch__(
@@ -124,19 +123,19 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that could be allocated now on a device, or on the host; None where the system does not tell."""
+    """Return the bytes that could be allocated now on a device or the host, or None where they are unknown."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_host_memory()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch failed to allocate memory, on the host or on a device."""
+    """Return whether an error is PyTorch's failure to allocate memory, on the host or on a device."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text
 
 
 def too_small(device: torch.device) -> DeviceError:
-    """The error for a device on which the smallest tile does not fit."""
+    """Return the error for a device on which the smallest tile does not fit."""
     return DeviceError(
         f"device {str(device)!r} has too little free memory for even a tile of {MIN_TILE} pixels; "
-        "free some, or take a smaller network or another device"
+        "free some, or use a smaller network or another device"
     )

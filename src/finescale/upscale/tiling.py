@@ -1,12 +1,12 @@
-"""Where a large image is cut, and with which weights its upscaled tiles are put together again.
+"""Tile planner for images larger than memory: where an image is cut, and the weights that merge its upscaled tiles.
 
-Each axis is cut on its own into spans; a tile is one row span times one column span. Where two neighbours meet, the one
+Each axis is cut on its own into spans; a tile is one row span times one column span. Where two neighbours meet, one
 fades out while the other fades in: span i has the weight R(i) - R(i + 1), where the ramp R(i) rises from 0 to 1 between
-span i - 1 and span i, R(0) is 1 and R(n) is 0. These weights sum to one by construction, so nothing is ever divided.
-A ramp of no length is a hard seam; the papers' rules that paste without blending are plans with such seams. One
-published rule averages instead: all spans that hold a pixel have the same share in it.
+span i - 1 and span i, R(0) is 1 and R(n) is 0. These weights sum to one by construction, so no division is needed.
+A ramp of zero length is a hard seam; the papers' rules that paste without blending are plans with such seams. One
+published rule averages instead: all spans that hold a pixel have the same weight there.
 
-Everything here is arithmetic on integers: no image, no network, no device.
+The plans are integer arithmetic: they need no image, network or device.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from finescale.errors import ImageError
 from finescale.layers.windows import mirrored
 from finescale.settings import Settings
 
-DEFAULT_OVERLAP = 64  # with half as much the error of HiT-SRF's seams, random weights, is 4.6 times as large
+DEFAULT_OVERLAP = 64  # half as much makes the error at HiT-SRF's seams (random weights) 4.6 times as large
 CHOP_LENGTH = 200  # the published rule cuts an axis into length // 200 + 1 parts
 CHOP_MARGIN = 16  # lr pixels of context on each inner side of a part
 
 
 Rule = Literal["blend", "chop", "pad", "average"]
-"""How tiles are cut and put together, see `Tiling.rule`."""
+"""How tiles are cut and merged; `Tiling.rule` describes each."""
 
 
 class Tiling(Settings):
-    """How an image is cut into tiles; sizes in lr pixels."""
+    """Settings of the tile planner; sizes in lr pixels."""
 
     tile: Literal["auto"] | int = "auto"
-    """Largest side of a tile: "auto" plans it from the memory, N takes at most N pixels, 0 the whole image.
+    """Largest side of a tile: "auto" chooses it by the free memory, N is at most N pixels, 0 the whole image.
 
-    Where tiles do not fit on the device, those of "auto" and N are halved; the whole image is never cut unasked."""
+    Tiles of "auto" and N that do not fit on the device are halved; with 0 that is an error."""
 
     overlap: int | None = Field(default=None, ge=0)
-    """Pixels that neighbours share, at most half a tile; None takes 64, or a quarter of the tile where that is less.
+    """Pixels that neighbours share, at most half a tile; None is 64, or a quarter of the tile where that is less.
 
-    For the rule "pad" it is the published `tile_pad`, what a tile sees beyond its own pixels on each side; for
-    "average" it is `tile_overlap`, which may be anything below the tile."""
+    For the rule "pad" this is the published `tile_pad`, the context on each side of a tile; for "average" it is
+    `tile_overlap`, which may be anything smaller than the tile."""
 
     rule: Rule = "blend"
     """Even tiles that fade into each other ("blend"), or a published rule.
 
-    "chop" is `use_chop` of HiT-SR and DAT, which fixes tile and overlap. DRCT has two rules, which need both: its tests
-    paste tiles that saw more than they keep ("pad"), its script averages tiles where they overlap ("average")."""
+    "chop" is `use_chop` of HiT-SR and DAT, which fixes tile and overlap. The two rules of DRCT need both: its tests
+    paste tiles that are computed with context ("pad"), its script averages tiles where they overlap ("average")."""
 
     max_memory: int | None = Field(default=None, gt=0)
-    """Bytes that a tile may take on the device, besides the weights; None takes half of what is free."""
+    """Bytes that a tile may take on the device, besides the weights; None is half of what is free."""
 
     @model_validator(mode="after")
     def _check(self) -> Tiling:
@@ -75,10 +75,10 @@ class Tiling(Settings):
 
     @property
     def stated(self) -> tuple[int, int]:
-        """Tile and overlap, both stated in pixels, as the rules "pad" and "average" need them.
+        """Tile and overlap in pixels, which the rules "pad" and "average" require.
 
         Raises:
-            ValueError: One of them is not.
+            ValueError: One of them is not given in pixels.
         """
         if self.tile == "auto" or not self.tile or self.overlap is None:
             raise ValueError(
@@ -88,7 +88,7 @@ class Tiling(Settings):
         return self.tile, self.overlap
 
     def check_windows(self, side: int) -> None:
-        """Refuse sizes that a published rule does not cut into whole windows.
+        """Check that a published rule cuts an image into whole windows.
 
         Args:
             side: Lr pixels after which the network's windows repeat.
@@ -101,17 +101,17 @@ class Tiling(Settings):
             if getattr(self, name) % side:
                 raise ValueError(
                     f"{name} must be a multiple of {side}, the network's windows, for rule {self.rule!r}, "
-                    f"got {getattr(self, name)}; take such a number, or rule 'blend'"
+                    f"got {getattr(self, name)}; use such a number, or rule 'blend'"
                 )
 
     def overlap_of(self, tile: int) -> int:
-        """Pixels that neighbouring tiles of this size share."""
+        """Return the number of pixels that neighbouring tiles of this size share."""
         return min(DEFAULT_OVERLAP, tile // 4) if self.overlap is None else min(self.overlap, tile // 2)
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, in lr pixels: what the network sees, and where its weight rises and falls.
+    """One tile along one axis, in lr pixels: the pixels that the network sees, and where their weight rises and falls.
 
     Attributes:
         start: First pixel that the network sees.
@@ -127,11 +127,11 @@ class Span:
 
     @property
     def kept(self) -> tuple[int, int]:
-        """The pixels that have a weight at all, from and to."""
+        """First pixel of nonzero weight, and one after the last."""
         return self.rise[0], self.fall[1]
 
     def weights(self, scale: int) -> Tensor:
-        """Weight of each upscaled pixel of `kept`, float32, of shape (kept pixels * scale)."""
+        """Return the weight of each upscaled pixel of `kept`, float32, of shape (kept pixels * scale)."""
         first, last = self.kept
         position = torch.arange(first * scale, last * scale)
         return (_ramp(position, self.rise, scale) - _ramp(position, self.fall, scale)).float()
@@ -139,12 +139,12 @@ class Span:
 
 @dataclass(frozen=True)
 class EqualSpan:
-    """One tile along one axis, in lr pixels, whose part in a pixel is that of every other tile that holds it.
+    """One tile along one axis, in lr pixels, whose weight at a pixel equals that of every other tile there.
 
     Attributes:
         start: First pixel that the network sees.
         stop: One after the last.
-        counts: Spans that hold each of its pixels, itself among them.
+        counts: Number of spans that hold each of its pixels, itself included.
     """
 
     start: int
@@ -153,11 +153,11 @@ class EqualSpan:
 
     @property
     def kept(self) -> tuple[int, int]:
-        """The pixels that have a weight: all, from and to."""
+        """First pixel of nonzero weight, and one after the last: all of them."""
         return self.start, self.stop
 
     def weights(self, scale: int) -> Tensor:
-        """Weight of each upscaled pixel, float32, of shape (pixels * scale)."""
+        """Return the weight of each upscaled pixel, float32, of shape (pixels * scale)."""
         return torch.tensor(self.counts).reciprocal().repeat_interleave(scale)
 
 
@@ -166,9 +166,9 @@ class Tile:
     """One tile of an image.
 
     Attributes:
-        rows: What it takes of the height.
-        columns: What it takes of the width.
-        repeat_edge: Whether the mirror beyond the image repeats the edge's pixels.
+        rows: Its span of the height.
+        columns: Its span of the width.
+        repeat_edge: Whether mirroring beyond the image repeats the edge's pixels.
     """
 
     rows: Span | EqualSpan
@@ -196,7 +196,7 @@ class Tile:
         return self.columns.stop - self.columns.start
 
     def cut(self, image: Tensor) -> Tensor:
-        """This tile of an image (C, H, W); what lies beyond the image is its mirror."""
+        """Cut this tile out of an image (C, H, W), which is mirrored beyond its edges."""
         height, width = image.shape[-2:]
         if self.rows.stop <= height and self.columns.stop <= width:
             return image[:, self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
@@ -207,12 +207,12 @@ class Tile:
         return image[:, rows][:, :, columns]
 
     def add_to(self, canvas: Tensor, sr: Tensor, scale: int) -> None:
-        """Add this tile's upscaled pixels, weighted, to the canvas; what lies beyond the canvas is dropped.
+        """Add this tile's weighted upscaled pixels to the canvas, without those beyond the canvas.
 
         Args:
             canvas: The result so far (C, H * scale, W * scale), changed in place.
             sr: The upscaled tile (C, height * scale, width * scale).
-            scale: Of the network.
+            scale: The network's scale.
         """
         (top, bottom), (left, right) = self.rows.kept, self.columns.kept
         area = canvas[:, top * scale : bottom * scale, left * scale : right * scale]
@@ -226,14 +226,14 @@ class Tile:
 def plan_tiles(size: tuple[int, int], tile: int, overlap: int, *, period: int = 1) -> list[Tile]:
     """Cut an image evenly into the fewest tiles of at most a given side.
 
-    A network that works in windows answers much alike for a tile and for the whole image where the tile starts at a
-    multiple of the period of its windows: they are then the same windows (55 dB in place of 32 for HiT-SRF
-    with random weights).
+    The result of a network that works in windows is much closer to that of the whole image where tiles start at a
+    multiple of the windows' period, since the windows are then the same (55 dB instead of 32 dB for HiT-SRF with random
+    weights).
 
     Args:
         size: Height and width of the image.
         tile: Largest side of a tile.
-        overlap: Pixels that neighbours share, at least.
+        overlap: Least number of pixels that neighbours share.
         period: Tiles start at multiples of this many pixels, unless ``tile - overlap`` is less.
 
     Returns:
@@ -248,9 +248,9 @@ def plan_tiles(size: tuple[int, int], tile: int, overlap: int, *, period: int = 
 
 
 def plan_chop(size: tuple[int, int]) -> list[Tile]:
-    """Cut an image as the published `use_chop` of HiT-SR and DAT does: hard seams, a margin of 16 pixels as context.
+    """Cut an image by the published `use_chop` of HiT-SR and DAT: hard seams, 16 pixels of context.
 
-    The last tiles may reach a few pixels beyond the image; `Tile.cut` mirrors them as the papers do.
+    The last tiles may extend a few pixels beyond the image; `Tile.cut` mirrors them as the papers do.
 
     Raises:
         ValueError: A size below 1.
@@ -261,12 +261,12 @@ def plan_chop(size: tuple[int, int]) -> list[Tile]:
 def plan_pad(size: tuple[int, int], tile: int, overlap: int, *, period: int = 1) -> list[Tile]:
     """Cut an image as the published tests of DRCT do: hard seams, and context around each tile.
 
-    The image is first extended to whole windows by mirroring, the edge not repeated. Context ends where that image
-    does, so tiles are of up to nine sizes.
+    The image is first extended to whole windows by mirroring that does not repeat the edge. Context ends where the
+    extended image does, so tiles have up to nine sizes.
 
     Args:
         size: Height and width of the image.
-        tile: Side of what a tile keeps; published as `tile_size`.
+        tile: Side of a tile without its context; published as `tile_size`.
         overlap: Pixels of context on each side; published as `tile_pad`.
         period: Side of the network's windows, of which ``tile`` and ``overlap`` are multiples.
 
@@ -288,13 +288,13 @@ def plan_pad(size: tuple[int, int], tile: int, overlap: int, *, period: int = 1)
 def plan_average(size: tuple[int, int], tile: int, overlap: int, *, period: int = 1) -> list[Tile]:
     """Cut an image as the published script of DRCT does: tiles of one size, averaged where they overlap.
 
-    The image is first extended by mirroring, the edge repeated: to whole windows, and by one more where it has them
-    already. Tiles are no longer than that image's shorter side.
+    The image is first extended to whole windows by mirroring that repeats the edge, and by one more window on a side
+    that already consists of whole windows. Tiles are no longer than the shorter side of the extended image.
 
     Args:
         size: Height and width of the image.
         tile: Side of a tile.
-        overlap: Pixels that neighbours share, the last two of an axis often more; published as `tile_overlap`.
+        overlap: Pixels that neighbours share; the last two of an axis often share more. Published as `tile_overlap`.
         period: Side of the network's windows, of which ``tile`` is a multiple.
 
     Raises:
@@ -308,7 +308,7 @@ def plan_average(size: tuple[int, int], tile: int, overlap: int, *, period: int 
         if side <= overlap and side < whole:
             raise ImageError(
                 f"an image of {size[0]} x {size[1]} pixels makes tiles of {side} pixels under rule 'average', "
-                f"no more than overlap={overlap}; take a smaller overlap, or rule 'blend'"
+                f"no more than overlap={overlap}; use a smaller overlap, or rule 'blend'"
             )
         starts = [*range(0, whole - side, max(side - overlap, 1)), whole - side]
         counts = [0] * whole
@@ -321,7 +321,7 @@ def plan_average(size: tuple[int, int], tile: int, overlap: int, *, period: int 
 
 
 def plan_whole(size: tuple[int, int]) -> list[Tile]:
-    """The image as a single tile."""
+    """Plan the image as a single tile."""
     return plan_tiles(size, max(size), 0)
 
 
@@ -337,11 +337,11 @@ def _plan(size: tuple[int, int], cut: Callable[[int], Sequence[Span | EqualSpan]
 def _cut_evenly(length: int, tile: int, overlap: int, period: int) -> list[Span]:
     """The fewest spans of at most ``tile`` pixels, as even as the period of their starts allows.
 
-    Neighbours fade into each other over half of the overlap, in its middle. What is outside is not used: there a tile
-    lacks context most.
+    Neighbours fade into each other over the middle half of their overlap. The outer quarters are not used, since a tile
+    lacks context there most.
     """
     step = (tile - overlap) // period * period
-    if step == 0:  # tiles too small to keep the period
+    if step == 0:  # tiles are too small to keep the period
         return _cut_evenly(length, tile, overlap, 1)
     count = max(1, math.ceil((length - overlap) / step))
     if count == 1:
@@ -360,7 +360,7 @@ def _cut_evenly(length: int, tile: int, overlap: int, period: int) -> list[Span]
 
 
 def _chop(length: int) -> list[Span]:
-    """The published rule for one axis; its last span ends up to ``count - 1`` pixels beyond the axis."""
+    """The published rule `use_chop` for one axis; its last span ends up to ``count - 1`` pixels beyond the axis."""
     count = length // CHOP_LENGTH + 1
     part = math.ceil(length / count)
     end = count * part

@@ -1,4 +1,4 @@
-"""`Upscaler`: an image in, the same image two, three or four times as large out."""
+"""`Upscaler`: super-resolution of whole images, in memory, with one network."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from finescale.engines import EngineName, Precision, build_engine, check_engine,
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
 from finescale.networks import Frame
+from finescale.system.memory import UNKNOWN_MEMORY
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.image_types import adapt_image
 from finescale.upscale.memory import (
     MIN_TILE,
     PROBE_SIDES,
-    UNKNOWN_MEMORY,
     free_memory,
     is_out_of_memory,
     largest_tile,
@@ -35,41 +35,39 @@ from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan
 from finescale.weights import third_party
 from finescale.weights.third_party import ThirdPartyNetwork
 
-OnTile = Callable[[int, int], None]
-"""Called after each tile with the tiles done and the tiles in all."""
-
 AnyImage = TypeVar("AnyImage")
+
+OnTile = Callable[[int, int], None]
+"""Called after each tile of an image with the number of tiles done, and of all its tiles."""
 
 logger = logging.getLogger("finescale")
 
 
 class Upscaler:
-    """Upscales images with one network, tile by tile.
+    """Upscaler of images with one network, tile by tile.
 
-    The image and the result stay on the host, only tiles go to the device: what is needed there does not depend on the
-    image's size. An upscaler keeps nothing of a call and may be called from several threads.
+    The image and the result stay on the host and only tiles go to the device, so the device memory needed does not
+    depend on the image's size. An upscaler keeps no state of a call and may be called from several threads.
 
     Args:
-        network: Has ``scale`` and ``in_channels``, and maps (N, in_channels, H, W) to images ``scale`` times as large.
-            It is moved to the device and set to evaluation. Tiles begin at multiples of its ``period``. One of ours, or
-            of `finescale.weights.third_party`.
+        network: One of finescale's networks, or of `finescale.weights.third_party`. It is moved to the device and set
+            to evaluation mode. Tiles begin at multiples of its ``period``.
         tiling: How images are cut; by default as few tiles as the free memory allows.
-        ensemble: Average over the eight flips and transposes of each tile: a little better, eight times slower.
+        ensemble: Average over the eight flips and transposes of each tile: slightly better, eight times slower.
         device: "cpu", "cuda", "cuda:1", ...
-        precision: What the network computes in. "bf16" and "fp16" run it under autocast, faster where the hardware has
-            them; values then differ in the third digit, and a tile whose answer is not finite is done again in float32,
-            which is told. "auto" is bf16 on devices that have it, on CPUs where it is faster for this family, else
-            float32.
-        engine: What computes the network, see `finescale.engines.build_engine`.
+        precision: Precision of the network's arithmetic. "bf16" and "fp16" run it under autocast, which is faster where
+            the hardware has them; values then differ in the third digit, and a tile whose result is not finite is
+            recomputed in float32 with a warning. "auto" is bf16 on devices that have it, on CPUs where it is faster for
+            this family, else float32.
+        engine: Runtime that computes the network: "torch", "compile" or "openvino".
+        notes: What a user should know about the network, one sentence each, such as that its weight file fits another
+            network as well; by default the notes of a third-party network, else none.
 
     Raises:
         ValueError: Unknown device, precision or engine, one that is not for this network, or a published rule's tiles
             are not whole windows of the network.
         DeviceError: There is no such device here.
         MissingExtraError: The engine is not installed.
-
-    Attributes:
-        notes: What a user should know of the network, one sentence each: that it is of others, or may be another one.
     """
 
     def __init__(
@@ -81,6 +79,7 @@ class Upscaler:
         device: str | torch.device = "cpu",
         precision: Precision = "float32",
         engine: EngineName = "torch",
+        notes: Sequence[str] | None = None,
     ) -> None:
         self.device = _check_device(device)
         self.network = network.to(self.device).eval()
@@ -92,7 +91,9 @@ class Upscaler:
         self.scale = network.scale
         self.in_channels = network.in_channels
         self.period = network.period
-        self.notes = network.notes if isinstance(network, ThirdPartyNetwork) else ()
+        if notes is None:
+            notes = network.notes if isinstance(network, ThirdPartyNetwork) else ()
+        self.notes = tuple(notes)
         self.tiling = Tiling() if tiling is None else tiling
         self.tiling.check_windows(self.period)
         self.ensemble = ensemble
@@ -111,41 +112,47 @@ class Upscaler:
         offline: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> Self:
-        """An upscaler with trained weights; what is not described here is as for the class.
+        """Build an upscaler with trained weights.
 
         Args:
             name: A bundled model ("default"), a published network ("hit-srf"), "owner/name" of a repository on the
-                hub, or a path to a weight file; a file that none of our families knows is read by spandrel, where it
-                is installed, and `notes` says so.
-            scale: 2, 3 or 4, of others' networks any; None takes a file's own, and of a bundled or published model the
-                largest.
-            tiling: See the class.
-            ensemble: See the class.
-            device: See the class.
-            precision: See the class.
-            engine: See the class.
-            offline: Touch no network: take published weights only where they were fetched before.
-            settings: Fields that a file does not show, where they are not the published ones, see `finescale.load`.
+                Hugging Face hub, or a path to a weight file. A third-party file is read by spandrel, where that is
+                installed, and `notes` says so.
+            scale: 2, 3 or 4, for third-party networks any; None takes the scale of the file, or the largest one of a
+                bundled or published model.
+            tiling: How images are cut; by default as few tiles as the free memory allows.
+            ensemble: Average over the eight flips and transposes of each tile.
+            device: "cpu", "cuda", "cuda:1", ...
+            precision: "float32", "bf16", "fp16" or "auto".
+            engine: "torch", "compile" or "openvino".
+            offline: Download nothing; published weights must have been downloaded before.
+            settings: Fields of the network's settings that a weight file does not determine, where they differ from the
+                published ones.
 
         Raises:
-            ValueError: There is no such model, or not at this scale.
+            ValueError: There is no such model, or not at this scale, or the arguments do not fit the network.
             WeightsError: The file cannot be used.
             SettingsError: ``settings`` has unknown or wrong values.
-            DownloadError: Published weights can neither be found nor fetched, or have changed since they were fetched.
-            MissingExtraError: They must be fetched from the hub, and the hub's client is not installed; or
-                the engine is not.
+            DownloadError: Published weights cannot be found or downloaded, or have changed since they were downloaded.
+            MissingExtraError: The engine, or the hub's client for a download, is not installed.
             DeviceError: There is no such device here.
         """
         check_engine(engine)
         check_precision(precision)
         device = _check_device(device)
         network, notes = third_party.load_named_or_third_party(name, scale=scale, offline=offline, settings=settings)
-        upscaler = cls(network, tiling=tiling, ensemble=ensemble, device=device, precision=precision, engine=engine)
-        upscaler.notes = notes
-        return upscaler
+        return cls(
+            network,
+            tiling=tiling,
+            ensemble=ensemble,
+            device=device,
+            precision=precision,
+            engine=engine,
+            notes=notes,
+        )
 
     def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None) -> AnyImage:
-        """Upscale an image, or a batch of them, and answer in kind.
+        """Upscale an image, or a batch of images, and return the same kind.
 
         Args:
             image: One of
@@ -156,19 +163,19 @@ class Upscaler:
                 - a PIL image.
 
                 C = 1 is gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
-            on_tile: Called after each tile with the tiles done and the tiles in all. Starts over with more tiles when
-                they turned out too large for the device.
+            on_tile: Called after each tile with the number of tiles done, and of all tiles. The count restarts with a
+                larger total where tiles turn out too large for the device.
 
         Returns:
             The same kind, dtype and layout, ``scale`` times as high and wide, clamped to its range.
 
         Raises:
-            TypeError: Not a kind of image that is known.
-            ValueError: A shape, dtype or range that is no image, or channels that the network cannot take.
-            ImageError: The image is too small for the tiling that was asked for.
-            NumericalError: The network's answer is not finite, in float32 as well.
-            DeviceError: The device has too little memory for the smallest tile, or for the tiling that was asked for,
-                or the host for the result.
+            TypeError: The object is none of these kinds of images.
+            ValueError: The shape, dtype or range is not that of an image, or the network cannot take its channels.
+            ImageError: The image is too small for the tiling.
+            NumericalError: The network's result is not finite, in float32 as well.
+            DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested, or
+                the host for the result.
         """
         adapted = adapt_image(image)
         color, alpha = adapted.color, adapted.alpha
@@ -178,18 +185,18 @@ class Upscaler:
             color = torch.stack([extend_color(*pair) for pair in zip(color, alpha, strict=True)])
         color_sr, alpha_sr = self._canvas(color), None if alpha is None else self._canvas(alpha)
 
-        jobs = list(zip(self._planes(color), self._planes(color_sr), strict=True))
+        passes = list(zip(self._planes(color), self._planes(color_sr), strict=True))
         if alpha is not None and alpha_sr is not None:
             for plane, canvas in zip(alpha, alpha_sr, strict=True):
                 if plane.amin() < plane.amax():
-                    jobs.append((plane, canvas))
+                    passes.append((plane, canvas))
                 else:
                     canvas.fill_(plane[0, 0, 0])
-        redone = self._fill(jobs, on_tile)
+        redone = self._fill(passes, on_tile)
         result: AnyImage = adapted.restore(color_sr, alpha_sr)
         if redone:
             tiles = "1 tile was" if redone == 1 else f"{redone} tiles were"
-            note = f"{tiles} done again in float32, the answer in {self.precision} was not finite"
+            note = f"{tiles} recomputed in float32, since the result in {self.precision} was not finite"
             logger.warning("%s", note)
             if isinstance(result, Image):
                 result = replace(result, notes=(*result.notes, note))
@@ -197,14 +204,14 @@ class Upscaler:
 
     @cached_property
     def bytes_per_pixel(self) -> float:
-        """Bytes that the network takes on the device per lr pixel of a tile, besides its weights; measured once."""
-        # What PyTorch takes, whatever the engine: of others it cannot be seen.
+        """Bytes that the network takes on the device per lr pixel of a tile, besides its weights (measured once)."""
+        # Measured with PyTorch whatever the engine, since other runtimes do not expose their memory.
         forward = partial(build_engine("torch", self.network, device=self.device), precision=self.precision)
         with torch.inference_mode():
             return measure_bytes_per_pixel(forward, self.in_channels, self.device)
 
     def _canvas(self, images: Tensor) -> Tensor:
-        """Room on the host for upscaled images (N, C, H, W)."""
+        """Allocate the upscaled images of (N, C, H, W) on the host."""
         *batch, height, width = images.shape
         shape = (*batch, height * self.scale, width * self.scale)
         needed, free = 4 * math.prod(shape), free_memory(torch.device("cpu"))
@@ -216,34 +223,34 @@ class Upscaler:
         return torch.empty(shape)
 
     def _planes(self, images: Tensor) -> Sequence[Tensor]:
-        """Images (N, C, H, W) as what one pass takes, (C, H, W); a network for gray takes channel by channel."""
+        """Split images (N, C, H, W) into what one pass takes: (C, H, W), or single channels for a grayscale network."""
         return list(images.flatten(0, 1)[:, None] if self.in_channels == 1 else images)
 
-    def _fill(self, jobs: Sequence[tuple[Tensor, Tensor]], on_tile: OnTile | None) -> int:
-        """Fill each job's canvas with its upscaled image, with smaller tiles if need be; all images are of one size.
+    def _fill(self, passes: Sequence[tuple[Tensor, Tensor]], on_tile: OnTile | None) -> int:
+        """Fill the canvas of each pass with its upscaled image, with smaller tiles if needed; all images have one size.
 
-        When a tile does not fit on the device all canvases are done again with smaller tiles, so that no seam is left
-        between tiles of two sizes. Answers the number of tiles that took float32 in place of the precision asked for.
+        When a tile does not fit on the device, all canvases are redone with smaller tiles, so that no seam is left
+        between tiles of two sizes. Returns the number of tiles that were recomputed in float32.
         """
-        height, width = jobs[0][0].shape[-2:]
+        height, width = passes[0][0].shape[-2:]
         tile = self._tile((height, width))
         while True:
             plan = self._plan((height, width), tile)
             try:
-                return self._attempt(jobs, plan, on_tile)
+                return self._attempt(passes, plan, on_tile)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            # Out of the handler, so that the failed tile's tensors are free again.
+            # Outside the handler, where the failed tile's tensors are released.
             tile = self._smaller_tile(plan)
 
     def _tile(self, size: tuple[int, int]) -> int:
-        """The side of the first tiles to try; 0 for the whole image."""
+        """Side of the first tiles to try; 0 for the whole image."""
         tiling = self.tiling
         if tiling.tile != "auto":
             return tiling.tile
         if tiling.rule != "blend" or (tiling.max_memory is None and max(size) <= max(PROBE_SIDES)):
-            return 0  # the rule decides, or the image is no larger than what would be measured
+            return 0  # the rule decides, or the image is no larger than the probe of the measurement
         free = free_memory(self.device)
         budget = tiling.max_memory or (UNKNOWN_MEMORY if free is None else free) // 2
         return largest_tile(size, budget=budget, bytes_per_pixel=self.bytes_per_pixel)
@@ -258,7 +265,7 @@ class Upscaler:
         return plan_tiles(size, tile, self.tiling.overlap_of(tile), period=self.period) if tile else plan_whole(size)
 
     def _smaller_tile(self, plan: Sequence[Tile]) -> int:
-        """Half the side of tiles that did not fit, where that may be tried."""
+        """Half the side of tiles that did not fit, or an error where smaller ones are not allowed."""
         largest = max(plan, key=lambda tile: tile.height * tile.width)
         side = max(largest.height, largest.width)
         if self.tiling.rule != "blend" or self.tiling.tile == 0:
@@ -269,7 +276,7 @@ class Upscaler:
             )
             raise DeviceError(
                 f"device {str(self.device)!r} has too little free memory for a tile of {largest.height} x "
-                f"{largest.width} pixels, as {asked} asks for; take {remedy}"
+                f"{largest.width} pixels, which {asked} requires; use {remedy}"
             )
         if side <= MIN_TILE:
             raise too_small(self.device)
@@ -279,9 +286,9 @@ class Upscaler:
         logger.warning("tiles of %d pixels do not fit on %s; trying %d", side, self.device, smaller)
         return smaller
 
-    def _attempt(self, jobs: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: OnTile | None) -> int:
-        done, total, redone = 0, len(jobs) * len(plan), 0
-        for lr, canvas in jobs:
+    def _attempt(self, passes: Sequence[tuple[Tensor, Tensor]], plan: Sequence[Tile], on_tile: OnTile | None) -> int:
+        done, total, redone = 0, len(passes) * len(plan), 0
+        for lr, canvas in passes:
             canvas.zero_()
             for tile in plan:
                 sr, precision = self._upscale(tile.cut(lr))
@@ -294,8 +301,8 @@ class Upscaler:
         return redone
 
     def _upscale(self, lr: Tensor) -> tuple[Tensor, str]:
-        """One tile (C, H, W) to a finite (C, H * scale, W * scale), both on the host, and the precision it took."""
-        tile = lr[None].to(self.device).expand(-1, self.in_channels, -1, -1)  # gray enters as equal channels
+        """Upscale one tile (C, H, W), from and to the host; returns the finite result and the precision it took."""
+        tile = lr[None].to(self.device).expand(-1, self.in_channels, -1, -1)  # gray becomes equal channels
         for precision in dict.fromkeys((self.precision, "float32")):
             run = partial(self._run, precision=precision)
             sr = (self_ensemble(run, tile) if self.ensemble else run(tile))[0]
@@ -304,11 +311,11 @@ class Upscaler:
             sr = sr.cpu()
             if sr.isfinite().all():
                 return sr, precision
-        raise NumericalError("the network's answer in precision 'float32' is not finite; take other weights")
+        raise NumericalError("the network's result in precision 'float32' is not finite; use other weights")
 
     @torch.inference_mode()
     def _run(self, lr: Tensor, *, precision: str | None = None) -> Tensor:
-        """Images (N, in_channels, H, W) through the network, on the device; float32."""
+        """Run the network on images (N, in_channels, H, W), on the device; returns float32."""
         return self._compute(lr, precision=precision or self.precision)
 
 
@@ -318,7 +325,7 @@ def _check_device(device: str | torch.device) -> torch.device:
     except RuntimeError:
         raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:0', got {device!r}") from None
     if checked.type == "cuda" and (checked.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"there is no device {str(device)!r}: {torch.cuda.device_count()} CUDA devices; take 'cpu'")
+        raise DeviceError(f"there is no device {str(device)!r}: {torch.cuda.device_count()} CUDA devices; use 'cpu'")
     if checked.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("there is no device 'mps'; take 'cpu'")
+        raise DeviceError("there is no device 'mps'; use 'cpu'")
     return checked

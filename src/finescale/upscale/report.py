@@ -1,0 +1,40 @@
+"""Report on one input of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finescale.system.jobs import FileReport
+from finescale.upscale.compression import Compression
+
+
+@dataclass(frozen=True)
+class UpscaleReport(FileReport):
+    """Outcome of upscaling one image, with its sizes and its time where the image was upscaled now."""
+
+    input_size: tuple[int, int] | None = None
+    output_size: tuple[int, int] | None = None
+    seconds: float | None = None
+    compression: Compression | None = None
+    """Visible JPEG compression of the input; None where there is none, or it was not looked for."""
+
+    @property
+    def output(self) -> Path | None:
+        """The result, made now or kept."""
+        return self.outputs[0] if self.outputs else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain values, sizes as (height, width)."""
+        return {
+            "input": str(self.input),
+            "output": None if self.output is None else str(self.output),
+            "status": self.status,
+            "reason": self.reason,
+            "notes": list(self.notes),
+            "input_size": self.input_size,
+            "output_size": self.output_size,
+            "seconds": self.seconds,
+            "compression": None if self.compression is None else str(self.compression),
+        }
