@@ -9,9 +9,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from finescale import networks, weights
+from finescale.basicsr.blocks import (
+    DatasetOptions,
+    Ignored,
+    OptionFile,
+    PathOptions,
+    ValidationOptions,
+    ignored_keys,
+)
 from finescale.data import Pair, find_images
 from finescale.errors import SettingsError, printable_name
 from finescale.evaluate.cases import Case, cases_of
@@ -20,29 +28,13 @@ from finescale.settings import Settings, load_settings, parse_settings
 from finescale.upscale import Tiling
 
 
-class _NoEffect:
-    """Marks keys that published option files carry and that change nothing here."""
-
-
-Ignored = Annotated[Any, _NoEffect()]
-"""The type of a key that changes nothing here; it is told."""
-
-
-class PathOptions(Settings):
+class TestPathOptions(PathOptions):
     """The block ``path``."""
 
     pretrain_network_g: Path
     """Weight file."""
     param_key_g: str | None = None
-    """Key of the weights in their file; null: they are bare."""
-    strict_load_g: Ignored = None
-    """No effect: weights are always read strictly."""
-    resume_state: Ignored = None
-    """No effect."""
-    ignore_resume_networks: Ignored = None
-    """No effect."""
-    root: Ignored = None
-    """No effect: results are where the command says."""
+    """Key of the weights in their file; null: the file holds nothing else."""
     results_root: Ignored = None
     """No effect, as ``root``."""
     log: Ignored = None
@@ -51,23 +43,19 @@ class PathOptions(Settings):
     """No effect, as ``root``."""
 
 
-class ValidationOptions(Settings):
+class TestValidationOptions(ValidationOptions):
     """The block ``val``."""
 
     save_img: bool = True
-    """Whether upscaled pictures are kept."""
+    """Whether to keep upscaled pictures."""
     suffix: str | None = None
     """Follows the names of the pictures, after an underscore; null takes "x4"."""
     use_chop: bool = False
     """Tile by the rule of HiT-SR and DAT."""
     tile: dict[str, Any] | None = None
-    """Tile by the rule of DRCT: see `TileOptions`."""
+    """Tile by the rule of DRCT: `TileOptions`."""
     metrics: dict[str, dict[str, Any]] | None = None
     """Names to `MetricOptions`."""
-    val_freq: Ignored = None
-    """No effect."""
-    pbar: Ignored = None
-    """No effect."""
 
 
 class TileOptions(Settings):
@@ -92,54 +80,22 @@ class MetricOptions(Settings):
     """No effect."""
 
 
-class DatasetOptions(Settings):
-    """A block of ``datasets``."""
+class TestSetOptions(DatasetOptions):
+    """A block of ``datasets``; "SingleImageDataset" has pictures without HR images."""
 
     name: str
     """Name of the set."""
-    type: str = "PairedImageDataset"
-    """"PairedImageDataset", or "SingleImageDataset" for pictures without originals."""
-    dataroot_gt: Path | None = None
-    """Folder of originals."""
     dataroot_lq: Path
     """Folder of low-resolution pictures."""
-    filename_tmpl: str = "{}"
-    """Name of a low-resolution picture, without ending, from that of its original."""
-    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
-    """How pictures are stored; files only."""
-    task: Ignored = None
-    """No effect."""
-    phase: Ignored = None
-    """No effect."""
 
 
-class OptionFile(Settings):
+class TestOptionFile(OptionFile):
     """The whole file."""
 
-    name: str
-    """Name of the folder of results."""
-    scale: int
-    """How many times the network enlarges."""
-    datasets: dict[str, dict[str, Any]]
-    """Any names to `DatasetOptions`."""
-    network_g: dict[str, Any]
-    """The published constructor and its arguments."""
-    path: PathOptions
+    path: TestPathOptions
     """The weights."""
-    val: ValidationOptions = ValidationOptions()
+    val: TestValidationOptions = TestValidationOptions()
     """How to test."""
-    model_type: Ignored = None
-    """No effect."""
-    num_gpu: Ignored = None
-    """No effect: the device is the command's."""
-    manual_seed: Ignored = None
-    """No effect: nothing is random."""
-    is_train: Ignored = None
-    """No effect."""
-    dist: Ignored = None
-    """No effect."""
-    dist_params: Ignored = None
-    """No effect."""
     logger: Ignored = None
     """No effect."""
 
@@ -179,10 +135,10 @@ def load_option_file(path: Path) -> OptionPlan:
         DataError: A folder of pictures does not exist or is empty.
         ValueError: The network is unknown.
     """
-    options = load_settings(OptionFile, path)
+    options = load_settings(TestOptionFile, path)
     source = printable_name(path)
     datasets = {
-        key: parse_settings(DatasetOptions, block, source=f"{source}: datasets.{key}")
+        key: parse_settings(TestSetOptions, block, source=f"{source}: datasets.{key}")
         for key, block in options.datasets.items()
     }
     metrics = {
@@ -210,25 +166,9 @@ def load_option_file(path: Path) -> OptionPlan:
     )
 
 
-def ignored_keys(blocks: Mapping[str, Settings]) -> tuple[str, ...]:
-    """The keys of an option file that change nothing here: fields of type `Ignored` that the file sets.
-
-    Args:
-        blocks: What precedes a block's keys, such as "path.", and the block.
-    """
-    return tuple(
-        prefix + name
-        for prefix, block in blocks.items()
-        for name, field in type(block).model_fields.items()
-        if name in block.model_fields_set and any(isinstance(mark, _NoEffect) for mark in field.metadata)
-    )
-
-
-def _network(options: OptionFile, source: str) -> networks.Frame:
+def _network(options: TestOptionFile, source: str) -> networks.Frame:
     """The network that the file describes, with its weights; both must agree."""
-    described = networks.from_options(options.network_g)
-    if described.scale != options.scale:
-        raise SettingsError(f"{source}: scale is {options.scale}, but network_g has upscale {described.scale}")
+    described = options.described_network(source)
     path = options.path.pretrain_network_g
     loaded = weights.load(path, scale=options.scale)
     wanted = options.path.param_key_g
@@ -254,7 +194,7 @@ def _network(options: OptionFile, source: str) -> networks.Frame:
     return weights.load(path, scale=options.scale, settings=unseen).network
 
 
-def _cases(block: DatasetOptions, source: str) -> list[Case]:
+def _cases(block: TestSetOptions, source: str) -> list[Case]:
     if block.io_backend.get("type") != "disk":
         raise SettingsError(f"{source}: io_backend must be of type disk, got {block.io_backend}; unpack the pictures")
     if block.type not in ("PairedImageDataset", "SingleImageDataset"):
@@ -289,7 +229,7 @@ def _protocol(metrics: Mapping[str, MetricOptions], *, scale: int, source: str) 
     return PAPERS if (border, on_luma) == (scale, True) else asked
 
 
-def _tiling(options: ValidationOptions, source: str) -> Tiling:
+def _tiling(options: TestValidationOptions, source: str) -> Tiling:
     if options.use_chop and options.tile:
         raise SettingsError(f"{source}: val.use_chop and val.tile exclude one another")
     if options.use_chop:

@@ -11,40 +11,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from finescale import networks
-from finescale.basicsr.testing import Ignored, ignored_keys
+from finescale.basicsr.blocks import (
+    DatasetOptions,
+    Ignored,
+    OptionFile,
+    PathOptions,
+    ValidationOptions,
+    ignored_keys,
+)
 from finescale.errors import SettingsError
 from finescale.settings import Settings, parse_settings
 from finescale.train.losses import CHARBONNIER_EPSILON
 from finescale.train.optimizers import default_of
 
 
-class TrainSetOptions(Settings):
-    """The block ``datasets.train``."""
+class TrainSetOptions(DatasetOptions):
+    """The block ``datasets.train``.
 
-    type: str = "PairedImageDataset"
-    """"PairedImageDataset", or "ImageNetPairedDataset", whose low-resolution pictures are made on the fly."""
+    Its type is "PairedImageDataset", or "ImageNetPairedDataset", whose low-resolution pictures are made on the fly.
+    """
+
     dataroot_gt: Path
-    """Originals: a folder or an LMDB."""
-    dataroot_lq: Path | None = None
-    """Low-resolution pictures."""
-    filename_tmpl: str = "{}"
-    """Name of a low-resolution picture, without ending, from that of its original."""
-    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
-    """How pictures are stored: "disk" or "lmdb"."""
+    """HR images: a folder or an LMDB."""
     gt_size: int = Field(ge=1)
     """Side of a sample, in hr pixels."""
     use_hflip: bool
-    """Left to right, and upside down ..."""
+    """Mirror left to right and upside down ..."""
     use_rot: bool
-    """... and transposed; offered together only."""
+    """... and transpose; offered together only."""
     batch_size_per_gpu: int = Field(ge=1)
     """Samples of a step on each device."""
-    name: Ignored = None
-    """No effect."""
     meta_info_file: Ignored = None
     """No effect: all pictures of the folder are taken."""
     use_shuffle: Ignored = None
@@ -59,50 +58,22 @@ class TrainSetOptions(Settings):
     """No effect."""
     pin_memory: Ignored = None
     """No effect."""
-    task: Ignored = None
-    """No effect."""
-    phase: Ignored = None
-    """No effect."""
 
 
-class TestSetOptions(Settings):
+class ValidationSetOptions(DatasetOptions):
     """Another block of ``datasets``, to validate on."""
 
-    __test__ = False  # for pytest
-
-    type: str = "PairedImageDataset"
-    """"PairedImageDataset"."""
     dataroot_gt: Path
-    """Folder of originals."""
+    """Folder of HR images."""
     dataroot_lq: Path
     """Folder of low-resolution pictures."""
-    filename_tmpl: str = "{}"
-    """As in `TrainSetOptions`."""
-    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
-    """As in `TrainSetOptions`."""
-    name: Ignored = None
-    """No effect."""
-    task: Ignored = None
-    """No effect."""
-    phase: Ignored = None
-    """No effect."""
 
 
-class PathOptions(Settings):
+class TrainPathOptions(PathOptions):
     """The block ``path``."""
 
-    pretrain_network_g: Path | None = None
-    """Weight file to begin with."""
     resume_state: None = None
     """Only null: a training is resumed by its name."""
-    param_key_g: Ignored = None
-    """No effect: averaged weights are taken where a file has them."""
-    strict_load_g: Ignored = None
-    """No effect: what fits is taken over, and what is left is told."""
-    ignore_resume_networks: Ignored = None
-    """No effect."""
-    root: Ignored = None
-    """No effect: everything goes to the folder ``output``."""
     experiments_root: Ignored = None
     """No effect, as ``root``."""
 
@@ -171,21 +142,11 @@ class StepOptions(Settings):
     """Only null."""
 
 
-class ValidationOptions(Settings):
+class TrainValidationOptions(ValidationOptions):
     """The block ``val``."""
 
     val_freq: float
     """Steps between two validations."""
-    save_img: bool = False
-    """Whether upscaled pictures are kept."""
-    suffix: Ignored = None
-    """No effect."""
-    pbar: Ignored = None
-    """No effect."""
-    use_chop: Ignored = None
-    """No effect: large pictures are tiled by themselves."""
-    metrics: Ignored = None
-    """No effect: PSNR and SSIM on Y, by the papers' protocol."""
 
 
 class LoggerOptions(Settings):
@@ -201,45 +162,29 @@ class LoggerOptions(Settings):
     """Also report to Weights & Biases, if it has a ``project``."""
 
 
-class OptionFile(Settings):
-    """The whole file."""
+class TrainOptionFile(OptionFile):
+    """The whole file; ``datasets`` holds ``train`` and, under any other names, sets to validate on."""
 
-    name: str
-    """Name of the training."""
-    scale: int
-    """How many times the network enlarges."""
     num_gpu: int = Field(ge=0)
     """Devices, by which the samples of a step are multiplied; 0 is one CPU."""
     manual_seed: int
     """Seed."""
-    datasets: dict[str, dict[str, Any]]
-    """``train``, and any names to `TestSetOptions`."""
-    network_g: dict[str, Any]
-    """The published constructor and its arguments."""
-    path: PathOptions = PathOptions()
+    path: TrainPathOptions = TrainPathOptions()
     """The weights to begin with."""
     train: StepOptions
     """The steps."""
-    val: ValidationOptions | None = None
+    val: TrainValidationOptions | None = None
     """How often to validate."""
     logger: LoggerOptions = LoggerOptions()
-    """What is told and kept."""
-    model_type: Ignored = None
-    """No effect."""
-    is_train: Ignored = None
-    """No effect."""
-    dist: Ignored = None
-    """No effect."""
-    dist_params: Ignored = None
-    """No effect: torchrun says it."""
+    """What is logged and kept."""
     auto_resume: Ignored = None
-    """No effect: what was begun is resumed."""
+    """No effect: a training that was begun is always resumed."""
     find_unused_parameters: Ignored = None
     """No effect."""
     cudnn_benchmark: Ignored = None
     """No effect."""
     use_chop: Ignored = None
-    """No effect: large pictures are tiled by themselves."""
+    """No effect: large pictures are tiled automatically."""
 
 
 @dataclass(frozen=True)
@@ -268,13 +213,14 @@ def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
         SettingsError: There are unknown or wrong values, or the file asks for what is not offered.
         ValueError: The network is unknown.
     """
-    options = parse_settings(OptionFile, values, source=source)
+    options = parse_settings(TrainOptionFile, values, source=source)
     blocks = dict(options.datasets)
     if "train" not in blocks:
         raise SettingsError(f"{source}: 'datasets.train' is missing")
     data = parse_settings(TrainSetOptions, blocks.pop("train"), source=f"{source}: datasets.train")
     test_sets = {
-        key: parse_settings(TestSetOptions, block, source=f"{source}: datasets.{key}") for key, block in blocks.items()
+        key: parse_settings(ValidationSetOptions, block, source=f"{source}: datasets.{key}")
+        for key, block in blocks.items()
     }
     for key, block in test_sets.items():
         _check_set(block, scale=options.scale, source=f"{source}: datasets.{key}")
@@ -313,18 +259,15 @@ def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
     )
 
 
-def _network(options: OptionFile, source: str) -> tuple[str, dict[str, Any]]:
+def _network(options: TrainOptionFile, source: str) -> tuple[str, dict[str, Any]]:
     """The variant nearest to the described network, and the fields in which that differs."""
-    with torch.device("meta"):
-        network = networks.from_options(options.network_g)
-    if network.scale != options.scale:
-        raise SettingsError(f"{source}: scale is {options.scale}, but network_g has upscale {network.scale}")
+    network = options.described_network(source)
     variant, differing = networks.family_of(network).nearest(network.settings)
     described = network.settings.model_dump(mode="json")
     return variant, {name: described[name] for name in differing}
 
 
-def _check_set(block: TrainSetOptions | TestSetOptions, *, scale: int, source: str) -> None:
+def _check_set(block: DatasetOptions, *, scale: int, source: str) -> None:
     kinds = ("PairedImageDataset", *(("ImageNetPairedDataset",) if isinstance(block, TrainSetOptions) else ()))
     if block.type not in kinds:
         raise SettingsError(f"{source}: type must be {' or '.join(kinds)}, got {block.type!r}")
@@ -408,7 +351,7 @@ def _losses(options: StepOptions, source: str) -> dict[str, float]:
 
 
 def _validation(
-    options: ValidationOptions | None, sets: Mapping[str, TestSetOptions]
+    options: TrainValidationOptions | None, sets: Mapping[str, ValidationSetOptions]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The first of the sets, as fields of `ValidationSettings`, and the others as what changes nothing here."""
     if options is None or not sets:
