@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.data import open_cache, sample, write_cache
+from finescale.data import open_cache, write_cache
 from finescale.errors import DataError
 from pictures import draw
+from samples import sample
 
 
 @pytest.fixture
@@ -193,6 +194,6 @@ def test_files_that_cannot_be_opened_are_named(
 
 def test_a_cache_of_a_later_format_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads((cache / "index.json").read_text())["format"] == 1
-    monkeypatch.setattr("finescale.data.cache._FORMAT", 0)
+    monkeypatch.setattr("finescale.data.cache.FORMAT", 0)
     with pytest.raises(DataError, match="cache of format 1, where 0 is known; make it anew"):
         open_cache(cache)

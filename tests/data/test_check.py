@@ -98,7 +98,7 @@ def test_too_little_memory_for_one_picture_is_a_problem_of_that_one(
     def read(_path: Path) -> torch.Tensor:
         raise MemoryError
 
-    monkeypatch.setattr("finescale.data.check.read_original", read)
+    monkeypatch.setattr("finescale.data.check.read_hr_image", read)
     (problem,) = problems(PictureSet(tmp_path))
     assert (problem.kind, problem.reason) == (
         "unreadable",

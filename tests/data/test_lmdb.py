@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.data import LmdbImages, sample, write_lmdb
+from finescale.data import LmdbImages, write_lmdb
 from finescale.errors import DataError, ImageReadError, MissingExtraError
 from pictures import draw, stored
+from samples import sample
 
 lmdb = pytest.importorskip("lmdb")
 
@@ -69,7 +70,7 @@ def test_samples_can_be_drawn_from_it_also_by_a_copy(originals: dict[Path, Tenso
 
 
 def test_the_map_grows_as_pictures_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finescale.data.lmdb._FIRST_MAP", 2**16)
+    monkeypatch.setattr("finescale.data.lmdb.FIRST_MAP", 2**16)
     paths = [tmp_path / "hr" / f"{number}.png" for number in range(8)]
     expected = [draw(path, width=80, height=90, seed=number) for number, path in enumerate(paths)]
     list(write_lmdb(paths, tmp_path / "hr.lmdb"))

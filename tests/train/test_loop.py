@@ -28,7 +28,7 @@ from finescale.errors import (
 from finescale.images import write_image
 from finescale.networks import FAMILIES
 from finescale.settings import load_settings, parse_settings
-from finescale.train import Progress, TrainSettings, loop, train
+from finescale.train import TrainingProgress, TrainSettings, loop, train
 from finescale.train.average import WeightAverage
 from finescale.train.learner import Learner
 from finescale.train.validation import Validation
@@ -196,7 +196,7 @@ def test_the_header_says_how_it_was_made_without_telling_where(settings: TrainSe
 
 
 def test_each_step_is_reported(settings: TrainSettings) -> None:
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
     train(settings, on_step=reports.append)
     assert [report.step for report in reports] == list(range(1, 13))
     assert {report.iterations for report in reports} == {12}

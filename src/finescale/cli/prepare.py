@@ -55,7 +55,7 @@ def downsample(
     as_json: AsJson = False,
 ) -> None:
     """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them, or as the web has them."""
-    from finescale.data import DegradationSettings, DownsampleSettings, downsample_files, find_originals
+    from finescale.data import DegradationSettings, DownsampleSettings, downsample_files, find_hr_images
     from finescale.settings import load_settings, parse_settings
 
     given = {
@@ -69,7 +69,7 @@ def downsample(
         "overwrite": overwrite,
     }
     settings = parse_settings(DownsampleSettings, given, source="downsample")
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     _run(downsample_files(paths, settings, workers=_workers(workers)), total=len(paths), output=output, as_json=as_json)
 
 
@@ -97,7 +97,7 @@ def crops(
     as_json: AsJson = False,
 ) -> None:
     """Cut originals, or pairs, into overlapping parts."""
-    from finescale.data import CropSettings, FileReport, crop_files, find_images, find_originals, match_pairs
+    from finescale.data import CropSettings, FileReport, crop_files, find_hr_images, find_images, match_pairs
     from finescale.errors import printable_name
     from finescale.settings import parse_settings
 
@@ -114,7 +114,7 @@ def crops(
         "overwrite": overwrite,
     }
     settings = parse_settings(CropSettings, given, source="crops")
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     pairs, unpaired = None, []
     if lr is not None and scale is not None:
         matching = match_pairs(paths, find_images(lr), scale=scale)
@@ -134,9 +134,9 @@ def cache(
     as_json: AsJson = False,
 ) -> None:
     """Decode originals into one file that is mapped into memory."""
-    from finescale.data import find_originals, write_cache
+    from finescale.data import find_hr_images, write_cache
 
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     reports = write_cache(paths, output, overwrite=overwrite, workers=_workers(workers))
     _run(reports, total=len(paths), output=output, as_json=as_json)
 
@@ -153,9 +153,9 @@ def lmdb(
     as_json: AsJson = False,
 ) -> None:
     """Write pictures into an LMDB as BasicSR reads it."""
-    from finescale.data import find_originals, write_lmdb
+    from finescale.data import find_hr_images, write_lmdb
 
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     reports = write_lmdb(paths, output, drop_ending=drop_ending, overwrite=overwrite, workers=_workers(workers))
     _run(reports, total=len(paths), output=output, as_json=as_json)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from finescale.cli import console
 
 if TYPE_CHECKING:
-    from finescale.train.progress import OnStep, Progress
+    from finescale.train.progress import OnStep, TrainingProgress
 
 
 @contextmanager
@@ -36,13 +36,13 @@ def training_bar() -> Iterator[OnStep | None]:
     ) as bar:
         task = bar.add_task("steps", total=None, told="")
 
-        def show(now: Progress) -> None:
+        def show(now: TrainingProgress) -> None:
             bar.update(task, completed=now.step, total=now.iterations, told=_told(now))
 
         yield show
 
 
-def _told(now: Progress) -> str:
+def _told(now: TrainingProgress) -> str:
     loss = "" if now.loss is None else f"loss {now.loss:.4f}"
     psnr = "" if now.psnr_y is None else f"PSNR {now.psnr_y:.2f} dB"
     return ", ".join(text for text in (loss, psnr) if text)

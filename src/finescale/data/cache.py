@@ -21,13 +21,15 @@ import torch
 from torch import Tensor
 
 from finescale.data.folders import may_be_replaced
-from finescale.data.hr_images import Original, read_original
+from finescale.data.hr_images import HRImage, read_hr_image
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, printable_name
 from finescale.system.files import whole_file, whole_folder
 from finescale.system.jobs import FileReport, map_files
 
-_FORMAT = 1
+FORMAT = 1
+"""Version of the layout of a cache, which its index states."""
+
 _INDEX, _PIXELS = "index.json", "pixels.bin"
 
 
@@ -62,7 +64,7 @@ def write_cache(
                 "--overwrite, or name another folder"
             )
         return _kept(paths, folder, index)
-    return _write(folder, sources, map_files(read_original, paths, workers=workers))
+    return _write(folder, sources, map_files(read_hr_image, paths, workers=workers))
 
 
 def open_cache(folder: Path, *, min_size: int = 1) -> CachedImages:
@@ -128,7 +130,7 @@ class CachedImages(PictureSequence):
 
 
 def _write(
-    folder: Path, sources: list[dict[str, Any]], results: Generator[Original | FileReport, None, None]
+    folder: Path, sources: list[dict[str, Any]], results: Generator[HRImage | FileReport, None, None]
 ) -> Generator[FileReport, None, None]:
     pictures: list[dict[str, Any]] = []
     failed: dict[str, str | None] = {}
@@ -149,7 +151,7 @@ def _write(
             if not pictures:
                 raise DataError(f"{name}: none of {len(sources)} pictures can be read; no cache is made")
             with whole_file(temporary / _INDEX) as file:
-                content = {"format": _FORMAT, "sources": sources, "pictures": pictures, "failed": failed}
+                content = {"format": FORMAT, "sources": sources, "pictures": pictures, "failed": failed}
                 file.write(json.dumps({**content, "sha256": _digest(content)}, indent=1).encode())
     except OSError as error:
         raise DataError(f"{name}: cannot be written ({error.strerror})") from None
@@ -189,8 +191,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{name}: the index of this cache is damaged; make it anew by 'finescale prepare cache --overwrite'"
         )
-    if index["format"] != _FORMAT:
-        raise DataError(f"{name}: cache of format {index['format']}, where {_FORMAT} is known; make it anew")
+    if index["format"] != FORMAT:
+        raise DataError(f"{name}: cache of format {index['format']}, where {FORMAT} is known; make it anew")
     expected = sum(3 * prod(picture["size"]) for picture in index["pictures"])
     if num_bytes != expected:
         raise DataError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finescale.data.benchmarks import benchmark_folders, benchmark_names
-from finescale.data.hr_images import Original, read_original
+from finescale.data.hr_images import HRImage, read_hr_image
 from finescale.data.pairs import find_images, match_pairs, mismatch
 from finescale.errors import DataError, ImageReadError, printable_name
 from finescale.system.jobs import FileReport, map_files
@@ -165,9 +165,9 @@ def _look(path: Path, smaller: Mapping[int, Path]) -> _Looked:
     return _Looked(path, None if hr is None else _digest(hr), tuple(problems))
 
 
-def _open(path: Path, problems: list[Problem]) -> Original | None:
+def _open(path: Path, problems: list[Problem]) -> HRImage | None:
     try:
-        return read_original(path)
+        return read_hr_image(path)
     except ImageReadError as error:
         problems.append(Problem(path, "unreadable", str(error)))
         return None
@@ -181,7 +181,7 @@ def _list(folder: Path, problems: list[Problem]) -> list[Path]:
         return []
 
 
-def _digest(original: Original) -> bytes:
+def _digest(original: HRImage) -> bytes:
     """The same for equal pixels, gray stored as gray or as RGB."""
     digest = hashlib.sha256(str(original.size).encode())
     digest.update(original.levels.expand(3, -1, -1).contiguous().numpy().data)

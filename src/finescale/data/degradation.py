@@ -97,7 +97,7 @@ def degrade(hr: Tensor, settings: DegradationSettings, *, scale: int, seed: int,
         ValueError: ``hr`` is not uint8, or has no pixel left.
     """
     # Of all of NumPy's distributions only those of RandomState stay the same in every version. The counter keeps clear
-    # of the numbers by which `finescale.data.sample` draws the patch.
+    # of the numbers by which `Source.sample` draws the patch.
     random = np.random.RandomState(np.random.Philox(key=np.array([seed, index], dtype=np.uint64), counter=1 << 64))
     plain = downsample(hr, scale=scale)
     if random.uniform() < settings.clean:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.folders import claim_folder
-from finescale.data.hr_images import Original, as_text, read_original, write_levels
+from finescale.data.hr_images import HRImage, as_text, read_hr_image, write_levels
 from finescale.errors import DataError, printable_name
 from finescale.resize import Variant, downsample
 from finescale.settings import Settings
@@ -121,7 +121,7 @@ def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
     missing = {scale: output for scale, output in outputs.items() if settings.overwrite or not output.exists()}
     if not missing:
         return FileReport(path, "kept", results, "all results exist already; --overwrite makes them anew")
-    original = read_original(path)
+    original = read_hr_image(path)
     notes = list(original.notes)
     if len(missing) < len(outputs):
         notes.append(f"{len(outputs) - len(missing)} of {len(outputs)} results exist already and are kept")
@@ -143,7 +143,7 @@ def _smaller(levels: Tensor, path: Path, settings: DownsampleSettings, scale: in
     return degrade(levels, settings.degradation, scale=scale, seed=settings.seed, index=index)
 
 
-def _cut(original: Original, multiple: int) -> Tensor:
+def _cut(original: HRImage, multiple: int) -> Tensor:
     """The top left part whose sides are multiples of a number."""
     height, width = (side // multiple * multiple for side in original.size)
     if not height or not width:

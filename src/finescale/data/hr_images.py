@@ -15,7 +15,7 @@ from finescale.resize import round_half_up
 
 
 @dataclass(frozen=True, eq=False)
-class Original:
+class HRImage:
     """A picture that was read."""
 
     path: Path
@@ -31,7 +31,7 @@ class Original:
         return self.levels.shape[1], self.levels.shape[2]
 
 
-def find_originals(folders: Iterable[Path]) -> list[Path]:
+def find_hr_images(folders: Iterable[Path]) -> list[Path]:
     """All pictures of some folders, folder by folder, each in natural order; a folder named twice counts once.
 
     Raises:
@@ -40,7 +40,7 @@ def find_originals(folders: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(path for folder in folders for path in find_images(folder)))
 
 
-def read_original(path: Path) -> Original:
+def read_hr_image(path: Path) -> HRImage:
     """Read a picture as training and testing take it: 16 bits are rounded to 8, transparency is dropped.
 
     Raises:
@@ -52,7 +52,7 @@ def read_original(path: Path) -> Original:
         notes.append(f"rounded from {image.depth} to 8 bits")
     if image.alpha is not None:
         notes.append("transparency is dropped")
-    return Original(path, round_half_up(image.pixels * 255), tuple(notes))
+    return HRImage(path, round_half_up(image.pixels * 255), tuple(notes))
 
 
 def write_levels(path: Path, levels: Tensor) -> None:

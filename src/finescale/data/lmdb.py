@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from finescale.data.folders import may_be_replaced
-from finescale.data.hr_images import as_text, read_original
+from finescale.data.hr_images import as_text, read_hr_image
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, MissingExtraError, printable_name
 from finescale.images import decode_image, encode_png
@@ -30,9 +30,11 @@ from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_
 
 _DATA, _META, _LOCK = "data.mdb", "meta_info.txt", "lock.mdb"
 _COMPRESSION = 1
-_FIRST_MAP = 2**26  # bytes; doubled whenever they are full
 _LONGEST_KEY = 511  # bytes, by LMDB's own limit
 _LINE = re.compile(r"(?P<name>.+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+")
+
+FIRST_MAP = 2**26
+"""Bytes that a new LMDB can hold; doubled whenever they are full."""
 
 
 def write_lmdb(
@@ -65,7 +67,7 @@ def write_lmdb(
     def encode(path: Path) -> _Entry:
         refuse_namesake(path, namesakes)
         key = _key_of(path, drop_ending)
-        original = read_original(path)
+        original = read_hr_image(path)
         return _Entry(
             path,
             key,
@@ -144,7 +146,7 @@ def _write(folder: Path, results: Generator[_Entry | FileReport, None, None]) ->
     try:
         with closing(results), whole_folder(folder) as temporary:
             # Nobody else knows this folder: no locks, and nothing needs to be on the disk before the end.
-            with closing(lmdb.open(str(temporary), map_size=_FIRST_MAP, lock=False, sync=False)) as environment:
+            with closing(lmdb.open(str(temporary), map_size=FIRST_MAP, lock=False, sync=False)) as environment:
                 for result in results:
                     if isinstance(result, FileReport):
                         yield result

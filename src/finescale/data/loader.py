@@ -11,21 +11,16 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from finescale.data.crops import Augmentation
-from finescale.data.sources import Source
+from finescale.data.samples import Source
 from finescale.system.threads import single_core_threads
 
 
-def make_batch(
-    source: Source, indices: range, *, seed: int, augmentation: Augmentation = "flips-and-transpose"
-) -> tuple[Tensor, Tensor]:
-    """Some samples of a sequence, the same whenever and wherever they are drawn.
+def make_batch(source: Source, indices: range) -> tuple[Tensor, Tensor]:
+    """Draw some samples, the same whenever and wherever they are drawn.
 
     Args:
         source: What to draw from.
-        indices: Which samples.
-        seed: Names the sequence.
-        augmentation: How samples are varied.
+        indices: Which samples of its sequence.
 
     Returns:
         lr (N, 3, patch, patch) and hr (N, 3, scale * patch, scale * patch), float32 in [0, 1].
@@ -34,35 +29,23 @@ def make_batch(
         DataError: A picture is decoded when it is drawn, and damaged.
         ImageReadError: The same, where it is a file.
     """
-    drawn = [source.sample(seed, index, augmentation=augmentation) for index in indices]
+    drawn = [source.sample(index) for index in indices]
     lr, hr = (torch.stack(patches).float().div_(255) for patches in zip(*drawn, strict=True))
     return lr, hr
 
 
-def batches(
-    source: Source,
-    *,
-    seed: int,
-    first_step: int,
-    batch: int,
-    rank: int = 0,
-    world: int = 1,
-    augmentation: Augmentation = "flips-and-transpose",
-    workers: int = 4,
-) -> Batches:
-    """The batches of a training from some step on, without end; threads make the next ones meanwhile.
+def batches(source: Source, *, first_step: int, batch: int, rank: int = 0, world: int = 1, workers: int = 4) -> Batches:
+    """Iterate over the batches of a training from some step on, without end; threads make the next ones meanwhile.
 
     The samples of a step are those at ``step * batch`` and following, whatever the number of devices; each device makes
     an equal share of them.
 
     Args:
         source: What to draw from.
-        seed: Names a sequence of samples.
         first_step: 0, or the step at which a training resumes.
         batch: Samples of a step, over all devices.
         rank: Which device's share to make, from 0.
         world: How many devices there are.
-        augmentation: How samples are varied.
         workers: How many threads make batches, each another one; as many are ready ahead.
 
     Raises:
@@ -74,7 +57,7 @@ def batches(
         raise ValueError(f"rank must be from 0 to {world - 1}, got {rank}")
     share = batch // world
     indices = (range(first, first + share) for first in count(first_step * batch + rank * share, batch))
-    return Batches(source, indices, seed=seed, augmentation=augmentation, workers=workers)
+    return Batches(source, indices, workers=workers)
 
 
 class Batches(Iterator[tuple[Tensor, Tensor]]):
@@ -86,14 +69,10 @@ class Batches(Iterator[tuple[Tensor, Tensor]]):
         waited_s: Seconds for which batches were asked for that were not ready yet.
     """
 
-    def __init__(
-        self, source: Source, indices: Iterator[range], *, seed: int, augmentation: Augmentation, workers: int
-    ) -> None:
+    def __init__(self, source: Source, indices: Iterator[range], *, workers: int) -> None:
         self.waited_s = 0.0
         self._source = source
         self._indices = indices
-        self._seed = seed
-        self._augmentation = augmentation
         self._threads = single_core_threads(workers, "batches")
         self._waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         for _ in range(workers):
@@ -115,8 +94,4 @@ class Batches(Iterator[tuple[Tensor, Tensor]]):
         self._waiting.clear()
 
     def _begin_next(self) -> None:
-        indices = next(self._indices)
-        future = self._threads.submit(
-            make_batch, self._source, indices, seed=self._seed, augmentation=self._augmentation
-        )
-        self._waiting.append(future)
+        self._waiting.append(self._threads.submit(make_batch, self._source, next(self._indices)))

@@ -15,11 +15,11 @@ from typing import Protocol
 from torch import Tensor
 
 from finescale.data.cache import CachedImages, open_cache
-from finescale.data.crops import Augmentation, sample
 from finescale.data.degradation import DegradationSettings
-from finescale.data.hr_images import read_original
+from finescale.data.hr_images import read_hr_image
 from finescale.data.lmdb import LmdbImages
 from finescale.data.pairs import find_images, match_pairs, mismatch
+from finescale.data.samples import Augmentation, Source
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
 from finescale.images import read_size
@@ -32,63 +32,14 @@ _MAX_THREADS = 16
 _UNKNOWN_MEMORY = 2 * 2**30  # bytes, where the system does not tell how much is free
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Pictures that samples are drawn from, each with the same chance."""
-
-    names: tuple[str, ...]
-    """File names of the originals, for messages."""
-    hr: Sequence[Tensor]
-    """Originals (3, H, W), uint8."""
-    lr: Sequence[Tensor] | None
-    """Their low-resolution pictures (3, H // scale, W // scale), uint8; None where samples make their part of them."""
-    scale: int
-    """How many times smaller the low-resolution pictures are."""
-    patch: int
-    """Height and width of a sample, in lr pixels."""
-    too_small: tuple[str, ...] = ()
-    """File names of the originals that were left out because no patch fits into them."""
-    degradation: DegradationSettings | None = None
-    """What else happens to low-resolution pictures that samples make; None is nothing."""
-
-    def __len__(self) -> int:
-        return len(self.hr)
-
-    def sample(
-        self, seed: int, index: int, *, augmentation: Augmentation = "flips-and-transpose"
-    ) -> tuple[Tensor, Tensor]:
-        """The pair of patches at a place in the sequence that a seed names, see `finescale.data.sample`.
-
-        Args:
-            seed: Names a sequence of samples; 0 to 2**64 - 1.
-            index: The place in it; 0 to 2**64 - 1.
-            augmentation: How the pair is varied.
-
-        Returns:
-            lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8.
-
-        Raises:
-            DataError: The drawn picture is decoded now, and damaged.
-            ImageReadError: The same, where it is a file.
-        """
-        return sample(
-            self.hr,
-            self.lr,
-            seed=seed,
-            index=index,
-            scale=self.scale,
-            patch=self.patch,
-            augmentation=augmentation,
-            degradation=self.degradation,
-        )
-
-
 def open_source(
     hr: Sequence[Path],
     lr: Sequence[Path] = (),
     *,
     scale: int,
     patch: int,
+    seed: int,
+    augmentation: Augmentation,
     degradation: DegradationSettings | None = None,
     processes: int = 1,
 ) -> Source:
@@ -104,6 +55,8 @@ def open_source(
             the pictures; none makes them by `finescale.resize.downsample`.
         scale: How many times smaller the low-resolution pictures are.
         patch: Height and width of a sample, in lr pixels.
+        seed: Names the sequence of samples; 0 to 2**64 - 1.
+        augmentation: How samples are varied.
         degradation: What else happens to low-resolution pictures that samples make; None is nothing.
         processes: How many processes of this machine open the same source, and share its memory.
 
@@ -137,8 +90,10 @@ def open_source(
         lr=_Pictures(low, decoded) if lr else None,
         scale=scale,
         patch=patch,
-        too_small=tuple(pair[0].name for pair in pairs if min(pair[0].size) < scale * patch),
+        seed=seed,
+        augmentation=augmentation,
         degradation=degradation,
+        too_small=tuple(pair[0].name for pair in pairs if min(pair[0].size) < scale * patch),
     )
 
 
@@ -155,7 +110,7 @@ class _FolderImages:
         self._paths = paths
 
     def __getitem__(self, index: int) -> Tensor:
-        return read_original(self._paths[index]).levels.expand(3, -1, -1).contiguous()
+        return read_hr_image(self._paths[index]).levels.expand(3, -1, -1).contiguous()
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from finescale.data.folders import claim_folder
-from finescale.data.hr_images import Original, as_text, read_original, write_levels
+from finescale.data.hr_images import HRImage, as_text, read_hr_image, write_levels
 from finescale.data.pairs import mismatch
 from finescale.errors import DataError, printable_name
 from finescale.settings import Settings
@@ -133,7 +133,7 @@ def crop_files(
 
 
 def _crop_one(path: Path, lr: Mapping[Path, Path] | None, settings: CropSettings) -> FileReport:
-    hr = read_original(path)
+    hr = read_hr_image(path)
     size, notes = hr.size, list(hr.notes)
     sources = [(hr.levels, 1, settings.folder)]
     if lr is not None and settings.scale and settings.lr_folder:
@@ -161,11 +161,11 @@ def _crop_one(path: Path, lr: Mapping[Path, Path] | None, settings: CropSettings
     return FileReport(path, "done", tuple(outputs), notes=tuple(notes))
 
 
-def _read_lr(hr: Original, path: Path | None, *, scale: int) -> Original:
+def _read_lr(hr: HRImage, path: Path | None, *, scale: int) -> HRImage:
     """The low-resolution picture of an original, once it proves to be of the right size."""
     if path is None:
         raise DataError(f"{printable_name(hr.path)}: its low-resolution picture is missing")
-    lr = read_original(path)
+    lr = read_hr_image(path)
     wrong = mismatch(lr.size, hr.size, scale=scale)
     if wrong:
         raise DataError(f"{printable_name(path)}: {wrong}")

@@ -34,13 +34,15 @@ MAY_CHANGE = {
 }
 """Settings that a resumed training may change: they do not touch the steps already done, or only in their rounding."""
 
+_STATE = "standing"
+"""Key of the training's state in the file of a checkpoint."""
 
 USUAL_OVER = 100
 """Good steps over which a loss is averaged to tell what is usual."""
 
 
 @dataclass
-class Standing:
+class TrainingState:
     """How far a training is, besides what it has learned."""
 
     step: int = 0
@@ -82,14 +84,16 @@ class Checkpoint:
     """The settings of the training, as plain values."""
     devices: int
     """How many processes trained together."""
-    standing: Standing
+    state: TrainingState
+    """How far the training is."""
     learner: dict[str, Any]
     """What `Learner.state` gives: all tensors whole, so that any number of devices goes on from it."""
 
     def save(self, path: Path) -> None:
         """Write to disk; at any moment there is a whole checkpoint under the name, or none."""
         with whole_file(path) as file:
-            torch.save({**self.__dict__, "standing": asdict(self.standing)}, file)
+            values = {name: value for name, value in self.__dict__.items() if name != "state"}
+            torch.save({**values, _STATE: asdict(self.state)}, file)
 
     @staticmethod
     def load(path: Path, settings: TrainSettings) -> Checkpoint:
@@ -102,7 +106,7 @@ class Checkpoint:
             if not zipfile.is_zipfile(path):
                 raise _unreadable(path, "truncated, or of another kind")
             values = torch.load(path, map_location="cpu", weights_only=True)
-            checkpoint = Checkpoint(**{**values, "standing": Standing(**values["standing"])})
+            checkpoint = Checkpoint(state=TrainingState(**values.pop(_STATE)), **values)
         except (OSError, RuntimeError, TypeError, IndexError, KeyError, pickle.UnpicklingError) as error:
             raise _unreadable(path, type(error).__name__) from None
         now, then = _flat(settings.model_dump(mode="json")), _flat(checkpoint.settings)
@@ -138,7 +142,7 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> None:
         """Add one, and delete those that are now too many and what an earlier process left half written."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(self._folder / f"step_{checkpoint.standing.step:08d}.pt")
+        checkpoint.save(self._folder / f"step_{checkpoint.state.step:08d}.pt")
         for path in (*self._newest_first()[self._last :], *self._folder.glob(".finescale-*")):
             path.unlink()
 

@@ -30,7 +30,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Group:
+class SettingsGroup:
     """Fields that stand together."""
 
     name: str
@@ -40,7 +40,7 @@ class Group:
     fields: tuple[Field, ...]
 
 
-def groups(kind: type[BaseModel] = TrainSettings, *, name: str = "") -> list[Group]:
+def groups(kind: type[BaseModel] = TrainSettings, *, name: str = "") -> list[SettingsGroup]:
     """Every field of a settings file, those that stand alone first, and after each group those within it.
 
     Args:
@@ -56,7 +56,7 @@ def groups(kind: type[BaseModel] = TrainSettings, *, name: str = "") -> list[Gro
             alone.append(_field(full, field))
         if group is not None:
             nested += groups(group, name=full)
-    return [Group(name, _first_line(kind), tuple(alone)), *nested]
+    return [SettingsGroup(name, _first_line(kind), tuple(alone)), *nested]
 
 
 def tables() -> str:

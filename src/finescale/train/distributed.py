@@ -48,13 +48,13 @@ class Team:
         """Whether this process is the one that validates, writes and speaks."""
         return self.rank == 0
 
-    def tell(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first process calls ``value``, to all."""
         if self.world == 1:
             return value
-        told = [value]
-        dist.broadcast_object_list(told, src=0)
-        return told[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the processes; NaN anywhere is NaN everywhere."""
@@ -65,9 +65,9 @@ class Team:
 
     def wait(self) -> None:
         """Return when all processes have come here."""
-        self.tell(None)
+        self.broadcast(None)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values, in place."""
         if self.world > 1:
             for tensor in tensors:
@@ -136,7 +136,8 @@ def spread(
         return network
     if strategy == "ddp":
         parallel = nn.parallel.DistributedDataParallel
-        # The learner shares buffers with `Team.share`, with either strategy. Torch renamed the argument in 2.13.
+        # With either strategy the learner itself sends buffers, by `Team.broadcast_tensors`. Torch renamed the argument
+        # in 2.13.
         renamed = "forward_sync_buffers" in inspect.signature(parallel).parameters
         without_buffers: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
         return parallel(network, **without_buffers)

@@ -15,7 +15,7 @@ from finescale.train.settings import TrainSettings
 log = logging.getLogger("finescale.train")
 
 
-def first_network(settings: TrainSettings, *, is_resumed: bool = False) -> Frame:
+def initial_network(settings: TrainSettings, *, is_resumed: bool = False) -> Frame:
     """The network before its first step; what is not taken over from ``warm_start`` follows from the seed.
 
     Args:
@@ -30,11 +30,11 @@ def first_network(settings: TrainSettings, *, is_resumed: bool = False) -> Frame
         torch.manual_seed(settings.train.seed)
         network = family.network(settings=settings.network_settings(), scale=settings.scale)
     if settings.warm_start and not is_resumed:
-        warm_start(network, settings.warm_start)
+        start_from_file(network, settings.warm_start)
     return network
 
 
-def warm_start(network: Frame, path: Path) -> list[str]:
+def start_from_file(network: Frame, path: Path) -> list[str]:
     """Take over from a weight file every tensor whose name and shape agree; what is left is logged.
 
     Returns:

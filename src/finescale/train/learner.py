@@ -25,7 +25,7 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """What a step came to; the same in all processes."""
 
     loss: float
@@ -78,7 +78,7 @@ class Learner:
     def step(
         self, lr: Tensor, hr: Tensor, *, number: int, rate: float, draw: str,
         usual: Mapping[str, float] | None = None, stop: bool = False,
-    ) -> Outcome:  # fmt: skip
+    ) -> StepResult:  # fmt: skip
         """Learn from one batch.
 
         Args:
@@ -88,10 +88,10 @@ class Learner:
             rate: Learning rate.
             draw: Names the random numbers of this step, which follow from nothing else.
             usual: What each loss came to lately, by its name; one far above has exploded.
-            stop: Whether this process was asked to stop; told to all in the outcome.
+            stop: Whether this process was asked to stop; all processes find it in the result.
         """
         torch.manual_seed(_seed(f"{draw} {self._team.rank}"))
-        self._team.share(self._statistics)
+        self._team.broadcast_tensors(self._statistics)
         before = [buffer.clone() for buffer in self._statistics]
         self._optimizer.zero_grad()
         names, measured = self._gradients(lr.to(self._team.device), hr.to(self._team.device))
@@ -115,7 +115,7 @@ class Learner:
             self.average.update(step=number)
         self._scaler.update()
         loss = sum(self._settings.loss[name] * values[name] for name in names)
-        return Outcome(loss, {name: values[name] for name in names}, bad, is_asked > 0)
+        return StepResult(loss, {name: values[name] for name in names}, bad, is_asked > 0)
 
     def _exploded(self, values: Mapping[str, float], usual: Mapping[str, float]) -> tuple[str, ...]:
         """The values that are not finite or, of those that have a usual value, far above it; each in words."""

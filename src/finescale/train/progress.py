@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """A training after one of its steps."""
 
     step: int
@@ -20,5 +20,5 @@ class Progress:
     """The latest validation's PSNR, in dB."""
 
 
-OnStep = Callable[[Progress], None]
+OnStep = Callable[[TrainingProgress], None]
 """What a training calls after each step."""

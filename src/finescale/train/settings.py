@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from finescale.data.degradation import DegradationSettings
+from finescale.data.samples import Augmentation
 from finescale.networks import SCALES, FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
@@ -25,7 +26,7 @@ class DataSettings(Settings):
     """Their low-resolution pictures, one place for each of ``hr``; empty makes them by the MATLAB-exact bicubic."""
     patch: int = Field(64, ge=1)
     """Side of a sample, in lr pixels."""
-    augmentation: Literal["flips-and-transpose", "flip-and-turn", "none"] = "flips-and-transpose"
+    augmentation: Augmentation = "flips-and-transpose"
     """Each sample upside down, left to right and transposed, each half of the time; or left to right and a quarter
     turn, each half of the time; or as it is."""
     degradation: DegradationSettings | None = None

@@ -17,6 +17,7 @@ from finescale.data.pairs import mismatch
 from finescale.errors import CheckpointError, DataError, ImageReadError, printable_name
 from finescale.evaluate import PAPERS, Case, cases_of, network_model
 from finescale.images import read_size, write_image
+from finescale.metrics.ssim import WINDOW_SIZE
 from finescale.networks import Frame
 from finescale.system.files import whole_file
 from finescale.train.settings import ValidationSettings
@@ -24,7 +25,6 @@ from finescale.upscale import Upscaler
 
 log = logging.getLogger("finescale.train")
 
-_MIN_SIDE = 11  # pixels that SSIM needs inside the border
 _FOLDER, _CHOICE = "validation", "measured.json"
 
 
@@ -166,6 +166,7 @@ def _mistake(pair: Pair, scale: int) -> str | None:
         return str(error)
     if wrong:
         return f"{printable_name(str(pair.lr))}: {wrong}"
-    if min(side // scale * scale for side in size) < _MIN_SIDE + 2 * scale:
-        return f"{printable_name(pair.hr)}: smaller than the {_MIN_SIDE + 2 * scale} pixels a side that SSIM needs"
+    needed = WINDOW_SIZE + 2 * scale  # the border that the papers leave out
+    if min(side // scale * scale for side in size) < needed:
+        return f"{printable_name(pair.hr)}: smaller than the {needed} pixels a side that SSIM needs"
     return None
