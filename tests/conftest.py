@@ -22,11 +22,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(autouse=True)
-def _signals_are_handled_as_before() -> Iterator[None]:
-    """No test leaves behind a handler of its own, by which a later one would be interrupted differently."""
+def _signals_are_handled_as_usual() -> Iterator[None]:
+    """Each test begins with Python's own handler of Ctrl+C, and leaves no handler of its own behind.
+
+    A shell starts the background jobs of a script with SIGINT ignored, which programs started by a test would inherit.
+    """
+    at_start = signal.getsignal(signal.SIGINT)
+    if at_start is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     assert {number: signal.getsignal(number) for number in before} == before
+    signal.signal(signal.SIGINT, at_start)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ FOLDERS = (
 def write_datasets(root: Path) -> None:
     """Two pictures in each of `FOLDERS`, low-resolution ones named by the rule of the files that name them."""
     generator = torch.Generator().manual_seed(0)
-    originals = torch.rand(2, 3, 80, 80, generator=generator)
+    originals = torch.rand(2, 3, 64, 64, generator=generator)
     for folder in FOLDERS:
         scale = 2 if folder.endswith("X2") else 4 if folder.lower().endswith("x4") else 1
         suffix = "x2" if scale == 2 else ""

@@ -54,9 +54,10 @@ def test_a_gray_picture_stays_one_channel(photo: Tensor) -> None:
 
 
 def test_clean_samples_are_the_exact_bicubic_in_the_share_asked_for(photo: Tensor) -> None:
-    plain = downsample(photo, scale=4)
+    part = photo[:, :48, :48]
+    plain = downsample(part, scale=4)
     given = DegradationSettings(clean=0.25, jpeg=1)
-    clean = sum(torch.equal(degrade(photo, given, scale=4, seed=1, index=n), plain) for n in range(400))
+    clean = sum(torch.equal(degrade(part, given, scale=4, seed=1, index=n), plain) for n in range(400))
     assert 70 <= clean <= 130
 
 
@@ -173,11 +174,15 @@ def test_the_blocks_of_jpeg_lie_as_in_the_whole_picture() -> None:
     image = (natural(512, 512) * 255).to(torch.uint8)
     given = settings(jpeg=1, jpeg_quality=(10, 10), subsampled=0)
     whole = degrade(image, given, scale=4, seed=0, index=0)
+    places = torch.stack([torch.arange(512).expand(512, 512) // 4] * 3).to(torch.uint8)
+    places[0] = places[1].T
     found = []
     for index in range(40):
-        lr, _ = sample([image], seed=0, index=index, scale=4, patch=24, augmentation="none", degradation=given)
-        windows = whole.unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4)
-        found.append(int((windows.int() - lr).abs().amax((2, 3, 4)).min()))
+        drawing = {"seed": 0, "index": index, "scale": 4, "patch": 24, "augmentation": "none"}
+        lr, _ = sample([image], degradation=given, **drawing)
+        top, left = (int(place) for place in sample([places], **drawing)[1][:2, 0, 0])
+        part = whole[:, top : top + 24, left : left + 24]
+        found.append(int((part.int() - lr).abs().max()))
     # Where the picture ends, blocks are filled up otherwise; within it they are the whole picture's but for rounding.
     assert sum(difference <= 1 for difference in found) >= 35
 
