@@ -47,5 +47,5 @@ def test_what_8_bits_do_not_hold_is_given_up_and_said(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ImageWriteError, match=r"file: cannot be made \(File exists\)"):
+    with pytest.raises(ImageWriteError, match=r"file: cannot be created \(File exists\)"):
         write_levels(tmp_path / "file" / "a.png", torch.zeros(3, 2, 2, dtype=torch.uint8))

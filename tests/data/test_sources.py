@@ -106,9 +106,7 @@ def test_pictures_smaller_than_a_patch_are_left_out_and_named(folders: tuple[Pat
         assert (source.names, source.too_small) == (("t2.png",), ("t10.png",))
         assert source.lr is not None
         assert [image.shape for image in source.lr] == [(3, 12, 15)]
-        with pytest.raises(
-            DataError, match="all 2 pictures have a side of fewer than 396 pixels; take a smaller patch"
-        ):
+        with pytest.raises(DataError, match="all 2 pictures have a side of fewer than 396 pixels; use a smaller patch"):
             open_source([hr], scale=4, patch=99)
 
 
@@ -145,8 +143,8 @@ def test_everything_that_is_wrong_with_the_pairs_is_told_at_once(folders: tuple[
     for wanted in (
         "hr/broken.png: not an image",
         "hr/single.png: its low-resolution picture is missing",
-        "lr/orphanx4.png: its original is missing",
-        "lr/t2x4.png: 14 x 12 pixels, where 15 x 12 belong to an original of 61 x 50 at scale 4",
+        "lr/orphanx4.png: its HR image is missing",
+        "lr/t2x4.png: 14 x 12 pixels, where an HR image of 61 x 50 needs 15 x 12 at scale 4",
     ):
         assert wanted in text
 
@@ -197,7 +195,7 @@ def test_pictures_that_exceed_memory_are_decoded_when_drawn_which_is_told(
     with caplog.at_level(logging.WARNING, "finescale"):
         source = open_source([folders[0]], scale=4, patch=6, processes=3)
     assert [record.message.partition(", ")[2] for record in caplog.records] == [
-        "more than half of the free memory, and so are decoded each time they are drawn; 'finescale prepare cache' "
+        "more than half of the free memory, so each is decoded whenever it is drawn; 'finescale prepare cache' "
         "makes this about 50 times faster"
     ]
     assert not decoded

@@ -171,7 +171,7 @@ def test_everything_that_is_wrong_with_the_pictures_is_told_at_once(folders: tup
     for wanted in (
         "single.png: its low-resolution picture is missing",
         "small.png: smaller than the 15 pixels a side that SSIM needs",
-        "twox2.png: 30 x 20 pixels, where 31 x 20 belong",
+        "twox2.png: 30 x 20 pixels, where an HR image of 62 x 40 needs 31 x 20",
         "broken.png: not an image",
     ):
         assert wanted in text

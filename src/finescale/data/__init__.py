@@ -1,4 +1,4 @@
-"""Pictures for training and testing: preparing, finding, pairing, cropping, batching."""
+"""Pictures for training and testing: how they are prepared, found, paired, cropped and batched."""
 
 from finescale.data.benchmarks import benchmark_names, benchmark_pairs, set_name
 from finescale.data.cache import CachedImages, open_cache, write_cache

@@ -1,4 +1,4 @@
-"""Originals as data sets hold them: 8 bits, gray or RGB, and nothing else."""
+"""HR images as data sets hold them: 8 bits, gray or RGB, without transparency."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from finescale.resize import round_half_up
 
 @dataclass(frozen=True, eq=False)
 class HRImage:
-    """A picture that was read."""
+    """A picture of a data set, decoded."""
 
     path: Path
-    """Where from."""
+    """Its file."""
     levels: Tensor
     """(1 or 3, H, W), uint8; gray stays one channel."""
     notes: tuple[str, ...] = ()
-    """What reading gave up on purpose, one sentence each."""
+    """What reading dropped deliberately, one sentence each."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -32,7 +32,7 @@ class HRImage:
 
 
 def find_hr_images(folders: Iterable[Path]) -> list[Path]:
-    """All pictures of some folders, folder by folder, each in natural order; a folder named twice counts once.
+    """List the pictures of some folders, folder by folder, each in natural order; a folder named twice counts once.
 
     Raises:
         DataError: A folder does not exist or holds no picture.
@@ -44,7 +44,7 @@ def read_hr_image(path: Path) -> HRImage:
     """Read a picture as training and testing take it: 16 bits are rounded to 8, transparency is dropped.
 
     Raises:
-        ImageReadError: See `finescale.images.read_image`.
+        ImageReadError: The file cannot be read, or is not a picture.
     """
     image = read_image(path)
     notes = list(image.notes)
@@ -56,23 +56,23 @@ def read_hr_image(path: Path) -> HRImage:
 
 
 def write_levels(path: Path, levels: Tensor) -> None:
-    """Write 8-bit pixels as a PNG file, and make its folder where there is none.
+    """Write 8-bit pixels as a PNG file, and create its folder where it does not exist.
 
     Args:
-        path: Where to, ending in ``.png``; a file of that name is replaced.
+        path: File ending in ``.png``; an existing one is replaced.
         levels: (1 or 3, H, W), uint8.
 
     Raises:
-        ImageWriteError: The folder cannot be made, or the file cannot be written.
+        ImageWriteError: The folder cannot be created, or the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImageWriteError(f"{printable_name(path.parent)}: cannot be made ({error.strerror})") from None
+        raise ImageWriteError(f"{printable_name(path.parent)}: cannot be created ({error.strerror})") from None
     write_image(path, levels / 255)
 
 
 def as_text(size: tuple[int, int]) -> str:
-    """A (height, width) as people write it: width first."""
+    """Format a (height, width) as "width x height"."""
     height, width = size
     return f"{width} x {height}"

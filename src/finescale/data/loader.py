@@ -1,4 +1,4 @@
-"""The batches of a training, made ahead of their time."""
+"""Batches of a training, made ahead by threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_batch(source: Source, indices: range) -> tuple[Tensor, Tensor]:
 
     Raises:
         DataError: A picture is decoded when it is drawn, and damaged.
-        ImageReadError: The same, where it is a file.
+        ImageReadError: The same, where the picture is a file.
     """
     drawn = [source.sample(index) for index in indices]
     lr, hr = (torch.stack(patches).float().div_(255) for patches in zip(*drawn, strict=True))
@@ -42,14 +42,14 @@ def batches(source: Source, *, first_step: int, batch: int, rank: int = 0, world
 
     Args:
         source: What to draw from.
-        first_step: 0, or the step at which a training resumes.
+        first_step: 0, or the step that a training resumes at.
         batch: Samples of a step, over all devices.
-        rank: Which device's share to make, from 0.
-        world: How many devices there are.
-        workers: How many threads make batches, each another one; as many are ready ahead.
+        rank: Device whose share to make, from 0.
+        world: Number of devices.
+        workers: Number of threads, each of which makes one batch at a time; as many batches are made ahead.
 
     Raises:
-        ValueError: ``batch`` cannot be dealt out equally, or ``rank`` is not one of ``world``.
+        ValueError: ``batch`` is not a multiple of ``world``, or ``rank`` is not below it.
     """
     if batch < 1 or batch % world:
         raise ValueError(f"batch must be a multiple of the {world} devices, got {batch}")
@@ -61,12 +61,12 @@ def batches(source: Source, *, first_step: int, batch: int, rank: int = 0, world
 
 
 class Batches(Iterator[tuple[Tensor, Tensor]]):
-    """What `make_batch` returns for some indices after the other; what it raises is raised at its turn.
+    """Iterator over batches that threads make ahead; an error is raised in place of the batch that it occurred in.
 
-    Made by `batches`. `close` ends its threads, and the iteration.
+    Made by `batches`. `close` ends the threads, and the iteration.
 
     Attributes:
-        waited_s: Seconds for which batches were asked for that were not ready yet.
+        waited_s: Seconds that callers waited for batches that were not ready yet.
     """
 
     def __init__(self, source: Source, indices: Iterator[range], *, workers: int) -> None:
@@ -89,7 +89,7 @@ class Batches(Iterator[tuple[Tensor, Tensor]]):
             self.waited_s += time.perf_counter() - asked
 
     def close(self) -> None:
-        """End the threads; batches that have begun are waited for, and no more are made."""
+        """End the threads, once they have finished the batches that they have begun."""
         self._threads.shutdown(cancel_futures=True)
         self._waiting.clear()
 

@@ -18,8 +18,8 @@ from finescale.data.degradation import BLOCK, REACH, DegradationSettings, degrad
 from finescale.resize import downsample, tap_margin
 
 Augmentation = Literal["flips-and-transpose", "flip-and-turn", "none"]
-"""How samples are varied: upside down, left to right and transposed, each half of the time; or left to right and a
-quarter turn, each half of the time; or not at all."""
+"""How samples are varied: mirrored upside down, mirrored left to right and transposed, each half of the time; mirrored
+left to right and turned by a quarter, each half of the time; or not at all."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
