@@ -164,7 +164,7 @@ def test_a_settings_file_of_ours_is_no_option_file() -> None:
         ("gt_size: 32", "gtsize: 32", r"datasets.train: .*unknown key 'gtsize' \(did you mean 'gt_size'\?\)"),
         ("gt_size: 32", "gt_size: 33", "gt_size must be a multiple of the scale 2, got 33"),
         ("  train:\n", "  training:\n", "'datasets.train' is missing"),
-        ("use_rot: true", "use_rot: false", "use_hflip and use_rot are offered together only"),
+        ("use_rot: true", "use_rot: false", "use_hflip and use_rot are supported only together"),
         ("type: disk", "type: memcached", "io_backend must be of type disk or lmdb"),
         ("'{}x2'", "'{}_small'", r"filename_tmpl must be '\{\}' or '\{\}x2', got '\{\}_small'"),
         ("    dataroot_lq: datasets/DIV2K/LR_bicubic/X2\n", "", "a PairedImageDataset needs dataroot_lq"),

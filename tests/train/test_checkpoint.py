@@ -100,7 +100,7 @@ def fields_that_differ(one: TrainSettings, other: TrainSettings) -> set[str]:
 def test_other_changed_settings_are_all_named_with_both_values(file: Path, change: dict[str, Any], told: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         Checkpoint.load(file, changed(SETTINGS, **change))
-    assert str(caught.value).endswith(f"with other settings, take them again or choose another name: {told}")
+    assert str(caught.value).endswith(f"with other settings; restore them or choose another name: {told}")
 
 
 def test_a_training_is_not_resumed_with_another_degradation(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -41,4 +41,4 @@ def test_the_module_prints_the_tables(capsys: pytest.CaptureFixture[str], monkey
     runpy.run_module("finescale.train.describe", run_name="__main__")
     printed = capsys.readouterr().out
     assert printed == tables()
-    assert "| `train.iterations` | `required` | Steps in all. |" in printed
+    assert "| `train.iterations` | `required` | Number of steps. |" in printed

@@ -33,7 +33,7 @@ def test_another_scale_gives_all_but_its_head_and_says_so(tmp_path: Path, caplog
     with caplog.at_level(logging.INFO, logger="finescale"):
         kept = start_from_file(x4, saved(x2, tmp_path / "x2.safetensors"))
     assert kept == ["upsample.0.weight", "upsample.0.bias"]
-    assert "tensors are taken over; all but upsample.0" in caplog.text
+    assert "tensors copied; all but upsample.0" in caplog.text
     for key, tensor in x4.state_dict().items():
         assert torch.equal(tensor, before[key] if key in kept else x2.state_dict()[key])
 
@@ -55,12 +55,15 @@ def test_a_network_of_which_nothing_fits_is_refused(tmp_path: Path) -> None:
     path = saved(network("dat", "dat-light", 2), tmp_path / "dat.safetensors")
     grey = FAMILIES["hit-sr"].tiny["hit-srf"].model_copy(update={"in_channels": 1})
     other = FAMILIES["hit-sr"].network(settings=grey, scale=2)
-    with pytest.raises(WeightsMismatchError, match="nothing of its dat network fits"):
+    with pytest.raises(WeightsMismatchError, match="none of the tensors of its dat network fits"):
         start_from_file(other, path)
 
 
 def test_a_missing_file_is_told_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no such file to begin with; train that network first, or give another"):
+    with pytest.raises(
+        WeightsError,
+        match="this file of warm_start does not exist; train that network first",
+    ):
         start_from_file(network("hit-sr", "hit-srf", 2), tmp_path / "x2.safetensors")
 
 

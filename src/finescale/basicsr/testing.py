@@ -1,6 +1,6 @@
-"""Published option files for testing, as they are: BasicSR's YAML to an evaluation.
+"""Published option files for testing, read unchanged: BasicSR's YAML becomes an evaluation.
 
-What an option file asks for is done or refused; keys that are known to change nothing here are told.
+Everything that an option file requests is done or refused; known keys without an effect here are reported.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TestValidationOptions(ValidationOptions):
     save_img: bool = True
     """Whether to keep upscaled pictures."""
     suffix: str | None = None
-    """Follows the names of the pictures, after an underscore; null takes "x4"."""
+    """Suffix of the pictures' names, after an underscore; null uses "x4"."""
     use_chop: bool = False
     """Tile by the rule of HiT-SR and DAT."""
     tile: dict[str, Any] | None = None
@@ -102,35 +102,35 @@ class TestOptionFile(OptionFile):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OptionPlan:
-    """What an option file asks for."""
+    """Evaluation that an option file requests."""
 
     name: str
-    """Of the folder of results."""
+    """Name of the folder of results."""
     scale: int
     """How many times the network enlarges."""
     network: networks.Frame
-    """With its weights."""
+    """Network with its weights."""
     weights: Path
-    """The file that they are from."""
+    """File of the weights."""
     cases: list[Case]
-    """What is upscaled and measured."""
+    """Pictures to upscale and measure."""
     protocol: Protocol
-    """How to measure."""
+    """Rules of the measurement."""
     tiling: Tiling
-    """How to cut."""
+    """Rule and size of tiles."""
     keep_pictures: bool
-    """Whether upscaled pictures are kept."""
+    """Whether to keep upscaled pictures."""
     suffix: str
-    """Follows their names."""
+    """Suffix of their names."""
     ignored: tuple[str, ...]
-    """What of the file changes nothing here."""
+    """Keys of the file without an effect here, and warnings about the network."""
 
 
 def load_option_file(path: Path) -> OptionPlan:
-    """Read an option file and all that it names but the pictures.
+    """Read an option file and everything that it names, except the pictures.
 
     Raises:
-        SettingsError: The file cannot be read, has unknown or wrong values, or asks for what is not offered.
+        SettingsError: The file cannot be read, has unknown or wrong values, or requests something unsupported.
         WeightsError: The weight file cannot be used.
         DataError: A folder of pictures does not exist or is empty.
         ValueError: The network is unknown.
@@ -167,7 +167,7 @@ def load_option_file(path: Path) -> OptionPlan:
 
 
 def _network(options: TestOptionFile, source: str) -> networks.Frame:
-    """The network that the file describes, with its weights; both must agree."""
+    """Load the weights, and check that their network is the one that the file describes."""
     described = options.described_network(source)
     path = options.path.pretrain_network_g
     loaded = weights.load(path, scale=options.scale)
@@ -186,8 +186,8 @@ def _network(options: TestOptionFile, source: str) -> networks.Frame:
     ]
     shown = [name for name in differing if name not in family.unseen_help]
     if shown:
-        told = ", ".join(f"{name} {getattr(described.settings, name)}" for name in shown)
-        raise SettingsError(f"{source}: network_g says {told}, which the weights of {path} are not for")
+        described_fields = ", ".join(f"{name} {getattr(described.settings, name)}" for name in shown)
+        raise SettingsError(f"{source}: network_g has {described_fields}, which does not match the weights of {path}")
     if not differing:
         return loaded.network
     unseen = {name: getattr(described.settings, name) for name in differing}
@@ -196,9 +196,9 @@ def _network(options: TestOptionFile, source: str) -> networks.Frame:
 
 def _cases(block: TestSetOptions, source: str) -> list[Case]:
     if block.io_backend.get("type") != "disk":
-        raise SettingsError(f"{source}: io_backend must be of type disk, got {block.io_backend}; unpack the pictures")
+        raise SettingsError(f"{source}: io_backend must be of type disk, got {block.io_backend}; extract the pictures")
     if block.type not in ("PairedImageDataset", "SingleImageDataset"):
-        raise SettingsError(f"{source}: data sets are PairedImageDataset or SingleImageDataset, got {block.type!r}")
+        raise SettingsError(f"{source}: type must be PairedImageDataset or SingleImageDataset, got {block.type!r}")
     if block.type == "SingleImageDataset":
         return [Case(block.name, path.stem, hr=None, lr=path) for path in find_images(block.dataroot_lq)]
     if block.dataroot_gt is None:
@@ -216,8 +216,8 @@ def _protocol(metrics: Mapping[str, MetricOptions], *, scale: int, source: str) 
     for name, metric in metrics.items():
         if metric.type not in ("calculate_psnr", "calculate_ssim"):
             raise SettingsError(
-                f"{source}: val.metrics.{name} has type {metric.type!r}; calculate_psnr and calculate_ssim are offered "
-                "here, others by --metrics"
+                f"{source}: val.metrics.{name} has type {metric.type!r}; supported are calculate_psnr and "
+                "calculate_ssim, and other metrics by --metrics"
             )
     rules = {(metric.crop_border, metric.test_y_channel) for metric in metrics.values()}
     if not rules:
@@ -231,7 +231,7 @@ def _protocol(metrics: Mapping[str, MetricOptions], *, scale: int, source: str) 
 
 def _tiling(options: TestValidationOptions, source: str) -> Tiling:
     if options.use_chop and options.tile:
-        raise SettingsError(f"{source}: val.use_chop and val.tile exclude one another")
+        raise SettingsError(f"{source}: val.use_chop and val.tile are mutually exclusive")
     if options.use_chop:
         return Tiling(rule="chop")
     if options.tile is None:

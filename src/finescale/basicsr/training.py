@@ -1,6 +1,6 @@
-"""Published option files for training: BasicSR's YAML to the settings of a training.
+"""Published option files for training: BasicSR's YAML becomes the settings of a training.
 
-What a file asks for is done or refused; keys that are known to change nothing here are told.
+Everything that a file requests is done or refused; known keys without an effect here are reported.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TrainSetOptions(DatasetOptions):
     use_hflip: bool
     """Mirror left to right and upside down ..."""
     use_rot: bool
-    """... and transpose; offered together only."""
+    """... and transpose; supported only together."""
     batch_size_per_gpu: int = Field(ge=1)
     """Samples of a step on each device."""
     meta_info_file: Ignored = None
@@ -86,9 +86,9 @@ class OptimizerOptions(Settings, extra="allow"):
     lr: float
     """Learning rate."""
     weight_decay: float | None = None
-    """Weight decay; without it the optimizer's own."""
+    """Weight decay; null uses the optimizer's default."""
     betas: tuple[float, float] | None = None
-    """Betas; without them the optimizer's own."""
+    """Betas; null uses the optimizer's default."""
 
 
 class SchedulerOptions(Settings):
@@ -97,15 +97,15 @@ class SchedulerOptions(Settings):
     type: str
     """"MultiStepLR" or "CosineAnnealingRestartLR"."""
     milestones: tuple[int, ...] = ()
-    """Of MultiStepLR."""
+    """Milestones of MultiStepLR."""
     gamma: float = 0.1
-    """Of MultiStepLR."""
+    """Factor of MultiStepLR at each milestone."""
     periods: tuple[int, ...] = ()
-    """Of CosineAnnealingRestartLR; one, as long as the training."""
+    """Periods of CosineAnnealingRestartLR: only one, as long as the training."""
     restart_weights: tuple[float, ...] = (1.0,)
-    """Of CosineAnnealingRestartLR; one, 1."""
+    """Restart weights of CosineAnnealingRestartLR: only one, 1."""
     eta_min: float = 0.0
-    """Of CosineAnnealingRestartLR: the last learning rate."""
+    """Final learning rate of CosineAnnealingRestartLR."""
 
 
 class LossOptions(Settings):
@@ -114,30 +114,30 @@ class LossOptions(Settings):
     type: str
     """"L1Loss", "MSELoss", "CharbonnierLoss" or "EdgeLoss"."""
     loss_weight: float = 1.0
-    """Its weight."""
+    """Weight of the loss."""
     reduction: str = "mean"
     """Only "mean"."""
     eps: float | None = None
-    """Of CharbonnierLoss: what is added to the square."""
+    """Number that CharbonnierLoss adds to the square."""
 
 
 class StepOptions(Settings):
     """The block ``train``."""
 
     total_iter: int = Field(ge=1)
-    """Steps in all."""
+    """Number of steps."""
     optim_g: dict[str, Any]
-    """See `OptimizerOptions`."""
+    """Optimizer: `OptimizerOptions`."""
     scheduler: dict[str, Any]
-    """See `SchedulerOptions`."""
+    """Schedule of the learning rate: `SchedulerOptions`."""
     warmup_iter: int = -1
     """Steps over which the learning rate rises; -1 for none."""
     ema_decay: float = 0.0
-    """Share of the old in the running average of the weights."""
+    """Decay of the running average of the weights."""
     pixel_opt: dict[str, Any] | None = None
-    """See `LossOptions`."""
+    """Pixel loss: `LossOptions`."""
     edge_opt: dict[str, Any] | None = None
-    """See `LossOptions`."""
+    """Edge loss: `LossOptions`."""
     perceptual_opt: None = None
     """Only null."""
 
@@ -153,13 +153,13 @@ class LoggerOptions(Settings):
     """The block ``logger``."""
 
     print_freq: float = 100
-    """Steps between two lines of progress."""
+    """Steps between two lines of the log."""
     save_checkpoint_freq: float = 5000
     """Steps between two checkpoints."""
     use_tb_logger: bool = False
-    """Also write TensorBoard's files."""
+    """Also write files for TensorBoard."""
     wandb: dict[str, Any] | None = None
-    """Also report to Weights & Biases, if it has a ``project``."""
+    """Also report to Weights & Biases, where it has a ``project``."""
 
 
 class TrainOptionFile(OptionFile):
@@ -170,13 +170,13 @@ class TrainOptionFile(OptionFile):
     manual_seed: int
     """Seed."""
     path: TrainPathOptions = TrainPathOptions()
-    """The weights to begin with."""
+    """Initial weights."""
     train: StepOptions
-    """The steps."""
+    """Optimization."""
     val: TrainValidationOptions | None = None
-    """How often to validate."""
+    """Validation."""
     logger: LoggerOptions = LoggerOptions()
-    """What is logged and kept."""
+    """Logs and checkpoints."""
     auto_resume: Ignored = None
     """No effect: a training that was begun is always resumed."""
     find_unused_parameters: Ignored = None
@@ -189,28 +189,28 @@ class TrainOptionFile(OptionFile):
 
 @dataclass(frozen=True)
 class Conversion:
-    """What an option file asks for."""
+    """Training that an option file requests."""
 
     values: dict[str, Any]
     """Fields of `TrainSettings`."""
     ignored: tuple[str, ...]
-    """What of the file changes nothing here."""
+    """Keys of the file without an effect here, and warnings about the network."""
 
 
 def is_option_file(values: Mapping[str, Any]) -> bool:
-    """Whether the fields of a YAML file are those of a BasicSR option file."""
+    """Return whether the fields of a YAML file are those of a BasicSR option file."""
     return "network_g" in values
 
 
 def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
-    """The settings of the training that an option file describes.
+    """Convert an option file to the settings of a training.
 
     Args:
         values: The file's fields.
         source: Name of the file, for messages.
 
     Raises:
-        SettingsError: There are unknown or wrong values, or the file asks for what is not offered.
+        SettingsError: There are unknown or wrong values, or the file requests something unsupported.
         ValueError: The network is unknown.
     """
     options = parse_settings(TrainOptionFile, values, source=source)
@@ -260,7 +260,7 @@ def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
 
 
 def _network(options: TrainOptionFile, source: str) -> tuple[str, dict[str, Any]]:
-    """The variant nearest to the described network, and the fields in which that differs."""
+    """Return the variant nearest to the described network, and the fields in which that differs."""
     network = options.described_network(source)
     variant, differing = networks.family_of(network).nearest(network.settings)
     described = network.settings.model_dump(mode="json")
@@ -287,7 +287,9 @@ def _data(block: TrainSetOptions, *, scale: int, source: str) -> dict[str, Any]:
     if block.gt_size % scale:
         raise SettingsError(f"{source}: gt_size must be a multiple of the scale {scale}, got {block.gt_size}")
     if block.use_hflip != block.use_rot:
-        raise SettingsError(f"{source}: use_hflip and use_rot are offered together only; make both true or both false")
+        raise SettingsError(
+            f"{source}: use_hflip and use_rot are supported only together; set both to true or both to false"
+        )
     return {
         "hr": [block.dataroot_gt],
         "lr": [block.dataroot_lq] if paired else [],
@@ -322,8 +324,8 @@ def _schedule(options: StepOptions, *, source: str) -> dict[str, Any]:
         raise SettingsError(f"{source}: type must be MultiStepLR or CosineAnnealingRestartLR, got {scheduler.type!r}")
     if scheduler.periods != (options.total_iter,) or scheduler.restart_weights != (1.0,):
         raise SettingsError(
-            f"{source}: periods must be [{options.total_iter}] as total_iter, and restart_weights [1]: nothing is "
-            f"restarted here; got {list(scheduler.periods)} and {list(scheduler.restart_weights)}"
+            f"{source}: periods must be [{options.total_iter}] as total_iter, and restart_weights [1]: restarts "
+            f"are not supported; got {list(scheduler.periods)} and {list(scheduler.restart_weights)}"
         )
     return {"schedule": "cosine", "final_lr": scheduler.eta_min}
 
@@ -353,7 +355,7 @@ def _losses(options: StepOptions, source: str) -> dict[str, float]:
 def _validation(
     options: TrainValidationOptions | None, sets: Mapping[str, ValidationSetOptions]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The first of the sets, as fields of `ValidationSettings`, and the others as what changes nothing here."""
+    """Convert the first set to fields of `ValidationSettings`; return the others as keys without an effect."""
     if options is None or not sets:
         return {}, tuple(f"datasets.{key}" for key in sets)
     first, *others = sets

@@ -1,4 +1,4 @@
-"""Training: settings in, a weight file out, resumable to the bit."""
+"""Training of networks: settings in, a weight file out, resumable to the bit."""
 
 from finescale.train.loop import train
 from finescale.train.progress import OnStep, TrainingProgress

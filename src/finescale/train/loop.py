@@ -1,4 +1,4 @@
-"""The training loop: on one device or many, everything reproducible from settings and step."""
+"""Training loop for one device or several, in which everything is reproducible from settings and step."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ def train(
 
     Writes into ``<output>/<name>/``: the settings, ``metrics.csv``, ``curve.png``, ``checkpoints/``, the averaged
     weights that validated best as ``best.safetensors``, and at the end the averaged weights as ``weights.safetensors``.
-    A run that was ended at any moment and is resumed gives the weights of one that never stopped, bit for bit on CPU.
-    At Ctrl+C or SIGTERM the step is finished and a checkpoint saved, unless the step was bad.
+    A run that is killed at any moment and resumed gives the weights of an uninterrupted one, bit for bit on a CPU.
+    On Ctrl+C or SIGTERM the step is finished and a checkpoint saved, unless the step was bad.
 
-    Started by torchrun, one process for each device, all train together; the samples of a step are the same whatever
-    their number, so another number of devices may go on with a training, up to rounding.
+    Processes that torchrun starts, one for each device, train together. The samples of a step do not depend on their
+    number, so a training may resume on another number of devices, with the same result up to rounding.
 
     Args:
-        settings: What to train, on what, for how long.
-        resume: True goes on from the folder's newest checkpoint, False begins; None goes on where there is one.
-        device: "cpu", "cuda", "cuda:1", "mps"; None is CUDA where there is one.
+        settings: Settings of the training.
+        resume: True resumes from the folder's newest checkpoint, False starts; None resumes where there is one.
+        device: "cpu", "cuda", "cuda:1", "mps"; None is CUDA where available.
         on_step: Called after each step, in the first process.
 
     Returns:
         The weight file.
 
     Raises:
-        ValueError: The samples of a step cannot be divided among the devices, or no device can have this name.
+        ValueError: The samples of a step cannot be divided among the devices, or the device's name is invalid.
         DataError: A folder has no usable images.
-        DeviceError: There is no such device here.
+        DeviceError: The device does not exist on this machine.
         WeightsError: The file of ``warm_start`` does not fit.
-        NumericalError: Too many steps in a row exploded, twice from the same checkpoint, which stays.
-        CheckpointError: There is nothing to resume from, or something that would be overwritten, or it is of a training
-            with other settings.
+        NumericalError: Too many steps in a row exploded, twice from the same checkpoint, which is kept.
+        CheckpointError: There is nothing to resume from, the folder holds a training that would be overwritten, or the
+            checkpoint is of a training with other settings.
         KeyboardInterrupt: Ctrl+C or SIGTERM, once the checkpoint is saved.
     """
     with joined(device) as team:
@@ -76,7 +76,7 @@ def train(
 
 
 class _Training:
-    """One call of `train`, in one process; the first process alone validates, writes and speaks."""
+    """One call of `train` in one process; only the first process validates, writes files and logs."""
 
     def __init__(self, settings: TrainSettings, team: Team, resume: bool | None) -> None:
         self.settings = settings
@@ -95,7 +95,7 @@ class _Training:
         )
         network = initial_network(settings, is_resumed=found is not None)
         _check_shares(settings, team, network)
-        self.judged = copy.deepcopy(network).to(team.device).eval().requires_grad_(False)
+        self.averaged = copy.deepcopy(network).to(team.device).eval().requires_grad_(False)
         self.learner = Learner(network, settings.train, team, patch=settings.data.patch)
         self.state = TrainingState()
         self.psnr_y: float | None = None
@@ -107,12 +107,12 @@ class _Training:
             save_settings(settings, self.folder / "settings.yml")
 
     def run(self, is_interrupted: Callable[[], bool], on_step: OnStep | None) -> Path:
-        """Take all steps, going back to a checkpoint where that is needed, and save the weights."""
+        """Take all steps, return to a checkpoint where necessary, and save the weights."""
         while self.state.step < self.settings.train.iterations:
             with closing(self._batches()) as samples, self._log() as log:
                 self._take_steps(samples, log, is_interrupted, on_step)
         result = self.folder / "weights.safetensors"
-        self._average_to_judged()
+        self._load_average()
         if self.team.is_first:
             self._save_weights(result)
             plot_curve(self.folder)
@@ -126,7 +126,7 @@ class _Training:
         is_interrupted: Callable[[], bool],
         on_step: OnStep | None,
     ) -> None:
-        """Take steps until all are done, or until so many were bad that the training has gone back to a checkpoint."""
+        """Take steps until all are done, or until the training has returned to a checkpoint after too many bad ones."""
         settings, state = self.settings, self.state
         clock = _Clock(state.step, settings.train.iterations)
         for lr, hr in samples:
@@ -139,7 +139,7 @@ class _Training:
             is_last = state.step == settings.train.iterations
             state.count(result.terms, is_bad=bool(result.bad))
             if result.bad:
-                self._report("step %d: exploded and left out: %s", state.step, ", ".join(result.bad))
+                self._report("step %d: exploded and skipped: %s", state.step, ", ".join(result.bad))
                 if state.bad_in_a_row > settings.train.bad_steps:
                     self._go_back(result)
                     return
@@ -150,7 +150,7 @@ class _Training:
                 self._report_step(result, rate, clock, samples)
             if settings.validation.hr and (state.step % settings.validation.every == 0 or is_last):
                 self._validate(log)
-            # None amid bad steps: the training goes back to what was before them, also when it was stopped meanwhile.
+            # No checkpoint after a bad step: a training that is stopped there resumes before the bad steps.
             is_due = state.step % settings.keep.every == 0 or result.stop
             if is_last or (is_due and not result.bad):
                 self._save_checkpoint()
@@ -165,7 +165,7 @@ class _Training:
     # ---- data
 
     def _batches(self) -> Batches:
-        """This process's share of the samples of each step to come."""
+        """Return this process's share of the samples of all further steps."""
         return batches(
             self.source,
             first_step=self.state.step + self.state.passed_over,
@@ -177,7 +177,7 @@ class _Training:
     # ---- checkpoints
 
     def _find(self, resume: bool | None) -> Checkpoint | None:
-        """The checkpoint to go on from; None to begin."""
+        """Return the checkpoint to resume from; None to start."""
         path = self.checkpoints.latest()
         if path and resume is False:
             raise CheckpointError(f"{self.folder} holds a training already; resume it, or choose another name")
@@ -186,12 +186,12 @@ class _Training:
         return Checkpoint.load(path, self.settings) if path else None
 
     def _restore(self, found: Checkpoint) -> None:
-        """Put everything back to where the checkpoint was made."""
+        """Restore everything to the state of a checkpoint."""
         then = (found.devices, found.settings["train"]["accumulate"])
         now = (self.team.world, self.settings.train.accumulate)
         if then != now and self.learner.draws():
             raise CheckpointError(
-                f"{self.folder}: the training was started with {then[0]} devices and accumulate={then[1]}, go on with "
+                f"{self.folder}: the training was started with {then[0]} devices and accumulate={then[1]}; resume with "
                 f"the same, not with {now[0]} and {now[1]}: stochastic depth would draw other numbers"
             )
         self.learner.restore(found.learner)
@@ -204,20 +204,20 @@ class _Training:
             self.checkpoints.save(Checkpoint(plain, self.team.world, self.state, learned))
 
     def _go_back(self, result: StepResult) -> None:
-        """Return to the last checkpoint, and go on from there with the samples that follow the bad ones.
+        """Return to the last checkpoint, and continue with the samples that follow the bad ones.
 
         Raises:
-            NumericalError: There is none, or the training has been there before.
+            NumericalError: There is no checkpoint, or the training has returned to it before.
         """
-        state, remedy = self.state, "train anew with a smaller train.lr, or with train.clip"
+        state, remedy = self.state, "restart with a smaller train.lr, or with train.clip"
         bad = f"step {state.step}: exploded: {', '.join(result.bad)}, {state.bad_in_a_row} times in a row"
         path = self.checkpoints.latest() if self.team.is_first else None
         found = self.team.broadcast(Checkpoint.load(path, self.settings) if path else None)
         if not found:
-            raise NumericalError(f"{bad}, and there is no checkpoint yet to go back to; {remedy}")
+            raise NumericalError(f"{bad}, and there is no checkpoint yet to return to; {remedy}")
         if found.state.step == state.went_back_to:
-            raise NumericalError(f"{bad}, and again after going back to step {found.state.step}; {remedy}")
-        self._report("%s: back to the checkpoint of step %d, and past these samples", bad, found.state.step)
+            raise NumericalError(f"{bad}, and again after returning to step {found.state.step}; {remedy}")
+        self._report("%s; returning to the checkpoint of step %d and skipping these samples", bad, found.state.step)
         drawn = state.step + state.passed_over
         self._restore(found)
         step = found.state.step
@@ -225,17 +225,17 @@ class _Training:
 
     # ---- the averaged weights
 
-    def _average_to_judged(self) -> None:
-        """Give the network that is validated and saved the averaged weights; it is the first process's alone."""
+    def _load_average(self) -> None:
+        """Load the averaged weights into the network that is validated and saved, in the first process."""
         state = self.learner.average.state()
         if self.team.is_first:
-            self.judged.load_state_dict(state)
+            self.averaged.load_state_dict(state)
 
     def _validate(self, log: Log | None) -> None:
-        self._average_to_judged()
+        self._load_average()
         if self.validation is None or log is None:
             return
-        scores = self.validation.run(self.judged, step=self.state.step)
+        scores = self.validation.run(self.averaged, step=self.state.step)
         self.psnr_y = psnr_y = scores["psnr_y"]
         log.add(step=self.state.step, **scores)
         self._report("step %d, validation PSNR %.3f dB, SSIM %.4f", self.state.step, psnr_y, scores["ssim_y"])
@@ -247,13 +247,13 @@ class _Training:
     def _save_weights(self, path: Path) -> None:
         settings = self.settings
         training = settings.shareable()
-        weights.save(self.judged, path, source="finescale train", licence=settings.licence, training=training)
+        weights.save(self.averaged, path, source="finescale train", licence=settings.licence, training=training)
 
-    # ---- words
+    # ---- log
 
     @contextmanager
     def _log(self) -> Iterator[Log | None]:
-        """The record of the training, for the first process."""
+        """Open the log of the training, in the first process."""
         if not self.team.is_first:
             yield None
             return
@@ -265,29 +265,29 @@ class _Training:
             logger.info(message, *values)
 
     def _report_plan(self) -> None:
-        """What is about to happen, before the first step."""
+        """Log the plan of the training, before the first step."""
         settings, source, learner = self.settings, self.source, self.learner
         if source.too_small:
             left_out = len(source.too_small), ", ".join(source.too_small)
-            logger.warning("%d pictures are smaller than a patch and left out: %s", *left_out)
+            logger.warning("%d pictures are smaller than a patch and are left out: %s", *left_out)
         rehearsal = learner.rehearsal
         if rehearsal.unreached:
-            self._report("no gradient reaches, and the training leaves as they are: %s", ", ".join(rehearsal.unreached))
+            self._report("parameters that no gradient reaches stay unchanged: %s", ", ".join(rehearsal.unreached))
         batch, iterations = settings.train.batch, settings.train.iterations
         part = batch // (self.team.world * settings.train.accumulate)
-        parameters = sum(parameter.numel() for parameter in self.judged.parameters())
+        parameters = sum(parameter.numel() for parameter in self.averaged.parameters())
         self._report("%s x%d, %s parameters", settings.variant, settings.scale, f"{parameters:,}")
         self._report(
-            "%d samples a step, in passes of %d on each of %d devices (%s); lr patches of %d x %d pixels",
+            "%d samples per step, in passes of %d on each of %d devices (%s); lr patches of %d x %d pixels",
             batch, part, self.team.world, self.team.device.type, settings.data.patch, settings.data.patch,
         )  # fmt: skip
         self._report(
-            "%d steps, in which each of %d pictures is drawn about %.0f times",
+            "%d steps; each of %d pictures is drawn about %.0f times",
             iterations, len(source), iterations * batch / len(source),
         )  # fmt: skip
         left = (iterations - self.state.step) * batch / self.team.world
         self._report(
-            "by a rehearsal: about %s to go, and %.0f MiB for the activations of a pass on each device",
+            "estimate: %s to go, and %.0f MiB for the activations of a pass on each device",
             _hours(left * rehearsal.seconds), part * rehearsal.kept_bytes / 2**20,
         )  # fmt: skip
         if self.state.step:
@@ -298,7 +298,7 @@ class _Training:
         if self.team.device.type == "cuda":
             memory = f", {torch.cuda.max_memory_allocated(self.team.device) / 2**30:.1f} GiB"
         self._report(
-            "step %d of %d, loss %.5f, learning rate %.2e, %s%s, %d steps left out",
+            "step %d of %d, loss %.5f, learning rate %.2e, %s%s, %d steps skipped",
             self.state.step, self.settings.train.iterations, result.loss, rate,
             clock.describe(self.state.step, samples.waited_s), memory, self.state.bad,
         )  # fmt: skip
@@ -311,16 +311,16 @@ def _check_shares(settings: TrainSettings, team: Team, network: Frame) -> None:
         raise ValueError(f"train.batch must be a multiple of {passes}, devices times train.accumulate, got {batch}")
     if batch // passes < 2 and statistics(network):
         raise ValueError(
-            f"train.batch must be at least {2 * passes} for {settings.variant}, whose BatchNorm takes two samples in "
+            f"train.batch must be at least {2 * passes} for {settings.variant}, whose BatchNorm needs two samples in "
             f"each pass on each device, got {batch}"
         )
 
 
 class _Clock:
-    """How long steps take, and how long the rest will."""
+    """Clock for the time that steps take, and the time left."""
 
     FIRST = 10
-    """Steps after which the time left is first known well enough to be told."""
+    """Steps after which the time left is first known well enough to be logged."""
 
     def __init__(self, step: int, iterations: int) -> None:
         self._started = time.monotonic()
@@ -336,12 +336,12 @@ class _Clock:
     def describe(self, step: int, waited_s: float) -> str:
         passed = time.monotonic() - self._started
         return (
-            f"{passed / (step - self._first):.2f} s a step, {waited_s / passed:.0%} of it waiting for samples, "
+            f"{passed / (step - self._first):.2f} s per step, {waited_s / passed:.0%} of it waiting for samples, "
             f"{_hours(self.seconds_left(step))} left"
         )
 
 
 def _hours(seconds: float) -> str:
-    """ "1:02:03"."""
+    """Format a duration as "1:02:03"."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
