@@ -17,23 +17,20 @@ import hub_stand_in
 # Workers share the cores; threads of theirs would wait for one another. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A script's background job ignores Ctrl+C from its start; tests send it, to themselves and to processes they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Nothing is asked of the real hub; the fixture ``hub`` lifts this for its stand-in. Read when its client is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(autouse=True)
-def _signals_are_handled_as_usual() -> Iterator[None]:
-    """Each test begins with Python's own handler of Ctrl+C, and leaves no handler of its own behind.
-
-    A shell starts the background jobs of a script with SIGINT ignored, which programs started by a test would inherit.
-    """
-    at_start = signal.getsignal(signal.SIGINT)
-    if at_start is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_are_handled_as_before() -> Iterator[None]:
+    """No test leaves behind a handler of its own, by which a later one would be interrupted differently."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     assert {number: signal.getsignal(number) for number in before} == before
-    signal.signal(signal.SIGINT, at_start)
 
 
 @pytest.fixture(scope="session")

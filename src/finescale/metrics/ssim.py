@@ -9,8 +9,8 @@ from torch import Tensor
 
 from finescale.metrics.planes import Channel, planes_to_compare
 
-WINDOW_SIZE = 11
-"""Height and width of the Gaussian window, in pixels."""
+SSIM_WINDOW = 11
+"""Side of the Gaussian window, in pixels: the smallest image that can be measured."""
 
 _SIGMA = 1.5
 _C1 = (0.01 * 255) ** 2
@@ -39,9 +39,9 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, channel: Channel = "y", rounded
     Source: the papers' test protocol, spelled out in docs/evaluate.md.
     """
     ours, original = planes_to_compare(sr, hr, border=border, channel=channel, rounded=rounded)
-    if min(ours.shape[-2:]) < WINDOW_SIZE:
+    if min(ours.shape[-2:]) < SSIM_WINDOW:
         left = " x ".join(str(side) for side in ours.shape[-2:])
-        raise ValueError(f"ssim needs at least {WINDOW_SIZE} x {WINDOW_SIZE} pixels inside the border, got {left}")
+        raise ValueError(f"ssim needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels inside the border, got {left}")
     similarities = [_similarity(x, y) for x, y in zip(ours, original, strict=True)]
     return sum(similarities) / len(similarities)
 
@@ -58,7 +58,7 @@ def _similarity(x: Tensor, y: Tensor) -> float:
 def _window_means(plane: Tensor) -> Tensor:
     """Gaussian means (H - 10, W - 10) of a plane (H, W); the window is a product, so one pass per axis."""
     for dim in (0, 1):
-        length = plane.shape[dim] - WINDOW_SIZE + 1
+        length = plane.shape[dim] - SSIM_WINDOW + 1
         means = torch.zeros_like(plane.narrow(dim, 0, length))
         for offset, weight in enumerate(_gaussian()):
             means.add_(plane.narrow(dim, offset, length), alpha=weight)
@@ -68,6 +68,6 @@ def _window_means(plane: Tensor) -> Tensor:
 
 @lru_cache
 def _gaussian() -> tuple[float, ...]:
-    distances = torch.arange(WINDOW_SIZE, dtype=torch.float64) - WINDOW_SIZE // 2
+    distances = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     weights = torch.exp(-distances.square() / (2 * _SIGMA**2))
     return tuple((weights / weights.sum()).tolist())

@@ -17,7 +17,7 @@ from finescale.data.pairs import mismatch
 from finescale.errors import CheckpointError, DataError, ImageReadError, printable_name
 from finescale.evaluate import PAPERS, Case, cases_of, network_model
 from finescale.images import read_size, write_image
-from finescale.metrics.ssim import WINDOW_SIZE
+from finescale.metrics.ssim import SSIM_WINDOW
 from finescale.networks import Frame
 from finescale.system.files import whole_file
 from finescale.train.settings import ValidationSettings
@@ -164,7 +164,7 @@ def _mistake(pair: Pair, scale: int) -> str | None:
         return str(error)
     if wrong:
         return f"{printable_name(str(pair.lr))}: {wrong}"
-    needed = WINDOW_SIZE + 2 * scale  # the border that the papers leave out
+    needed = SSIM_WINDOW + 2 * scale  # the border that the papers leave out
     if min(side // scale * scale for side in size) < needed:
         return f"{printable_name(pair.hr)}: smaller than the {needed} pixels per side that SSIM needs"
     return None
