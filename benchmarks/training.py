@@ -24,7 +24,7 @@ import finescale
 from finescale.data.loader import batches
 from finescale.data.sources import open_source
 from finescale.images import write_image
-from finescale.train import Progress, TrainSettings, learner, loop, train
+from finescale.train import TrainingProgress, TrainSettings, learner, loop, train
 
 WARM_UP = 2
 
@@ -57,8 +57,11 @@ class NaiveLoop:
     def __init__(self, settings: TrainSettings, device: str) -> None:
         self.network = finescale.build(settings.variant, scale=settings.scale).to(device).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.train.lr)
-        source = open_source(settings.data.hr, (), scale=settings.scale, patch=settings.data.patch)
-        self.samples = batches(source, seed=0, first_step=0, batch=settings.train.batch)
+        source = open_source(
+            settings.data.hr, scale=settings.scale, patch=settings.data.patch,
+            seed=0, augmentation=settings.data.augmentation,
+        )  # fmt: skip
+        self.samples = batches(source, first_step=0, batch=settings.train.batch)
         self.device = device
 
     def step(self) -> None:
@@ -76,7 +79,7 @@ def measure(settings: TrainSettings, device: str) -> dict[str, float]:
     times: dict[str, list[float]] = {"naive": [], "ours": [], "computing": []}
     began = 0.0
 
-    def on_step(progress: Progress) -> None:
+    def on_step(progress: TrainingProgress) -> None:
         nonlocal began
         ended = watch.now()
         if progress.step > WARM_UP:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from finescale import Upscaler
 from finescale.data import DegradationSettings, degrade, find_images
-from finescale.data.hr_images import read_original
+from finescale.data.hr_images import read_hr_image
 from finescale.images import decode_image, encode_jpeg
 from finescale.metrics import psnr, ssim
 from finescale.resize import downsample, round_half_up, upsample
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="Of the squares, in pixels of the original.")
     parser.add_argument("--quality", type=int, nargs="+", default=[30, 50, 70, 90])
     arguments = parser.parse_args()
-    originals = [middle(read_original(path).levels, arguments.side) for path in find_images(arguments.kodak)]
+    originals = [middle(read_hr_image(path).levels, arguments.side) for path in find_images(arguments.kodak)]
     tiling = Tiling(tile=0)
     models: dict[str, Callable[[Tensor], Tensor]] = {
         "bicubic": bicubic,

@@ -11,8 +11,10 @@ hold `fault`:
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,12 +27,12 @@ import torch
 from finescale.images import write_image
 from finescale.train import TrainSettings, checkpoint, loop, train
 
-TINY = {"embed_dim": 16, "depths": [2, 1], "num_heads": [2, 1], "base_window": [4, 4], "window_ratios": [0.5, 2]}
+TINY = {"embed_dim": 16, "depths": [1], "num_heads": [1], "base_window": [4, 4], "window_ratios": [1]}
 
 
 def write_textures(folder: Path) -> Path:
     """Three small smooth pictures."""
-    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(52.0), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(24.0), indexing="ij")
     for number in range(3):
         angles = [(0.2 + 0.1 * number) * x + 0.15 * channel * y for channel in range(1, 4)]
         write_image(folder / f"{number}.png", 0.5 + 0.4 * torch.stack(angles).sin())
@@ -38,7 +40,7 @@ def write_textures(folder: Path) -> Path:
 
 
 def tiny_settings(pictures: Path, output: Path, name: str) -> TrainSettings:
-    """A training of a few seconds."""
+    """A training of less than a second."""
     return TrainSettings.model_validate(
         {
             "name": name,
@@ -64,20 +66,63 @@ def changed(settings: TrainSettings, **fields: Any) -> TrainSettings:
 
 
 def run(settings: TrainSettings, *, processes: int = 1, fault: dict[str, Any] | None = None) -> int:
-    """Train in one process of its own, or in several by torchrun; answers the exit status."""
-    settings.output.mkdir(parents=True, exist_ok=True)
-    order = settings.output / f"{settings.name}.json"
-    order.write_text(json.dumps({"settings": settings.model_dump(mode="json"), "fault": fault}))
+    """Train in one process of its own, or in several that know their places as torchrun would tell them.
+
+    Returns:
+        The exit status of the first process.
+    """
+    order = _write_order(settings, fault)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = [
+        {
+            "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes,
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1,
+        }
+        for rank in range(processes)
+    ]  # fmt: skip
+    # The server loads torch once, and its children start in no time.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["finescale.train.loop", "torch._dynamo", "numpy.random"])
+    started = [context.Process(target=_train_in_place, args=(place, str(order)), daemon=True) for place in places]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(240)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutError("a training does not end")
+    status = started[0].exitcode
+    assert status is not None
+    return status
+
+
+def run_by_torchrun(settings: TrainSettings, *, processes: int, fault: dict[str, Any] | None = None) -> int:
+    """Train in several processes that torchrun starts; answers its exit status."""
+    order = _write_order(settings, fault)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), __file__, str(order)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, __file__, str(order)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     sys.stderr.write(done.stderr)  # shown when a test fails
     return done.returncode
 
 
-def _main() -> None:
-    order = json.loads(Path(sys.argv[1]).read_text())
+def _write_order(settings: TrainSettings, fault: dict[str, Any] | None) -> Path:
+    settings.output.mkdir(parents=True, exist_ok=True)
+    order = settings.output / f"{settings.name}.json"
+    order.write_text(json.dumps({"settings": settings.model_dump(mode="json"), "fault": fault}))
+    return order
+
+
+def _train_in_place(place: dict[str, Any], order: str) -> None:
+    os.environ.update({name: str(value) for name, value in place.items()})
+    _train(order)
+
+
+def _train(path: str) -> None:
+    order = json.loads(Path(path).read_text())
     settings = TrainSettings.model_validate(order["settings"])
     match order["fault"]:
         case {"terminate_at": step, "rank": rank}:
@@ -131,4 +176,4 @@ def _kill_in_write(write: int, size: int) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    _train(sys.argv[1])

@@ -131,9 +131,9 @@ def test_a_missing_small_picture_is_left_to_be_named(text: str, tmp_path: Path) 
         ("type: calculate_ssim", "type: calculate_niqe", "val.metrics.ssim has type 'calculate_niqe'"),
         ("scale: 2", "scale: 3", "scale is 3, but network_g has upscale 2"),
         ("param_key_g: params", "param_key_g: model", "param_key_g is 'model', but the weights of .* are 'params'"),
-        ("'embed_dim': 48", "'embed_dim': 60", "network_g says embed_dim 60, which the weights of .* are not for"),
+        ("'embed_dim': 48", "'embed_dim': 60", "network_g has embed_dim 60, which does not match the weights of "),
         ("use_chop: false", "tile: {tile_size: 64}", "val.tile: 'tile_pad' is missing"),
-        ("PairedImageDataset", "LmdbDataset", "data sets are PairedImageDataset or SingleImageDataset"),
+        ("PairedImageDataset", "LmdbDataset", "type must be PairedImageDataset or SingleImageDataset"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_followed_is_refused(old: str, new: str, sentence: str, text: str, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_published_tiles_are_followed(text: str, tmp_path: Path) -> None:
 def test_rules_that_contradict_each_other_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"val\.metrics differ in crop_border or test_y_channel"):
         load(text.replace("crop_border: 2", "crop_border: 0", 1), tmp_path)
-    with pytest.raises(SettingsError, match=r"val\.use_chop and val.tile exclude one another"):
+    with pytest.raises(SettingsError, match=r"val\.use_chop and val.tile are mutually exclusive"):
         load(text.replace("use_chop: false", "use_chop: true\n  tile: {tile_size: 64, tile_pad: 8}"), tmp_path)
     with pytest.raises(DataError, match="is not a folder"):
         load(text.replace("/Set5/HR", "/Set6/HR"), tmp_path)

@@ -50,7 +50,7 @@ FOLDERS = (
 def write_datasets(root: Path) -> None:
     """Two pictures in each of `FOLDERS`, low-resolution ones named by the rule of the files that name them."""
     generator = torch.Generator().manual_seed(0)
-    originals = torch.rand(2, 3, 80, 80, generator=generator)
+    originals = torch.rand(2, 3, 64, 64, generator=generator)
     for folder in FOLDERS:
         scale = 2 if folder.endswith("X2") else 4 if folder.lower().endswith("x4") else 1
         suffix = "x2" if scale == 2 else ""
@@ -164,7 +164,7 @@ def test_a_settings_file_of_ours_is_no_option_file() -> None:
         ("gt_size: 32", "gtsize: 32", r"datasets.train: .*unknown key 'gtsize' \(did you mean 'gt_size'\?\)"),
         ("gt_size: 32", "gt_size: 33", "gt_size must be a multiple of the scale 2, got 33"),
         ("  train:\n", "  training:\n", "'datasets.train' is missing"),
-        ("use_rot: true", "use_rot: false", "use_hflip and use_rot are offered together only"),
+        ("use_rot: true", "use_rot: false", "use_hflip and use_rot are supported only together"),
         ("type: disk", "type: memcached", "io_backend must be of type disk or lmdb"),
         ("'{}x2'", "'{}_small'", r"filename_tmpl must be '\{\}' or '\{\}x2', got '\{\}_small'"),
         ("    dataroot_lq: datasets/DIV2K/LR_bicubic/X2\n", "", "a PairedImageDataset needs dataroot_lq"),

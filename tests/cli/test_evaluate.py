@@ -121,7 +121,7 @@ def test_bad_pairs_are_named_left_out_and_told_by_the_exit_code(data: Path, caps
     ]
     assert "failed: " in told.err
     assert "onex2.png: cannot be read" in told.err
-    assert "31 x 21 pixels, where 31 x 20 belong" in told.err
+    assert "31 x 21 pixels, where an HR image of 62 x 40 needs 31 x 20" in told.err
 
 
 def test_missing_small_pictures_are_made_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,7 @@ def test_small_pictures_are_named_and_left_out_or_kept(
 ) -> None:
     assert prepare("crops", hr, "-o", tmp_path / "sub", "--size", 25, "--step", 20) == 0
     told = capsys.readouterr().err
-    assert f"left out: {hr / 'a.png'}: 24 x 36 pixels are less than a part of 25 x 25" in told
+    assert f"left out: {hr / 'a.png'}: 24 x 36 pixels are fewer than a part of 25 x 25" in told
     assert "1 done, 1 left out" in told
     assert prepare("crops", hr, "-o", tmp_path / "all", "--size", 25, "--step", 20, "--keep-small") == 0
     assert files_below(tmp_path / "all") == {"a_s001.png", "a_s002.png", "b_s001.png"}
@@ -225,7 +225,10 @@ def test_problems_are_listed_and_counted(bad_hr: Path, tmp_path: Path, capsys: p
         ("unreadable", "bad.png"),
     }
     assert told.err.endswith("originals: 3, pairs: 2, problems: 3\n")
-    assert f"mis-sized: {tmp_path / 'lr' / 'ax3.png'}: 8 x 11 pixels, where 8 x 12 belong to" in told.err
+    assert (
+        f"mis-sized: {tmp_path / 'lr' / 'ax3.png'}: 8 x 11 pixels, where an HR image of 24 x 36 needs 8 x 12"
+        in told.err
+    )
 
 
 def test_test_sets_are_checked_below_their_root(hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,13 +250,13 @@ def test_an_interrupted_check_tells_what_it_found(
 ) -> None:
     from finescale.data import check
 
-    read = check.read_original
+    read = check.read_hr_image
 
     def interrupted(path: Path) -> Any:
         signal.raise_signal(signal.SIGINT)
         return read(path)
 
-    monkeypatch.setattr(check, "read_original", interrupted)
+    monkeypatch.setattr(check, "read_hr_image", interrupted)
     assert prepare("check", hr, "--workers", 1, "--json") == 130
     assert report(capsys)["whole"] is False
 
@@ -265,7 +268,7 @@ def test_an_interrupted_check_tells_what_it_found(
     ("arguments", "sentence"),
     [
         (["downsample", "HR"], "Missing option '-o' / '--output'."),
-        (["downsample", "nowhere", "-o", "x"], "nowhere is not a folder; name the one in which the pictures lie"),
+        (["downsample", "nowhere", "-o", "x"], "nowhere is not a folder; name the folder that holds the pictures"),
         (
             ["downsample", "HR", "-o", "x", "-s", "two"],
             "--scale must be one or several numbers such as 2,3,4, got 'two'",
@@ -282,7 +285,7 @@ def test_an_interrupted_check_tells_what_it_found(
         (["crops", "HR", "-o", "x", "--step", "0"], "'step': input should be greater than or equal to 1, got 0"),
         (["crops", "HR", "-o", "x", "-s", "2"], "--lr, --lr-output and --scale must be given together"),
         (["cache", "HR", "-o", "HR"], "HR holds other files (a.png, b.png); name a new folder"),
-        (["lmdb", "HR", "-o", "x"], "the name of an LMDB ends in .lmdb, got x"),
+        (["lmdb", "HR", "-o", "x"], "the name of an LMDB must end in .lmdb, got x"),
         (["check"], "give either folders of originals or --root"),
         (["check", "HR", "--root", "R"], "give either folders of originals or --root"),
         (["check", "HR", "--sets", "Set5"], "--sets needs --root"),

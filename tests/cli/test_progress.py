@@ -8,7 +8,7 @@ from rich.console import Console
 
 from finescale.cli import console
 from finescale.cli.progress import training_bar
-from finescale.train.progress import Progress
+from finescale.train.progress import TrainingProgress
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool) -> io.StringIO:
@@ -22,8 +22,8 @@ def test_a_terminal_shows_steps_loss_and_psnr(monkeypatch: pytest.MonkeyPatch) -
     shown = on_terminal(monkeypatch, is_terminal=True)
     with training_bar() as on_step:
         assert on_step is not None
-        on_step(Progress(step=700, iterations=1000))
-        on_step(Progress(step=750, iterations=1000, loss=0.01234, psnr_y=30.456))
+        on_step(TrainingProgress(step=700, iterations=1000))
+        on_step(TrainingProgress(step=750, iterations=1000, loss=0.01234, psnr_y=30.456))
     text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.getvalue())
     assert "750/1000" in text
     assert "loss 0.0123, PSNR 30.46 dB" in text

@@ -154,8 +154,8 @@ def test_a_published_option_file_is_converted_and_what_has_no_effect_is_told(
 def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--describe"]) == 0
     told = capsys.readouterr().out
-    assert "train: How the weights change, step by step.\n" in told
-    assert "  train.batch (default 16)\n      Samples of a step, over all devices.\n" in told
+    assert "train: Optimization of the weights.\n" in told
+    assert "  train.batch (default 16)\n      Samples per step, over all devices.\n" in told
     assert "  name (required)\n" in told
 
 
@@ -168,8 +168,8 @@ def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "data.hr=[nowhere]"], "nowhere is not a folder"),
         (["--set", "data=3"], "'data'"),
         (["--set", "train.optimizer=Adm"], "did you mean 'Adam'?"),
-        (["--set", "train.optimizer=SGD"], "leave it out by betas: null"),
-        (["--set", "train.loss={l2: 1}"], "no loss is called 'l2'"),
+        (["--set", "train.optimizer=SGD"], "leave it out with betas: null"),
+        (["--set", "train.loss={l2: 1}"], "unknown loss 'l2'"),
         (["-s", "2"], "-s and --stage need a recipe"),
         (["--start", "nowhere.pth"], "nowhere.pth: there is no such file"),
     ],
@@ -190,7 +190,7 @@ def test_wrong_settings_are_one_sentence_and_exit_code_1(
         ([], "name a recipe or a settings file"),
         (["hit-srf", "-s", "2"], "no pictures to train on: give --hr FOLDER"),
         (["hit-srf", "--hr", "a"], "the scale of hit-srf must be one of 2, 3, 4, got none"),
-        (["hit-srff", "-s", "2", "--hr", "a"], "no recipe is called 'hit-srff' (did you mean 'hit-srf'?)"),
+        (["hit-srff", "-s", "2", "--hr", "a"], "unknown recipe 'hit-srff' (did you mean 'hit-srf'?)"),
         (["drct", "-s", "2", "--hr", "a"], "the stage of drct x2 must be 1 (ImageNet), then 2 (DF2K"),
         (["nowhere.yml"], "nowhere.yml: cannot be read (No such file or directory)"),
     ],

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.data import open_cache, sample, write_cache
+from finescale.data import open_cache, write_cache
 from finescale.errors import DataError
 from pictures import draw
+from samples import sample
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_a_cache_of_the_same_files_is_kept_and_of_others_refused(originals: dict
     assert [report.status for report in write_cache(paths, cache)] == ["kept"] * 3
     assert (cache / "pixels.bin").stat().st_ino == before
     with pytest.raises(
-        DataError, match="is a cache of other pictures, or they have changed; replace it by --overwrite"
+        DataError, match="is a cache of other pictures, or they have changed; replace it with --overwrite"
     ):
         write_cache(paths[:2], cache)
     os.utime(paths[0], ns=(1, 1))
@@ -130,7 +131,7 @@ def test_unreadable_pictures_are_named_each_time_and_the_rest_is_cached(
     assert first[0].reason == again[0].reason
     assert str(first[0].reason).startswith(f"{bad}: not an image")
     assert open_cache(tmp_path / "cache").names == ("1.png", "2.png", "10.png")
-    with pytest.raises(DataError, match="none of 1 pictures can be read; no cache is made"):
+    with pytest.raises(DataError, match="none of the 1 pictures can be read; no cache is written"):
         list(write_cache([bad], tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
@@ -155,14 +156,14 @@ def test_a_folder_with_other_files_is_not_replaced(originals: dict[Path, Tensor]
 @pytest.mark.parametrize(
     ("name", "damage", "sentence"),
     [
-        ("pixels.bin", lambda data: data[:-1], r"pixels\.bin has 376682 bytes, where 376683 belong to its 3 pictures"),
+        ("pixels.bin", lambda data: data[:-1], r"pixels\.bin has 376682 bytes, but its 3 pictures need 376683"),
         ("pixels.bin", lambda data: data + b"0", r"pixels\.bin has 376684 bytes"),
         ("index.json", lambda data: data[:-2], "the index of this cache is damaged"),
         ("index.json", lambda data: data.replace(b"41", b"14"), "the index of this cache is damaged"),
         ("index.json", lambda _data: b"[]", "the index of this cache is damaged"),
         ("index.json", lambda _data: b"\xff", "the index of this cache is damaged"),
-        ("index.json", lambda _data: None, "is no cache of pictures; 'finescale prepare cache' makes one"),
-        ("pixels.bin", lambda _data: None, "is no cache of pictures"),
+        ("index.json", lambda _data: None, "is not a cache of pictures; make one with 'finescale prepare cache'"),
+        ("pixels.bin", lambda _data: None, "is not a cache of pictures"),
     ],
 )
 def test_a_damaged_cache_is_refused(cache: Path, name: str, damage: object, sentence: str) -> None:
@@ -193,6 +194,6 @@ def test_files_that_cannot_be_opened_are_named(
 
 def test_a_cache_of_a_later_format_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads((cache / "index.json").read_text())["format"] == 1
-    monkeypatch.setattr("finescale.data.cache._FORMAT", 0)
-    with pytest.raises(DataError, match="cache of format 1, where 0 is known; make it anew"):
+    monkeypatch.setattr("finescale.data.cache.FORMAT", 0)
+    with pytest.raises(DataError, match="unknown cache format 1, expected 0; rebuild the cache"):
         open_cache(cache)

@@ -48,7 +48,7 @@ def test_every_bad_pair_is_listed(tmp_path: Path) -> None:
     assert len(found) == 5
     assert all(str(problem.path) in problem.reason for problem in found)
     (wide,) = (problem.reason for problem in found if problem.kind == "mis-sized")
-    assert wide.endswith("6 x 5 pixels, where 5 x 5 belong to an original of 20 x 20 at scale 4")
+    assert wide.endswith("6 x 5 pixels, where an HR image of 20 x 20 needs 5 x 5 at scale 4")
 
 
 def test_pictures_with_the_same_pixels_are_duplicates_whatever_their_files(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_too_little_memory_for_one_picture_is_a_problem_of_that_one(
     def read(_path: Path) -> torch.Tensor:
         raise MemoryError
 
-    monkeypatch.setattr("finescale.data.check.read_original", read)
+    monkeypatch.setattr("finescale.data.check.read_hr_image", read)
     (problem,) = problems(PictureSet(tmp_path))
     assert (problem.kind, problem.reason) == (
         "unreadable",

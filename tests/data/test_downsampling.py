@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from finescale.data import DownsampleSettings, downsample_files, find_originals
+from finescale.data import DownsampleSettings, downsample_files, find_hr_images
 from finescale.errors import DataError
 from finescale.resize import downsample
 from pictures import draw, files_below, stored
@@ -24,7 +24,7 @@ def reports(paths: list[Path], **settings: object) -> list[tuple[str, str | None
 def test_the_files_of_the_benchmarks_are_made_bit_for_bit(data_root: Path, tmp_path: Path, name: str) -> None:
     folder = data_root / "benchmark" / name
     settings = DownsampleSettings(folder=tmp_path)
-    assert {report.status for report in downsample_files(find_originals([folder / "HR"]), settings, workers=2)} == {
+    assert {report.status for report in downsample_files(find_hr_images([folder / "HR"]), settings, workers=2)} == {
         "done"
     }
     expected = files_below(folder / "LR_bicubic")

@@ -18,7 +18,7 @@ def test_a_folder_takes_more_of_the_same_and_nothing_else(tmp_path: Path) -> Non
 
 def test_a_damaged_mark_and_a_folder_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
     (tmp_path / ".finescale.json").write_text("{")
-    with pytest.raises(DataError, match=r"\.finescale\.json: damaged; delete .* and make it anew"):
+    with pytest.raises(DataError, match=r"\.finescale\.json: damaged; delete .* and redo it"):
         claim_folder(tmp_path, {})
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file: cannot be written to \(File exists\)"):

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.data import LmdbImages, sample, write_lmdb
+from finescale.data import LmdbImages, write_lmdb
 from finescale.errors import DataError, ImageReadError, MissingExtraError
 from pictures import draw, stored
+from samples import sample
 
 lmdb = pytest.importorskip("lmdb")
 
@@ -69,7 +70,7 @@ def test_samples_can_be_drawn_from_it_also_by_a_copy(originals: dict[Path, Tenso
 
 
 def test_the_map_grows_as_pictures_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finescale.data.lmdb._FIRST_MAP", 2**16)
+    monkeypatch.setattr("finescale.data.lmdb.FIRST_MAP", 2**16)
     paths = [tmp_path / "hr" / f"{number}.png" for number in range(8)]
     expected = [draw(path, width=80, height=90, seed=number) for number, path in enumerate(paths)]
     list(write_lmdb(paths, tmp_path / "hr.lmdb"))
@@ -83,7 +84,7 @@ def test_a_pair_has_one_key_in_its_two_folders(tmp_path: Path) -> None:
     good, bad = write_lmdb([tmp_path / "birdx4.png", tmp_path / "bird.png"], tmp_path / "lr.lmdb", drop_ending="x4")
     assert set(values(tmp_path / "lr.lmdb")) == {"bird"}
     assert good.status == "done"
-    assert bad.reason == f"{tmp_path / 'bird.png'}: the name does not end in 'x4', which was to be dropped"
+    assert bad.reason == f"{tmp_path / 'bird.png'}: the name does not end in 'x4', the ending to drop"
 
 
 @pytest.mark.parametrize("stem", ["two.dots", "Käse", "line\nbreak", "n" * 247 + "\u0001"])
@@ -103,8 +104,8 @@ def test_what_exists_is_kept_and_of_other_pictures_refused(originals: dict[Path,
     draw(new)
     reports = list(write_lmdb([*paths, new], made))
     assert [report.status for report in reports] == ["kept", "kept", "failed"]
-    assert reports[2].reason == f"{new}: the LMDB exists and lacks it; --overwrite makes the LMDB anew"
-    with pytest.raises(DataError, match=r"is an LMDB of other pictures \(gray, \.\.\.\); replace it by --overwrite"):
+    assert reports[2].reason == f"{new}: the LMDB exists and lacks it; --overwrite rebuilds the LMDB"
+    with pytest.raises(DataError, match=r"is an LMDB of other pictures \(gray, \.\.\.\); replace it with --overwrite"):
         write_lmdb(paths[:1], made)
     list(write_lmdb(paths[:1], made, overwrite=True))
     assert LmdbImages(made).names == ("0001.png",)
@@ -128,9 +129,9 @@ def test_a_value_that_was_not_stored_as_written_is_noticed(
 
 def test_without_any_picture_nothing_is_made(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="no picture can be read; no LMDB is made"):
+    with pytest.raises(DataError, match="no picture can be read; no LMDB is written"):
         list(write_lmdb([tmp_path / "bad.png"], tmp_path / "hr.lmdb"))
-    with pytest.raises(ValueError, match=r"the name of an LMDB ends in \.lmdb, got "):
+    with pytest.raises(ValueError, match=r"the name of an LMDB must end in \.lmdb, got "):
         write_lmdb([], tmp_path / "hr")
 
 
@@ -144,12 +145,12 @@ def test_an_lmdb_of_other_makers_is_read(originals: dict[Path, Tensor], tmp_path
 
 
 def test_damaged_ones_are_refused(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"hr is no LMDB of pictures, it has no meta_info\.txt"):
+    with pytest.raises(DataError, match=r"hr is not an LMDB of pictures, it has no meta_info\.txt"):
         LmdbImages(tmp_path / "hr")
     meta, data = made / "meta_info.txt", made / "data.mdb"
     whole = data.read_bytes()
     data.write_bytes(whole[:-4096])
-    with pytest.raises(DataError, match=r"data\.mdb is truncated, it has \d+ of \d+ bytes; make it anew"):
+    with pytest.raises(DataError, match=r"data\.mdb is truncated, it has \d+ of \d+ bytes; rebuild the LMDB"):
         LmdbImages(made)
     data.write_bytes(b"no LMDB" * 1000)
     with pytest.raises(DataError, match=r"cannot be opened as an LMDB \(.*MDB_INVALID"):
@@ -181,5 +182,5 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
 def test_without_the_package_its_install_line_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(MissingExtraError, match=r"install it by: pip install 'finescale\[lmdb\]'"):
+    with pytest.raises(MissingExtraError, match=r"install it with: pip install 'finescale\[lmdb\]'"):
         write_lmdb([], tmp_path / "hr.lmdb")

@@ -2,20 +2,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
 from torch import Tensor
 
-from finescale.data import Batches, Source, batches, make_batch, sample
+from finescale.data import Batches, Source, batches, make_batch
+from samples import sample, source_of
 
 
 @pytest.fixture
 def source() -> Source:
     generator = torch.Generator().manual_seed(0)
     pixels = tuple(torch.randint(0, 256, (3, 20 + n, 24), dtype=torch.uint8, generator=generator) for n in range(3))
-    return Source(("a.png", "b.png", "c.png"), pixels, None, scale=2, patch=6)
+    return source_of(pixels, scale=2, patch=6, seed=3)
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def assert_equal(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> No
 
 
 def test_a_step_holds_the_samples_at_its_place_in_the_sequence(source: Source) -> None:
-    lr, hr = take(batches(source, seed=3, first_step=5, batch=4), 1)[0]
+    lr, hr = take(batches(source, first_step=5, batch=4), 1)[0]
     assert (lr.dtype, tuple(lr.shape), tuple(hr.shape)) == (torch.float32, (4, 3, 6, 6), (4, 3, 12, 12))
     for place in range(4):
         lr_patch, hr_patch = sample(source.hr, seed=3, index=20 + place, scale=2, patch=6)
@@ -48,26 +50,26 @@ def test_a_step_holds_the_samples_at_its_place_in_the_sequence(source: Source) -
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_a_resumed_training_sees_the_same_batches(source: Source, workers: int) -> None:
-    resumed = take(batches(source, seed=3, first_step=2, batch=4, workers=workers), 4)
+    resumed = take(batches(source, first_step=2, batch=4, workers=workers), 4)
     for step, batch in enumerate(resumed, start=2):
-        assert_equal(batch, make_batch(source, range(4 * step, 4 * step + 4), seed=3))
+        assert_equal(batch, make_batch(source, range(4 * step, 4 * step + 4)))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 12])
 def test_a_step_holds_the_same_samples_however_many_devices_share_it(source: Source, world: int) -> None:
     ranks = [
-        take(batches(source, seed=1, first_step=7, batch=12, rank=rank, world=world, workers=1), 2)
-        for rank in range(world)
+        take(batches(source, first_step=7, batch=12, rank=rank, world=world, workers=1), 2) for rank in range(world)
     ]
     for number, step in enumerate((7, 8)):
         lr, hr = (torch.cat(patches) for patches in zip(*(rank[number] for rank in ranks), strict=True))
-        assert_equal((lr, hr), make_batch(source, range(12 * step, 12 * step + 12), seed=1))
+        assert_equal((lr, hr), make_batch(source, range(12 * step, 12 * step + 12)))
 
 
 def test_the_augmentation_is_the_one_asked_for(source: Source) -> None:
-    plain = take(batches(source, seed=3, first_step=0, batch=8, augmentation="none"), 1)[0]
-    assert_equal(plain, make_batch(source, range(8), seed=3, augmentation="none"))
-    assert not torch.equal(plain[1], make_batch(source, range(8), seed=3)[1])
+    unvaried = replace(source, augmentation="none")
+    plain = take(batches(unvaried, first_step=0, batch=8), 1)[0]
+    assert_equal(plain, make_batch(unvaried, range(8)))
+    assert not torch.equal(plain[1], make_batch(source, range(8))[1])
 
 
 @pytest.mark.parametrize(
@@ -79,12 +81,12 @@ def test_the_augmentation_is_the_one_asked_for(source: Source) -> None:
 )
 def test_what_cannot_be_dealt_out_is_refused(source: Source, wrong: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        batches(source, seed=0, first_step=0, batch=3, **wrong)
+        batches(source, first_step=0, batch=3, **wrong)
 
 
 def test_a_failure_in_the_background_is_raised_where_the_batch_is_asked_for(begun: list[Batches]) -> None:
-    small = Source(("a.png",), (torch.zeros(3, 20, 20, dtype=torch.uint8),), None, scale=2, patch=30)
-    begun.append(batches(small, seed=0, first_step=0, batch=1))
+    small = source_of((torch.zeros(3, 20, 20, dtype=torch.uint8),), scale=2, patch=30)
+    begun.append(batches(small, first_step=0, batch=1))
     with pytest.raises(ValueError, match="has no patch of 30 x 30 at scale 2"):
         next(begun[0])
 
@@ -99,7 +101,7 @@ def test_time_is_counted_only_while_a_batch_is_waited_for(source: Source, begun:
             assert gate.wait(60)
             return super().__getitem__(index)
 
-    begun.append(batches(Source(source.names, Slow(source.hr), None, scale=2, patch=6), seed=0, first_step=0, batch=1))
+    begun.append(batches(replace(source, hr=Slow(source.hr)), first_step=0, batch=1))
     assert begun[0].waited_s == 0
     threading.Timer(0.2, gate.set).start()
     next(begun[0])
@@ -107,7 +109,7 @@ def test_time_is_counted_only_while_a_batch_is_waited_for(source: Source, begun:
 
 
 def test_closing_leaves_no_thread_behind_and_ends_the_batches(source: Source) -> None:
-    some = batches(source, seed=3, first_step=0, batch=4)
+    some = batches(source, first_step=0, batch=4)
     next(some)
     some.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]

@@ -28,7 +28,7 @@ def test_a_folder_of_originals_gives_pairs_without_low_resolution_files(tmp_path
 
 
 def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no picture; known endings: "):
+    with pytest.raises(DataError, match="holds no picture; known suffixes: "):
         find_images(tmp_path)
     with pytest.raises(DataError, match="nowhere is not a folder"):
         find_images(tmp_path / "nowhere")
@@ -52,5 +52,5 @@ def test_a_low_resolution_picture_has_the_size_of_the_cut_original() -> None:
     assert mismatch((120, 83), (361, 250), scale=3) is None
     for size in ((121, 83), (120, 84), (83, 120)):
         assert mismatch(size, (361, 250), scale=3) == (
-            f"{size[1]} x {size[0]} pixels, where 83 x 120 belong to an original of 250 x 361 at scale 3"
+            f"{size[1]} x {size[0]} pixels, where an HR image of 250 x 361 needs 83 x 120 at scale 3"
         )

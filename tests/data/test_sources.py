@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from finescale.data import Source, open_source, sample, sources, write_cache, write_lmdb
+from finescale.data import Source, sources, write_cache, write_lmdb
 from finescale.errors import DataError, ImageReadError
 from finescale.images import write_image
 from finescale.resize import downsample
 from pictures import draw, stored
+from samples import sample
 
 SIZES = {"t2": (61, 50), "t10": (40, 43)}
 """Width and height; no multiples of 4."""
@@ -49,8 +52,13 @@ def as_lmdb(folder: Path) -> Path:
 KINDS: dict[str, Callable[[Path], Path]] = {"folder": lambda folder: folder, "cache": as_cache, "lmdb": as_lmdb}
 
 
+def open_source(hr: Sequence[Path], lr: Sequence[Path] = (), **fields: Any) -> Source:
+    """The sequence of samples 5, varied as trainings usually are."""
+    return sources.open_source(hr, lr, seed=5, augmentation="flips-and-transpose", **fields)
+
+
 def drawn(source: Source, num: int = 30) -> list[tuple[Tensor, Tensor]]:
-    return [source.sample(5, index) for index in range(num)]
+    return [source.sample(index) for index in range(num)]
 
 
 def assert_same(one: Source, other: Source) -> None:
@@ -59,7 +67,7 @@ def assert_same(one: Source, other: Source) -> None:
     assert sorted(places) == sorted(one.names)
     order = [places[name] for name in one.names]
     lr = None if other.lr is None else [other.lr[number] for number in order]
-    reordered = Source(one.names, [other.hr[number] for number in order], lr, scale=other.scale, patch=other.patch)
+    reordered = replace(other, names=one.names, hr=[other.hr[number] for number in order], lr=lr)
     for first, second in zip(drawn(one), drawn(reordered), strict=True):
         assert all(torch.equal(*both) for both in zip(first, second, strict=True))
 
@@ -98,9 +106,7 @@ def test_pictures_smaller_than_a_patch_are_left_out_and_named(folders: tuple[Pat
         assert (source.names, source.too_small) == (("t2.png",), ("t10.png",))
         assert source.lr is not None
         assert [image.shape for image in source.lr] == [(3, 12, 15)]
-        with pytest.raises(
-            DataError, match="all 2 pictures have a side of fewer than 396 pixels; take a smaller patch"
-        ):
+        with pytest.raises(DataError, match="all 2 pictures have a side of fewer than 396 pixels; use a smaller patch"):
             open_source([hr], scale=4, patch=99)
 
 
@@ -137,8 +143,8 @@ def test_everything_that_is_wrong_with_the_pairs_is_told_at_once(folders: tuple[
     for wanted in (
         "hr/broken.png: not an image",
         "hr/single.png: its low-resolution picture is missing",
-        "lr/orphanx4.png: its original is missing",
-        "lr/t2x4.png: 14 x 12 pixels, where 15 x 12 belong to an original of 61 x 50 at scale 4",
+        "lr/orphanx4.png: its HR image is missing",
+        "lr/t2x4.png: 14 x 12 pixels, where an HR image of 61 x 50 needs 15 x 12 at scale 4",
     ):
         assert wanted in text
 
@@ -183,13 +189,13 @@ def test_pictures_that_exceed_memory_are_decoded_when_drawn_which_is_told(
 ) -> None:
     expected = open_source([folders[0]], scale=4, patch=6)
     decoded: list[str] = []
-    read = sources.read_original
-    monkeypatch.setattr(sources, "read_original", lambda path: decoded.append(path.name) or read(path))
+    read = sources.read_hr_image
+    monkeypatch.setattr(sources, "read_hr_image", lambda path: decoded.append(path.name) or read(path))
     monkeypatch.setattr(sources, "free_host_memory", lambda: 2 * 3 * num_bytes)  # half of it, for three processes
     with caplog.at_level(logging.WARNING, "finescale"):
         source = open_source([folders[0]], scale=4, patch=6, processes=3)
     assert [record.message.partition(", ")[2] for record in caplog.records] == [
-        "more than half of the free memory, and so are decoded each time they are drawn; 'finescale prepare cache' "
+        "more than half of the free memory, so each is decoded whenever it is drawn; 'finescale prepare cache' "
         "makes this about 50 times faster"
     ]
     assert not decoded
@@ -205,8 +211,8 @@ def test_the_pictures_that_were_drawn_last_are_kept(tmp_path: Path, monkeypatch:
     for number in range(3):
         draw(tmp_path / f"{number}.png", width=40, height=40, seed=number)
     decoded: list[str] = []
-    read = sources.read_original
-    monkeypatch.setattr(sources, "read_original", lambda path: decoded.append(path.stem) or read(path))
+    read = sources.read_hr_image
+    monkeypatch.setattr(sources, "read_hr_image", lambda path: decoded.append(path.stem) or read(path))
     monkeypatch.setattr(sources, "free_host_memory", lambda: 2 * 2 * 3 * 40 * 40)  # half of it holds two pictures
     source = open_source([tmp_path], scale=4, patch=6)
     for number in (0, 1, 0, 2, 0, 1):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finescale.data import CropSettings, crop_files
@@ -43,10 +43,11 @@ def test_small_pictures_are_left_out_or_kept_as_they_are() -> None:
 
 
 @given(st.integers(1, 99), st.integers(1, 99), st.integers(1, 40), st.integers(1, 40))
+@settings(deadline=None)
 def test_parts_lie_inside_and_with_steps_no_longer_than_parts_cover_all(h: int, w: int, size: int, step: int) -> None:
-    settings = CropSettings(folder=Path("x"), size=size, step=min(step, size), keep_small=True)
+    asked = CropSettings(folder=Path("x"), size=size, step=min(step, size), keep_small=True)
     covered = torch.zeros(1, h, w, dtype=torch.int)
-    for part in plan_parts((h, w), settings):
+    for part in plan_parts((h, w), asked):
         inside = part.of(covered)
         assert inside.shape == (1, min(size, h), min(size, w))
         inside += 1
@@ -91,7 +92,7 @@ def test_bad_pairs_are_named(tmp_path: Path) -> None:
     alone, odd, good = crop(paths, lr, **settings)
     assert alone.reason == f"{paths[0]}: its low-resolution picture is missing"
     assert odd.reason == (
-        f"{lr[paths[1]]}: 10 x 9 pixels, where 10 x 10 belong to an original of 20 x 20 at scale 2"
+        f"{lr[paths[1]]}: 10 x 9 pixels, where an HR image of 20 x 20 needs 10 x 10 at scale 2"
     )  # fmt: skip
     assert good.status == "done"
 
@@ -102,7 +103,7 @@ def test_small_pictures_are_named_and_work_goes_on_where_it_stopped(tmp_path: Pa
     draw(paths[1], width=9, height=30)
     settings = {"folder": tmp_path / "sub", "size": 10, "step": 10}
     large, small = crop(paths, **settings)
-    assert (small.status, small.reason) == ("left out", f"{paths[1]}: 9 x 30 pixels are less than a part of 10 x 10")
+    assert (small.status, small.reason) == ("left out", f"{paths[1]}: 9 x 30 pixels are fewer than a part of 10 x 10")
     large.outputs[2].unlink()
     assert crop(paths[:1], **settings)[0].notes == ("3 of 4 parts exist already and are kept",)
     assert crop(paths[:1], **settings)[0].status == "kept"
@@ -117,7 +118,7 @@ def test_small_pictures_are_named_and_work_goes_on_where_it_stopped(tmp_path: Pa
     ("settings", "sentence"),
     [
         ({"size": 0}, "greater than or equal to 1"),
-        ({"scale": 2}, "scale and the folder for the low-resolution parts go together"),
+        ({"scale": 2}, "scale and lr_folder must be given together"),
         ({"scale": 3, "lr_folder": "y", "size": 10}, "size 10 and step 240 must be multiples of scale 3"),
         ({"scale": 2, "lr_folder": "x"}, "x cannot hold both halves of the pairs"),
     ],
@@ -128,5 +129,5 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], se
 
 
 def test_pairs_need_their_scale(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="low-resolution pictures and their scale go together"):
+    with pytest.raises(ValueError, match="low-resolution pictures and their scale must be given together"):
         crop_files([], CropSettings(folder=tmp_path), lr={})

@@ -45,7 +45,7 @@ def test_a_pair_whose_sizes_do_not_belong_together_is_refused(size: tuple[int, i
     write_image(tmp_path / "hr.png", torch.zeros(3, 50, 51))
     write_image(tmp_path / "lr.png", torch.zeros(3, *size))
     case = Case("Set", "bad", hr=tmp_path / "hr.png", lr=tmp_path / "lr.png")
-    sentence = rf"lr\.png: {size[1]} x {size[0]} pixels, where 12 x 12 belong to an original of 51 x 50 at scale 4"
+    sentence = rf"lr\.png: {size[1]} x {size[0]} pixels, where an HR image of 51 x 50 needs 12 x 12 at scale 4"
     with pytest.raises(DataError, match=sentence):
         case.read(scale=4)
 

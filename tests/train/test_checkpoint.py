@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from finescale.errors import CheckpointError
-from finescale.train.checkpoint import MAY_CHANGE, Checkpoint, Checkpoints, Standing
+from finescale.train.checkpoint import MAY_CHANGE, Checkpoint, Checkpoints, TrainingState
 from finescale.train.settings import TrainSettings
 from training_run import changed
 
@@ -22,7 +22,7 @@ def checkpoint() -> Checkpoint:
     return Checkpoint(
         settings=SETTINGS.model_dump(mode="json"),
         devices=2,
-        standing=Standing(step=7, bad=1, best=31.5),
+        state=TrainingState(step=7, bad=1, best=31.5),
         learner={
             "weights": {"a": torch.randn(2, 3)},
             "optimizer": {"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
@@ -39,7 +39,7 @@ def file(checkpoint: Checkpoint, tmp_path: Path) -> Path:
 
 def test_a_checkpoint_is_read_back_equal(checkpoint: Checkpoint, file: Path) -> None:
     loaded = Checkpoint.load(file, SETTINGS)
-    assert (loaded.settings, loaded.devices, loaded.standing) == (checkpoint.settings, 2, checkpoint.standing)
+    assert (loaded.settings, loaded.devices, loaded.state) == (checkpoint.settings, 2, checkpoint.state)
     assert torch.equal(loaded.learner["weights"]["a"], checkpoint.learner["weights"]["a"])
     assert loaded.learner["optimizer"] == checkpoint.learner["optimizer"]
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_old_one(checkpoint
     with pytest.raises(Exception, match="lambda"):
         unwritable.save(file)
     assert file.read_bytes() == before
-    assert Checkpoint.load(file, SETTINGS).standing.step == 7
+    assert Checkpoint.load(file, SETTINGS).state.step == 7
 
 
 def test_settings_that_do_not_touch_the_steps_done_may_change(file: Path) -> None:
@@ -70,7 +70,7 @@ def test_settings_that_do_not_touch_the_steps_done_may_change(file: Path) -> Non
         keep={"every": 4, "last": 5, "log_every": 5, "tensorboard": True, "tracker": "trackio"},
     )  # fmt: skip
     assert fields_that_differ(SETTINGS, free) == MAY_CHANGE
-    assert Checkpoint.load(file, free).standing.step == 7
+    assert Checkpoint.load(file, free).state.step == 7
 
 
 def fields_that_differ(one: TrainSettings, other: TrainSettings) -> set[str]:
@@ -100,7 +100,7 @@ def fields_that_differ(one: TrainSettings, other: TrainSettings) -> set[str]:
 def test_other_changed_settings_are_all_named_with_both_values(file: Path, change: dict[str, Any], told: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         Checkpoint.load(file, changed(SETTINGS, **change))
-    assert str(caught.value).endswith(f"with other settings, take them again or choose another name: {told}")
+    assert str(caught.value).endswith(f"with other settings; restore them or choose another name: {told}")
 
 
 def test_a_training_is_not_resumed_with_another_degradation(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_training_is_not_resumed_with_another_degradation(checkpoint: Checkpoi
     ):
         path = tmp_path / "degraded.pt"
         replace(checkpoint, settings=before.model_dump(mode="json")).save(path)
-        assert Checkpoint.load(path, before).standing.step == 7
+        assert Checkpoint.load(path, before).state.step == 7
         with pytest.raises(CheckpointError) as caught:
             Checkpoint.load(path, after)
         assert told in str(caught.value)
@@ -169,14 +169,14 @@ def test_the_last_checkpoints_are_kept(checkpoint: Checkpoint, tmp_path: Path) -
     kept = Checkpoints(folder, last=2)
     assert kept.latest() is None
     for step in (5, 10, 100_000_000, 15):
-        kept.save(replace(checkpoint, standing=Standing(step=step)))
+        kept.save(replace(checkpoint, state=TrainingState(step=step)))
     assert {path.name for path in folder.iterdir()} == {"step_100000000.pt", "step_00000015.pt"}
 
 
 def test_the_newest_checkpoint_is_the_one_of_the_most_steps(checkpoint: Checkpoint, tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, last=3)
     for step in (99_999_999, 100_000_000):
-        kept.save(replace(checkpoint, standing=Standing(step=step)))
+        kept.save(replace(checkpoint, state=TrainingState(step=step)))
     latest = kept.latest()
     assert latest is not None
     assert latest.name == "step_100000000.pt"
@@ -189,11 +189,11 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(checkpoint: Che
 
 
 def test_the_usual_loss_is_the_mean_at_first_and_then_follows_by_a_hundredth() -> None:
-    standing = Standing()
+    state = TrainingState()
     for loss in range(100):
-        standing.count({"l1": float(loss)}, is_bad=False)
-    assert standing.usual["l1"] == pytest.approx(sum(range(100)) / 100)
+        state.count({"l1": float(loss)}, is_bad=False)
+    assert state.usual["l1"] == pytest.approx(sum(range(100)) / 100)
     for _ in range(2):
-        before = standing.usual["l1"]
-        standing.count({"l1": 1000.0}, is_bad=False)
-        assert standing.usual["l1"] == pytest.approx(before + (1000 - before) / 100)
+        before = state.usual["l1"]
+        state.count({"l1": 1000.0}, is_bad=False)
+        assert state.usual["l1"] == pytest.approx(before + (1000 - before) / 100)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
+
+import pytest
 
 from finescale.data import DegradationSettings
 from finescale.train import TrainSettings
@@ -34,7 +36,9 @@ def test_every_field_has_a_meaning_and_a_default_as_in_a_file() -> None:
     assert fields["train.schedule"].meaning.endswith("One of multi-step, cosine.")
 
 
-def test_the_module_prints_the_tables() -> None:
-    run = subprocess.run([sys.executable, "-m", "finescale.train.describe"], capture_output=True, text=True, check=True)
-    assert run.stdout == tables()
-    assert "| `train.iterations` | `required` | Steps in all. |" in run.stdout
+def test_the_module_prints_the_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "finescale.train.describe")  # as in a fresh interpreter, by ``python -m``
+    runpy.run_module("finescale.train.describe", run_name="__main__")
+    printed = capsys.readouterr().out
+    assert printed == tables()
+    assert "| `train.iterations` | `required` | Number of steps. |" in printed

@@ -1,4 +1,4 @@
-"""Two real processes, started by torchrun, train as one does."""
+"""Two real processes train as one does, started by torchrun or in its place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from finescale import weights
 from finescale.train import TrainSettings, loop, train
 from finescale.train.distributed import Team, joined
-from training_run import changed, run, tiny_settings, write_textures
+from training_run import changed, run, run_by_torchrun, tiny_settings, write_textures
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,13 @@ def assert_close(one: TrainSettings, other: TrainSettings) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_train_as_one_and_resume_to_the_bit(alone: TrainSettings, strategy: str) -> None:
+    interrupt = run_by_torchrun if strategy == "ddp" else run  # either launcher will do, and torchrun is slow
     together = changed(alone, name=strategy, train={"strategy": strategy, "accumulate": 2})
     assert run(together, processes=2) == 0
     assert_close(alone, together)
 
     stopped = changed(together, name=f"{strategy}-stopped")
-    assert run(stopped, processes=2, fault={"terminate_at": 5, "rank": 1}) != 0
+    assert interrupt(stopped, processes=2, fault={"terminate_at": 5, "rank": 1}) != 0
     checkpoints = {path.name for path in (stopped.output / stopped.name / "checkpoints").iterdir()}
     assert checkpoints == {"step_00000003.pt", "step_00000005.pt"}
     assert run(stopped, processes=2) == 0
@@ -78,8 +79,8 @@ def test_samples_that_cannot_be_dealt_out_are_refused(
 ) -> None:
     @contextmanager
     def joined_of_three(_: str | None) -> Iterator[Team]:
-        # Nothing is exchanged before the refusal but what the first process tells, which is told by no one here.
-        monkeypatch.setattr(Team, "tell", lambda _, value: value)
+        # Nothing is exchanged before the refusal but what the first process broadcasts, and there is no first one here.
+        monkeypatch.setattr(Team, "broadcast", lambda _, value: value)
         yield Team(0, 3, torch.device("cpu"))
 
     monkeypatch.setattr(loop, "joined", joined_of_three)
@@ -90,6 +91,6 @@ def test_samples_that_cannot_be_dealt_out_are_refused(
 def test_without_torchrun_a_process_is_alone() -> None:
     with joined("cpu") as team:
         assert (team.rank, team.world, team.is_first) == (0, 1, True)
-        assert team.tell("a") == "a"
+        assert team.broadcast("a") == "a"
         assert torch.equal(team.mean(torch.tensor([3.0])), torch.tensor([3.0]))
     assert not torch.distributed.is_initialized()

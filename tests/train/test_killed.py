@@ -36,8 +36,8 @@ def expected(settings: TrainSettings) -> dict[str, torch.Tensor]:
         ({"kill_at": 4}, ["step_00000002.pt"]),
         ({"kill_in_write": 1, "after": 1}, []),
         ({"kill_in_write": 2, "after": 1000}, ["step_00000002.pt"]),
-        ({"kill_in_write": 2, "after": 100_000}, ["step_00000002.pt"]),
-        ({"kill_in_write": 3, "after": 250_000}, ["step_00000002.pt", "step_00000004.pt"]),
+        ({"kill_in_write": 2, "after": 80_000}, ["step_00000002.pt"]),
+        ({"kill_in_write": 3, "after": 150_000}, ["step_00000002.pt", "step_00000004.pt"]),
     ],
     ids=str,
 )

@@ -7,8 +7,10 @@ import json
 import logging
 import math
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,9 @@ from finescale.errors import (
 from finescale.images import write_image
 from finescale.networks import FAMILIES
 from finescale.settings import load_settings, parse_settings
-from finescale.train import Progress, TrainSettings, loop, train
+from finescale.train import TrainingProgress, TrainSettings, loop, train
 from finescale.train.average import WeightAverage
-from finescale.train.learner import Learner
+from finescale.train.learner import Learner, StepResult
 from finescale.train.validation import Validation
 from training_run import TINY, changed, tiny_settings, write_textures
 
@@ -46,11 +48,30 @@ def settings(pictures: Path, tmp_path: Path) -> TrainSettings:
     return tiny_settings(pictures, tmp_path, "tiny")
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A training that has run to its end; tests look at it, and change copies of it."""
+
+    settings: TrainSettings
+    file: Path
+    reports: list[TrainingProgress]
+
+    def copied_to(self, output: Path) -> TrainSettings:
+        shutil.copytree(folder_of(self.settings), output / self.settings.name)
+        return changed(self.settings, output=output)
+
+
 @pytest.fixture(scope="session")
-def uninterrupted(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
-    """The same settings, already trained without an interruption."""
-    train(settings := tiny_settings(pictures, tmp_path_factory.mktemp("experiments"), "uninterrupted"))
-    return settings
+def finished(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The tiny training, without an interruption."""
+    settings = tiny_settings(pictures, tmp_path_factory.mktemp("experiments"), "uninterrupted")
+    reports: list[TrainingProgress] = []
+    return Finished(settings, train(settings, on_step=reports.append), reports)
+
+
+@pytest.fixture
+def uninterrupted(finished: Finished) -> TrainSettings:
+    return finished.settings
 
 
 def folder_of(settings: TrainSettings) -> Path:
@@ -112,8 +133,8 @@ def interrupt_at(
 # ---- what a training leaves
 
 
-def test_a_training_writes_weights_settings_metrics_and_checkpoints(settings: TrainSettings) -> None:
-    file = train(settings)
+def test_a_training_writes_weights_settings_metrics_and_checkpoints(finished: Finished) -> None:
+    settings, file = finished.settings, finished.file
     folder = folder_of(settings)
     assert {path.name for path in folder.iterdir()} == {
         "weights.safetensors", "best.safetensors", "settings.yml", "metrics.csv", "curve.png", "checkpoints",
@@ -144,9 +165,9 @@ def test_the_learning_rate_of_each_step_is_the_schedules(settings: TrainSettings
     assert rates == [2e-3] * 8 + [1e-3] * 4
 
 
-def test_the_saved_weights_are_the_average(settings: TrainSettings) -> None:
-    saved = state(train(settings))
-    learner = torch.load(checkpoints(settings)[-1], weights_only=True)["learner"]
+def test_the_saved_weights_are_the_average(finished: Finished) -> None:
+    saved = state(finished.file)
+    learner = torch.load(checkpoints(finished.settings)[-1], weights_only=True)["learner"]
     assert all(torch.equal(saved[key], learner["average"][key]) for key in saved)
     assert not all(torch.equal(saved[key], learner["weights"][key]) for key in saved)
 
@@ -165,7 +186,7 @@ def test_the_loss_falls_when_one_picture_is_learned_by_heart(settings: TrainSett
     folder.mkdir()
     ramp = torch.linspace(0, 1, 16).expand(3, 16, 16)
     write_image(folder / "ramp.png", (ramp + ramp.transpose(1, 2)) / 2)
-    fast = {"iterations": 80, "lr": 5e-3, "milestones": [60]}
+    fast = {"iterations": 50, "lr": 1e-2, "milestones": [40]}
     train(changed(settings, data={"hr": [folder]}, train=fast, keep={"log_every": 1}, validation={"hr": None}))
     losses = [float(row["loss"]) for row in rows(settings)]
     assert sum(losses[-10:]) < 0.4 * sum(losses[:10])
@@ -195,9 +216,8 @@ def test_the_header_says_how_it_was_made_without_telling_where(settings: TrainSe
     assert str(tmp_path.parent) not in header["training"]
 
 
-def test_each_step_is_reported(settings: TrainSettings) -> None:
-    reports: list[Progress] = []
-    train(settings, on_step=reports.append)
+def test_each_step_is_reported(finished: Finished) -> None:
+    settings, reports = finished.settings, finished.reports
     assert [report.step for report in reports] == list(range(1, 13))
     assert {report.iterations for report in reports} == {12}
     assert reports[2].psnr_y is None
@@ -211,12 +231,18 @@ def test_the_plan_is_told_before_the_first_step(
     with caplog.at_level(logging.INFO, "finescale"), pytest.raises(RuntimeError, match="power cut"):
         train(changed(settings, train={"accumulate": 2}))
     assert caplog.messages == [
-        "hit-sir x2, 14,907 parameters",
-        "4 samples a step, in passes of 2 on each of 1 devices (cpu); lr patches of 8 x 8 pixels",
-        "12 steps, in which each of 3 pictures is drawn about 16 times",
+        "hit-sir x2, 8,788 parameters",
+        "4 samples per step, in passes of 2 on each of 1 devices (cpu); lr patches of 8 x 8 pixels",
+        "12 steps; each of 3 pictures is drawn about 16 times",
         caplog.messages[3],
     ]
-    assert re.fullmatch(r"by a rehearsal: about 0:00:\d\d to go, and \d MiB for .* on each device", caplog.messages[3])
+    assert re.fullmatch(r"estimate: 0:00:\d\d to go, and \d MiB for .* on each device", caplog.messages[3])
+
+
+def dropping(variant: str) -> dict[str, Any]:
+    """Fields of a tiny network of a variant that leaves out half of its branches at random."""
+    family = next(family for family in FAMILIES.values() if variant in family.variants)
+    return {**family.tiny[variant].model_dump(), "drop_path_rate": 0.5}
 
 
 def raise_power_cut(*_: object, **__: object) -> Any:
@@ -302,17 +328,20 @@ def test_steps_done_again_have_one_row_in_the_metrics(settings: TrainSettings, u
     assert rows(settings) == rows(uninterrupted)
 
 
-def test_resuming_a_finished_training_gives_its_weights_again(settings: TrainSettings) -> None:
-    file = train(settings)
+def test_resuming_a_finished_training_gives_its_weights_again(finished: Finished, tmp_path: Path) -> None:
+    settings = finished.copied_to(tmp_path)
+    file = folder_of(settings) / "weights.safetensors"
     before = file.read_bytes(), rows(settings)
     assert train(settings, resume=True) == file
     assert (file.read_bytes(), rows(settings)) == before
 
 
-def test_an_existing_training_is_not_overwritten(settings: TrainSettings) -> None:
-    train(changed(settings, train={"iterations": 2}))
+def test_an_existing_training_is_not_overwritten(finished: Finished, tmp_path: Path) -> None:
+    settings = finished.copied_to(tmp_path)
     before = {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()}
-    with pytest.raises(CheckpointError, match="tiny holds a training already; resume it, or choose another name"):
+    with pytest.raises(
+        CheckpointError, match="uninterrupted holds a training already; resume it, or choose another name"
+    ):
         train(settings, resume=False)
     assert {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()} == before
 
@@ -323,17 +352,17 @@ def test_there_must_be_something_to_resume(settings: TrainSettings) -> None:
     assert not folder_of(settings).exists()
 
 
-def test_a_training_is_not_resumed_with_other_settings(settings: TrainSettings) -> None:
-    train(changed(settings, train={"iterations": 1}))
+def test_a_training_is_not_resumed_with_other_settings(finished: Finished) -> None:
     with pytest.raises(CheckpointError, match=r"train.lr was 0.002, is 0.1"):
-        train(changed(settings, train={"lr": 0.1}))
+        train(changed(finished.settings, train={"lr": 0.1}))
 
 
 def test_stochastic_depth_is_not_resumed_on_another_number_of_devices(settings: TrainSettings) -> None:
-    tiny = FAMILIES["dat"].tiny["dat-s"].model_copy(update={"drop_path_rate": 0.5}).model_dump()
-    drawing = changed(settings, variant="dat-s", network=tiny, train={"iterations": 1}, validation={"hr": None})
+    drawing = changed(
+        settings, variant="dat-s", network=dropping("dat-s"), train={"iterations": 1}, validation={"hr": None}
+    )
     train(drawing)
-    with pytest.raises(CheckpointError, match=r"started with 1 devices and accumulate=1, go on with the same"):
+    with pytest.raises(CheckpointError, match=r"started with 1 devices and accumulate=1; resume with the same"):
         train(changed(drawing, train={"iterations": 2, "accumulate": 2}))
 
 
@@ -371,7 +400,7 @@ def test_single_bad_steps_are_left_out_and_told(
     monkeypatch.setattr(loop, "batches", Poison(lambda number: number in (3, 4)))
     with caplog.at_level(logging.INFO, "finescale"):
         train(changed(settings, train={"bad_steps": 2}))
-    assert "step 3: exploded and left out: l1 nan, gradients nan" in caplog.messages
+    assert "step 3: exploded and skipped: l1 nan, gradients nan" in caplog.messages
     assert torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]["bad"] == 2
     assert all(tensor.isfinite().all() for tensor in final(settings).values())
 
@@ -382,14 +411,14 @@ def test_a_loss_far_above_the_usual_is_left_out_and_told(
     monkeypatch.setattr(loop, "batches", Poison(lambda number: number == 4, by=1e4))
     with caplog.at_level(logging.INFO, "finescale"):
         train(settings)
-    (told,) = (line for line in caplog.messages if "left out:" in line)
-    assert re.fullmatch(r"step 4: exploded and left out: l1 \S+e\+03 \(usually 0\.\d+\)", told)
+    (told,) = (line for line in caplog.messages if "skipped:" in line)
+    assert re.fullmatch(r"step 4: exploded and skipped: l1 \S+e\+03 \(usually 0\.\d+\)", told)
     standing = torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]
     assert (standing["good"], standing["bad"]) == (11, 1)
     assert 0 < standing["usual"]["l1"] < 1
     with caplog.at_level(logging.INFO, "finescale"):
         train(changed(settings, name="patient", train={"explosion": 1e9}))
-    assert caplog.text.count("left out:") == 1
+    assert caplog.text.count("skipped:") == 1
 
 
 def test_a_training_whose_loss_stays_large_goes_back_and_ends(
@@ -407,18 +436,21 @@ def test_too_many_bad_steps_go_back_to_a_checkpoint_and_past_their_samples(
     bearing = changed(settings, train={"bad_steps": 2}, validation={"hr": None}, keep={"log_every": 1})
     with caplog.at_level(logging.INFO, "finescale"):
         train(bearing)
-    assert any("back to the checkpoint of step 5, and past these samples" in line for line in caplog.messages)
+    assert any("returning to the checkpoint of step 5 and skipping these samples" in line for line in caplog.messages)
     standing = torch.load(checkpoints(settings)[-1], weights_only=True)["standing"]
     assert (standing["step"], standing["passed_over"], standing["bad"]) == (12, 3, 3)
     assert steps(settings, "loss") == list(range(1, 13))
     assert all(math.isfinite(float(row["loss"])) for row in rows(settings))
 
 
+@pytest.mark.parametrize("depth", ["whole", "stochastic"])
 def test_a_training_that_goes_back_is_the_same_when_it_is_resumed(
-    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, depth: str
 ) -> None:
     monkeypatch.setattr(loop, "batches", Poison(lambda number: number in (6, 7, 8)))
     whole = changed(settings, name="whole", train={"bad_steps": 2}, validation={"hr": None})
+    if depth == "stochastic":
+        whole = changed(whole, variant="drct", network=dropping("drct"))
     train(whole)
     parts = changed(whole, name="parts")
     for call in (7, 5):  # at a bad step, and after going back
@@ -429,13 +461,39 @@ def test_a_training_that_goes_back_is_the_same_when_it_is_resumed(
     assert_same_tensors(final(parts), final(whole))
 
 
+def test_samples_draw_the_same_random_numbers_after_going_back_as_in_an_undisturbed_training(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = changed(settings, variant="drct", network=dropping("drct"), validation={"hr": None})
+    drawn: dict[str, list[tuple[bytes, Tensor]]] = {"undisturbed": [], "disturbed": []}
+
+    def train_and_record(name: str, iterations: int) -> None:
+        def record(learner: Learner, lr: Tensor, hr: Tensor, **arguments: Any) -> StepResult:
+            result = take_step(learner, lr, hr, **arguments)
+            drawn[name].append((hr.numpy().tobytes(), torch.rand(4)))  # goes on from what the step drew
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Learner, "step", record)
+            train(changed(drawing, name=name, train={"iterations": iterations, "bad_steps": 2}))
+
+    take_step = Learner.step
+    train_and_record("undisturbed", 15)
+    monkeypatch.setattr(loop, "batches", Poison(lambda number: number in (6, 7, 8)))
+    train_and_record("disturbed", 12)
+    assert len(drawn["disturbed"]) == len(drawn["undisturbed"]) == 15  # 8 before going back, 7 after it
+    for (samples, numbers), (expected_samples, expected) in zip(*drawn.values(), strict=True):
+        assert samples == expected_samples
+        assert torch.equal(numbers, expected)
+
+
 def test_a_training_that_stays_bad_is_ended_and_its_checkpoint_stays(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "batches", Poison(lambda number: number > 5))
     hopeless = changed(settings, train={"bad_steps": 1}, validation={"hr": None})
     with pytest.raises(
-        NumericalError, match="step 7: exploded: l1 nan, gradients nan, 2 times in a row, and again after going"
+        NumericalError, match="step 7: exploded: l1 nan, gradients nan, 2 times in a row, and again after returning"
     ):
         train(hopeless)
     assert [path.name for path in checkpoints(settings)] == ["step_00000005.pt"]
@@ -445,30 +503,31 @@ def test_a_training_that_is_bad_from_the_start_is_ended(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "batches", Poison(lambda number: True))
-    with pytest.raises(NumericalError, match="there is no checkpoint yet to go back to; train anew with a smaller"):
+    with pytest.raises(NumericalError, match="there is no checkpoint yet to return to; restart with a smaller"):
         train(changed(settings, train={"bad_steps": 1}))
 
 
 # ---- warm start
 
 
-def test_a_training_begins_with_the_weights_it_is_given(settings: TrainSettings) -> None:
-    start = train(changed(settings, name="start", train={"iterations": 3}))
-    warm = changed(settings, warm_start=start, train={"iterations": 1, "lr": 1e-12})
-    given, found = state(start), state(train(warm))
+def test_a_training_begins_with_the_weights_it_is_given(settings: TrainSettings, finished: Finished) -> None:
+    warm = changed(settings, warm_start=finished.file, train={"iterations": 1, "lr": 1e-12})
+    given, found = state(finished.file), state(train(warm))
     assert all(torch.allclose(given[key], found[key], atol=1e-6) for key in given)
 
 
-def test_a_warm_start_of_which_nothing_fits_is_refused(settings: TrainSettings) -> None:
-    start = train(changed(settings, name="start", train={"iterations": 1}))
-    other = changed(settings, variant="drct", network=FAMILIES["drct"].tiny["drct"].model_dump(), warm_start=start)
-    with pytest.raises(WeightsMismatchError, match=r"weights.safetensors: nothing of its hit-sr network fits"):
+def test_a_warm_start_of_which_nothing_fits_is_refused(settings: TrainSettings, finished: Finished) -> None:
+    tiny = FAMILIES["drct"].tiny["drct"].model_dump()
+    other = changed(settings, variant="drct", network=tiny, warm_start=finished.file)
+    with pytest.raises(WeightsMismatchError, match=r"weights.safetensors: none of .* its hit-sr network fits"):
         train(other)
     assert not (folder_of(settings) / "metrics.csv").exists()
 
 
-def test_a_resumed_training_does_not_need_the_file_it_began_with(settings: TrainSettings) -> None:
-    start = train(changed(settings, name="start", train={"iterations": 1}))
+def test_a_resumed_training_does_not_need_the_file_it_began_with(
+    settings: TrainSettings, finished: Finished, tmp_path: Path
+) -> None:
+    start = Path(shutil.copy(finished.file, tmp_path))
     warm = changed(settings, warm_start=start)
     train(changed(warm, train={"iterations": 1}))
     start.unlink()
@@ -505,7 +564,10 @@ def test_a_device_that_cannot_be_is_refused(settings: TrainSettings) -> None:
         ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
         ({"train": {"iterations": 1, "milestones": [5, 3]}}, r"milestones must rise, got \(5, 3\)"),
         ({"train": {"iterations": 1, "batch": 5, "accumulate": 2}}, "batch must be a multiple of accumulate=2, got 5"),
-        ({"train": {"iterations": 1, "strategy": "fsdp", "precision": "fp16"}}, "'fsdp' is not offered with .* 'fp16'"),
+        (
+            {"train": {"iterations": 1, "strategy": "fsdp", "precision": "fp16"}},
+            "'fsdp' does not support .* 'fp16'",
+        ),
         ({"network": {"embed": 16}}, r"network has no field 'embed' \(did you mean 'embed_dim'\?\)"),
         ({"network": {"embed_dim": 12}}, "network: embed_dim must be at least 16, got 12"),
         ({"network": {"mlp_ratio": "wide"}}, r"network: 'mlp_ratio': input should be a valid number.*got 'wide'"),

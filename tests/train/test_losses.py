@@ -88,7 +88,7 @@ def test_the_total_is_computed_in_float32_whatever_the_network_computes_in() -> 
 
 
 def test_pictures_of_other_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"one shape, got \(1, 3, 4, 4\) and \(1, 3, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"the same shape, got \(1, 3, 4, 4\) and \(1, 3, 4, 5\)"):
         total_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5), {"l1": 1.0})
 
 

@@ -31,13 +31,13 @@ def test_every_optimizer_on_offer_makes_a_step(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("Adm", {}, r"no optimizer is called 'Adm' \(did you mean 'Adam'\?\); known: .*SGD"),
-        ("Optimizer", {}, "no optimizer is called 'Optimizer'"),
-        ("lr_scheduler", {}, "no optimizer is called 'lr_scheduler'"),
-        ("LBFGS", {}, "LBFGS computes the loss several times a step"),
+        ("Adm", {}, r"unknown optimizer 'Adm' \(did you mean 'Adam'\?\); known: .*SGD"),
+        ("Optimizer", {}, "unknown optimizer 'Optimizer'"),
+        ("lr_scheduler", {}, "unknown optimizer 'lr_scheduler'"),
+        ("LBFGS", {}, "LBFGS computes the loss several times per step"),
         ("Adam", {"lr": 1e-3, "epz": 1}, r"Adam has no argument 'epz' \(did you mean 'eps'\?\)"),
         ("Adam", {"params": []}, "Adam has no argument 'params'"),
-        ("SGD", {"lr": 1e-3, "betas": (0.9, 0.99)}, "SGD has no argument 'betas'; leave it out by betas: null"),
+        ("SGD", {"lr": 1e-3, "betas": (0.9, 0.99)}, "SGD has no argument 'betas'; leave it out with betas: null"),
         ("Adam", {"lr": 1e-3, "betas": (0.9, 1.2)}, r"Adam refuses .*1\.2.*: Invalid beta"),
         ("Adam", {"lr": 1e-3, "betas": 3}, "Adam refuses"),
     ],

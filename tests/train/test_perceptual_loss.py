@@ -59,7 +59,7 @@ def test_it_teaches_the_network_and_not_itself(vgg19: Path) -> None:
 def test_another_networks_file_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, other)
-    expected = r"resnet.pth: not the weights of VGG19, whose features.0.weight is of shape \(64, 3, 3, 3\); give"
+    expected = r"resnet.pth: not the weights of VGG19, whose features.0.weight is of shape \(64, 3, 3, 3\); set"
     with pytest.raises(WeightsMismatchError, match=expected):
         PerceptualLoss(other)
     with pytest.raises(WeightsError, match="cannot be read"):
@@ -68,9 +68,9 @@ def test_another_networks_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_loss_and_its_weights_go_together(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path, tmp_path, "tiny")
-    with pytest.raises(ValueError, match="go together: give both or neither, got loss perceptual and perceptual None"):
+    with pytest.raises(ValueError, match="go together: set both or neither, got loss perceptual and perceptual None"):
         changed(settings, train={"loss": {"perceptual": 1.0}})
-    with pytest.raises(ValueError, match="go together: give both or neither, got loss l1 and perceptual"):
+    with pytest.raises(ValueError, match="go together: set both or neither, got loss l1 and perceptual"):
         changed(settings, train={"perceptual": tmp_path / "vgg19.pth"})
     with pytest.raises(ValueError, match="needs samples of 16 hr pixels or more, got 14"):
         changed(settings, data={"patch": 7}, train={"loss": {"perceptual": 1.0}, "perceptual": tmp_path / "vgg19.pth"})

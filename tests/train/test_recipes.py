@@ -99,7 +99,7 @@ def test_one_scale_and_one_stage_need_not_be_said() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"name": "hit-srff"}, "no recipe is called 'hit-srff' (did you mean 'hit-srf'?); known: hit-sir"),
+        ({"name": "hit-srff"}, "unknown recipe 'hit-srff' (did you mean 'hit-srf'?); known: hit-sir"),
         ({"name": "hit-srf"}, "the scale of hit-srf must be one of 2, 3, 4, got none"),
         ({"name": "craft-sequel", "scale": 2}, "the scale of craft-sequel must be one of 4, got 2"),
         ({"name": "drct", "scale": 4}, "the stage of drct x4 must be 1 (ImageNet), then 2 (DF2K"),

@@ -127,7 +127,7 @@ def test_pictures_that_do_not_fit_into_the_time_are_left_out_of_all_validations(
         assert first["images"] == 2
         assert measure.run(network) == first
     assert [record.message for record in caplog.records] == [
-        "2 of 4 pictures to validate on fit into 15 s; the others are left out of every validation"
+        "2 of 4 validation pictures fit into 15 s; the others are left out of all further validations"
     ]
     resumed = Validation(settings, scale=2, folder=tmp_path / "mine")
     seconds = count(step=100)
@@ -170,15 +170,15 @@ def test_everything_that_is_wrong_with_the_pictures_is_told_at_once(folders: tup
     assert text.startswith("4 pictures cannot be used for validation: ")
     for wanted in (
         "single.png: its low-resolution picture is missing",
-        "small.png: smaller than the 15 pixels a side that SSIM needs",
-        "twox2.png: 30 x 20 pixels, where 31 x 20 belong",
+        "small.png: smaller than the 15 pixels per side that SSIM needs",
+        "twox2.png: 30 x 20 pixels, where an HR image of 62 x 40 needs 31 x 20",
         "broken.png: not an image",
     ):
         assert wanted in text
 
 
 def test_a_validation_needs_originals(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"validation\.hr names no folder"):
+    with pytest.raises(ValueError, match=r"validation\.hr must name a folder"):
         Validation(ValidationSettings(), scale=2)
     with pytest.raises(DataError, match="is not a folder"):
         Validation(ValidationSettings(hr=tmp_path / "gone"), scale=2)

@@ -1,1 +1,1 @@
-"""Published option files of BasicSR: their blocks, as tests, as trainings."""
+"""Published option files of BasicSR, converted to evaluations and trainings."""

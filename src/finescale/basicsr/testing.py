@@ -1,6 +1,6 @@
-"""Published option files for testing, as they are: BasicSR's YAML to an evaluation.
+"""Published option files for testing, read unchanged: BasicSR's YAML becomes an evaluation.
 
-What an option file asks for is done or refused; keys that are known to change nothing here are told.
+Everything that an option file requests is done or refused; known keys without an effect here are reported.
 """
 
 from __future__ import annotations
@@ -9,9 +9,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from finescale import networks, weights
+from finescale.basicsr.blocks import (
+    DatasetOptions,
+    Ignored,
+    OptionFile,
+    PathOptions,
+    ValidationOptions,
+    ignored_keys,
+)
 from finescale.data import Pair, find_images
 from finescale.errors import SettingsError, printable_name
 from finescale.evaluate.cases import Case, cases_of
@@ -20,29 +28,13 @@ from finescale.settings import Settings, load_settings, parse_settings
 from finescale.upscale import Tiling
 
 
-class _NoEffect:
-    """Marks keys that published option files carry and that change nothing here."""
-
-
-Ignored = Annotated[Any, _NoEffect()]
-"""The type of a key that changes nothing here; it is told."""
-
-
-class PathOptions(Settings):
+class TestPathOptions(PathOptions):
     """The block ``path``."""
 
     pretrain_network_g: Path
     """Weight file."""
     param_key_g: str | None = None
-    """Key of the weights in their file; null: they are bare."""
-    strict_load_g: Ignored = None
-    """No effect: weights are always read strictly."""
-    resume_state: Ignored = None
-    """No effect."""
-    ignore_resume_networks: Ignored = None
-    """No effect."""
-    root: Ignored = None
-    """No effect: results are where the command says."""
+    """Key of the weights in their file; null: the file holds nothing else."""
     results_root: Ignored = None
     """No effect, as ``root``."""
     log: Ignored = None
@@ -51,23 +43,19 @@ class PathOptions(Settings):
     """No effect, as ``root``."""
 
 
-class ValidationOptions(Settings):
+class TestValidationOptions(ValidationOptions):
     """The block ``val``."""
 
     save_img: bool = True
-    """Whether upscaled pictures are kept."""
+    """Whether to keep upscaled pictures."""
     suffix: str | None = None
-    """Follows the names of the pictures, after an underscore; null takes "x4"."""
+    """Suffix of the pictures' names, after an underscore; null uses "x4"."""
     use_chop: bool = False
     """Tile by the rule of HiT-SR and DAT."""
     tile: dict[str, Any] | None = None
-    """Tile by the rule of DRCT: see `TileOptions`."""
+    """Tile by the rule of DRCT: `TileOptions`."""
     metrics: dict[str, dict[str, Any]] | None = None
     """Names to `MetricOptions`."""
-    val_freq: Ignored = None
-    """No effect."""
-    pbar: Ignored = None
-    """No effect."""
 
 
 class TileOptions(Settings):
@@ -92,97 +80,65 @@ class MetricOptions(Settings):
     """No effect."""
 
 
-class DatasetOptions(Settings):
-    """A block of ``datasets``."""
+class TestSetOptions(DatasetOptions):
+    """A block of ``datasets``; "SingleImageDataset" has pictures without HR images."""
 
     name: str
     """Name of the set."""
-    type: str = "PairedImageDataset"
-    """"PairedImageDataset", or "SingleImageDataset" for pictures without originals."""
-    dataroot_gt: Path | None = None
-    """Folder of originals."""
     dataroot_lq: Path
     """Folder of low-resolution pictures."""
-    filename_tmpl: str = "{}"
-    """Name of a low-resolution picture, without ending, from that of its original."""
-    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
-    """How pictures are stored; files only."""
-    task: Ignored = None
-    """No effect."""
-    phase: Ignored = None
-    """No effect."""
 
 
-class OptionFile(Settings):
+class TestOptionFile(OptionFile):
     """The whole file."""
 
-    name: str
-    """Name of the folder of results."""
-    scale: int
-    """How many times the network enlarges."""
-    datasets: dict[str, dict[str, Any]]
-    """Any names to `DatasetOptions`."""
-    network_g: dict[str, Any]
-    """The published constructor and its arguments."""
-    path: PathOptions
+    path: TestPathOptions
     """The weights."""
-    val: ValidationOptions = ValidationOptions()
+    val: TestValidationOptions = TestValidationOptions()
     """How to test."""
-    model_type: Ignored = None
-    """No effect."""
-    num_gpu: Ignored = None
-    """No effect: the device is the command's."""
-    manual_seed: Ignored = None
-    """No effect: nothing is random."""
-    is_train: Ignored = None
-    """No effect."""
-    dist: Ignored = None
-    """No effect."""
-    dist_params: Ignored = None
-    """No effect."""
     logger: Ignored = None
     """No effect."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OptionPlan:
-    """What an option file asks for."""
+    """Evaluation that an option file requests."""
 
     name: str
-    """Of the folder of results."""
+    """Name of the folder of results."""
     scale: int
     """How many times the network enlarges."""
     network: networks.Frame
-    """With its weights."""
+    """Network with its weights."""
     weights: Path
-    """The file that they are from."""
+    """File of the weights."""
     cases: list[Case]
-    """What is upscaled and measured."""
+    """Pictures to upscale and measure."""
     protocol: Protocol
-    """How to measure."""
+    """Rules of the measurement."""
     tiling: Tiling
-    """How to cut."""
+    """Rule and size of tiles."""
     keep_pictures: bool
-    """Whether upscaled pictures are kept."""
+    """Whether to keep upscaled pictures."""
     suffix: str
-    """Follows their names."""
+    """Suffix of their names."""
     ignored: tuple[str, ...]
-    """What of the file changes nothing here."""
+    """Keys of the file without an effect here, and warnings about the network."""
 
 
 def load_option_file(path: Path) -> OptionPlan:
-    """Read an option file and all that it names but the pictures.
+    """Read an option file and everything that it names, except the pictures.
 
     Raises:
-        SettingsError: The file cannot be read, has unknown or wrong values, or asks for what is not offered.
+        SettingsError: The file cannot be read, has unknown or wrong values, or requests something unsupported.
         WeightsError: The weight file cannot be used.
         DataError: A folder of pictures does not exist or is empty.
         ValueError: The network is unknown.
     """
-    options = load_settings(OptionFile, path)
+    options = load_settings(TestOptionFile, path)
     source = printable_name(path)
     datasets = {
-        key: parse_settings(DatasetOptions, block, source=f"{source}: datasets.{key}")
+        key: parse_settings(TestSetOptions, block, source=f"{source}: datasets.{key}")
         for key, block in options.datasets.items()
     }
     metrics = {
@@ -212,25 +168,9 @@ def load_option_file(path: Path) -> OptionPlan:
     )
 
 
-def ignored_keys(blocks: Mapping[str, Settings]) -> tuple[str, ...]:
-    """The keys of an option file that change nothing here: fields of type `Ignored` that the file sets.
-
-    Args:
-        blocks: What precedes a block's keys, such as "path.", and the block.
-    """
-    return tuple(
-        prefix + name
-        for prefix, block in blocks.items()
-        for name, field in type(block).model_fields.items()
-        if name in block.model_fields_set and any(isinstance(mark, _NoEffect) for mark in field.metadata)
-    )
-
-
-def _network(options: OptionFile, source: str) -> networks.Frame:
-    """The network that the file describes, with its weights; both must agree."""
-    described = networks.from_options(options.network_g)
-    if described.scale != options.scale:
-        raise SettingsError(f"{source}: scale is {options.scale}, but network_g has upscale {described.scale}")
+def _network(options: TestOptionFile, source: str) -> networks.Frame:
+    """Load the weights, and check that their network is the one that the file describes."""
+    described = options.described_network(source)
     path = options.path.pretrain_network_g
     loaded = weights.load(path, scale=options.scale)
     wanted = options.path.param_key_g
@@ -248,19 +188,19 @@ def _network(options: OptionFile, source: str) -> networks.Frame:
     ]
     shown = [name for name in differing if name not in family.files.unseen_help]
     if shown:
-        told = ", ".join(f"{name} {getattr(described.settings, name)}" for name in shown)
-        raise SettingsError(f"{source}: network_g says {told}, which the weights of {path} are not for")
+        described_fields = ", ".join(f"{name} {getattr(described.settings, name)}" for name in shown)
+        raise SettingsError(f"{source}: network_g has {described_fields}, which does not match the weights of {path}")
     if not differing:
         return loaded.network
     unseen = {name: getattr(described.settings, name) for name in differing}
     return weights.load(path, scale=options.scale, settings=unseen).network
 
 
-def _cases(block: DatasetOptions, source: str) -> list[Case]:
+def _cases(block: TestSetOptions, source: str) -> list[Case]:
     if block.io_backend.get("type") != "disk":
-        raise SettingsError(f"{source}: io_backend must be of type disk, got {block.io_backend}; unpack the pictures")
+        raise SettingsError(f"{source}: io_backend must be of type disk, got {block.io_backend}; extract the pictures")
     if block.type not in ("PairedImageDataset", "SingleImageDataset"):
-        raise SettingsError(f"{source}: data sets are PairedImageDataset or SingleImageDataset, got {block.type!r}")
+        raise SettingsError(f"{source}: type must be PairedImageDataset or SingleImageDataset, got {block.type!r}")
     if block.type == "SingleImageDataset":
         return [Case(block.name, path.stem, hr=None, lr=path) for path in find_images(block.dataroot_lq)]
     if block.dataroot_gt is None:
@@ -278,8 +218,8 @@ def _protocol(metrics: Mapping[str, MetricOptions], *, scale: int, source: str) 
     for name, metric in metrics.items():
         if metric.type not in ("calculate_psnr", "calculate_ssim"):
             raise SettingsError(
-                f"{source}: val.metrics.{name} has type {metric.type!r}; calculate_psnr and calculate_ssim are offered "
-                "here, others by --metrics"
+                f"{source}: val.metrics.{name} has type {metric.type!r}; supported are calculate_psnr and "
+                "calculate_ssim, and other metrics by --metrics"
             )
     rules = {(metric.crop_border, metric.test_y_channel) for metric in metrics.values()}
     if not rules:
@@ -291,9 +231,9 @@ def _protocol(metrics: Mapping[str, MetricOptions], *, scale: int, source: str) 
     return PAPERS if (border, on_luma) == (scale, True) else asked
 
 
-def _tiling(options: ValidationOptions, source: str) -> Tiling:
+def _tiling(options: TestValidationOptions, source: str) -> Tiling:
     if options.use_chop and options.tile:
-        raise SettingsError(f"{source}: val.use_chop and val.tile exclude one another")
+        raise SettingsError(f"{source}: val.use_chop and val.tile are mutually exclusive")
     if options.use_chop:
         return Tiling(rule="chop")
     if options.tile is None:

@@ -1,6 +1,6 @@
-"""Published option files for training: BasicSR's YAML to the settings of a training.
+"""Published option files for training: BasicSR's YAML becomes the settings of a training.
 
-What a file asks for is done or refused; keys that are known to change nothing here are told.
+Everything that a file requests is done or refused; known keys without an effect here are reported.
 """
 
 from __future__ import annotations
@@ -11,40 +11,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from finescale import networks
-from finescale.basicsr.testing import Ignored, ignored_keys
+from finescale.basicsr.blocks import (
+    DatasetOptions,
+    Ignored,
+    OptionFile,
+    PathOptions,
+    ValidationOptions,
+    ignored_keys,
+)
 from finescale.errors import SettingsError
 from finescale.settings import Settings, parse_settings
 from finescale.train.losses import CHARBONNIER_EPSILON
 from finescale.train.optimizers import default_of
 
 
-class TrainSetOptions(Settings):
-    """The block ``datasets.train``."""
+class TrainSetOptions(DatasetOptions):
+    """The block ``datasets.train``.
 
-    type: str = "PairedImageDataset"
-    """"PairedImageDataset", or "ImageNetPairedDataset", whose low-resolution pictures are made on the fly."""
+    Its type is "PairedImageDataset", or "ImageNetPairedDataset", whose low-resolution pictures are made on the fly.
+    """
+
     dataroot_gt: Path
-    """Originals: a folder or an LMDB."""
-    dataroot_lq: Path | None = None
-    """Low-resolution pictures."""
-    filename_tmpl: str = "{}"
-    """Name of a low-resolution picture, without ending, from that of its original."""
-    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
-    """How pictures are stored: "disk" or "lmdb"."""
+    """HR images: a folder or an LMDB."""
     gt_size: int = Field(ge=1)
     """Side of a sample, in hr pixels."""
     use_hflip: bool
-    """Left to right, and upside down ..."""
+    """Mirror left to right and upside down ..."""
     use_rot: bool
-    """... and transposed; offered together only."""
+    """... and transpose; supported only together."""
     batch_size_per_gpu: int = Field(ge=1)
     """Samples of a step on each device."""
-    name: Ignored = None
-    """No effect."""
     meta_info_file: Ignored = None
     """No effect: all pictures of the folder are taken."""
     use_shuffle: Ignored = None
@@ -59,50 +58,22 @@ class TrainSetOptions(Settings):
     """No effect."""
     pin_memory: Ignored = None
     """No effect."""
-    task: Ignored = None
-    """No effect."""
-    phase: Ignored = None
-    """No effect."""
 
 
-class TestSetOptions(Settings):
+class ValidationSetOptions(DatasetOptions):
     """Another block of ``datasets``, to validate on."""
 
-    __test__ = False  # for pytest
-
-    type: str = "PairedImageDataset"
-    """"PairedImageDataset"."""
     dataroot_gt: Path
-    """Folder of originals."""
+    """Folder of HR images."""
     dataroot_lq: Path
     """Folder of low-resolution pictures."""
-    filename_tmpl: str = "{}"
-    """As in `TrainSetOptions`."""
-    io_backend: dict[str, Any] = {"type": "disk"}  # noqa: RUF012 - pydantic copies it
-    """As in `TrainSetOptions`."""
-    name: Ignored = None
-    """No effect."""
-    task: Ignored = None
-    """No effect."""
-    phase: Ignored = None
-    """No effect."""
 
 
-class PathOptions(Settings):
+class TrainPathOptions(PathOptions):
     """The block ``path``."""
 
-    pretrain_network_g: Path | None = None
-    """Weight file to begin with."""
     resume_state: None = None
     """Only null: a training is resumed by its name."""
-    param_key_g: Ignored = None
-    """No effect: averaged weights are taken where a file has them."""
-    strict_load_g: Ignored = None
-    """No effect: what fits is taken over, and what is left is told."""
-    ignore_resume_networks: Ignored = None
-    """No effect."""
-    root: Ignored = None
-    """No effect: everything goes to the folder ``output``."""
     experiments_root: Ignored = None
     """No effect, as ``root``."""
 
@@ -115,9 +86,9 @@ class OptimizerOptions(Settings, extra="allow"):
     lr: float
     """Learning rate."""
     weight_decay: float | None = None
-    """Weight decay; without it the optimizer's own."""
+    """Weight decay; null uses the optimizer's default."""
     betas: tuple[float, float] | None = None
-    """Betas; without them the optimizer's own."""
+    """Betas; null uses the optimizer's default."""
 
 
 class SchedulerOptions(Settings):
@@ -126,15 +97,15 @@ class SchedulerOptions(Settings):
     type: str
     """"MultiStepLR" or "CosineAnnealingRestartLR"."""
     milestones: tuple[int, ...] = ()
-    """Of MultiStepLR."""
+    """Milestones of MultiStepLR."""
     gamma: float = 0.1
-    """Of MultiStepLR."""
+    """Factor of MultiStepLR at each milestone."""
     periods: tuple[int, ...] = ()
-    """Of CosineAnnealingRestartLR; one, as long as the training."""
+    """Periods of CosineAnnealingRestartLR: only one, as long as the training."""
     restart_weights: tuple[float, ...] = (1.0,)
-    """Of CosineAnnealingRestartLR; one, 1."""
+    """Restart weights of CosineAnnealingRestartLR: only one, 1."""
     eta_min: float = 0.0
-    """Of CosineAnnealingRestartLR: the last learning rate."""
+    """Final learning rate of CosineAnnealingRestartLR."""
 
 
 class LossOptions(Settings):
@@ -143,138 +114,113 @@ class LossOptions(Settings):
     type: str
     """"L1Loss", "MSELoss", "CharbonnierLoss" or "EdgeLoss"."""
     loss_weight: float = 1.0
-    """Its weight."""
+    """Weight of the loss."""
     reduction: str = "mean"
     """Only "mean"."""
     eps: float | None = None
-    """Of CharbonnierLoss: what is added to the square."""
+    """Number that CharbonnierLoss adds to the square."""
 
 
 class StepOptions(Settings):
     """The block ``train``."""
 
     total_iter: int = Field(ge=1)
-    """Steps in all."""
+    """Number of steps."""
     optim_g: dict[str, Any]
-    """See `OptimizerOptions`."""
+    """Optimizer: `OptimizerOptions`."""
     scheduler: dict[str, Any]
-    """See `SchedulerOptions`."""
+    """Schedule of the learning rate: `SchedulerOptions`."""
     warmup_iter: int = -1
     """Steps over which the learning rate rises; -1 for none."""
     ema_decay: float = 0.0
-    """Share of the old in the running average of the weights."""
+    """Decay of the running average of the weights."""
     pixel_opt: dict[str, Any] | None = None
-    """See `LossOptions`."""
+    """Pixel loss: `LossOptions`."""
     edge_opt: dict[str, Any] | None = None
-    """See `LossOptions`."""
+    """Edge loss: `LossOptions`."""
     perceptual_opt: None = None
     """Only null."""
 
 
-class ValidationOptions(Settings):
+class TrainValidationOptions(ValidationOptions):
     """The block ``val``."""
 
     val_freq: float
     """Steps between two validations."""
-    save_img: bool = False
-    """Whether upscaled pictures are kept."""
-    suffix: Ignored = None
-    """No effect."""
-    pbar: Ignored = None
-    """No effect."""
-    use_chop: Ignored = None
-    """No effect: large pictures are tiled by themselves."""
-    metrics: Ignored = None
-    """No effect: PSNR and SSIM on Y, by the papers' protocol."""
 
 
 class LoggerOptions(Settings):
     """The block ``logger``."""
 
     print_freq: float = 100
-    """Steps between two lines of progress."""
+    """Steps between two lines of the log."""
     save_checkpoint_freq: float = 5000
     """Steps between two checkpoints."""
     use_tb_logger: bool = False
-    """Also write TensorBoard's files."""
+    """Also write files for TensorBoard."""
     wandb: dict[str, Any] | None = None
-    """Also report to Weights & Biases, if it has a ``project``."""
+    """Also report to Weights & Biases, where it has a ``project``."""
 
 
-class OptionFile(Settings):
-    """The whole file."""
+class TrainOptionFile(OptionFile):
+    """The whole file; ``datasets`` holds ``train`` and, under any other names, sets to validate on."""
 
-    name: str
-    """Name of the training."""
-    scale: int
-    """How many times the network enlarges."""
     num_gpu: int = Field(ge=0)
     """Devices, by which the samples of a step are multiplied; 0 is one CPU."""
     manual_seed: int
     """Seed."""
-    datasets: dict[str, dict[str, Any]]
-    """``train``, and any names to `TestSetOptions`."""
-    network_g: dict[str, Any]
-    """The published constructor and its arguments."""
-    path: PathOptions = PathOptions()
-    """The weights to begin with."""
+    path: TrainPathOptions = TrainPathOptions()
+    """Initial weights."""
     train: StepOptions
-    """The steps."""
-    val: ValidationOptions | None = None
-    """How often to validate."""
+    """Optimization."""
+    val: TrainValidationOptions | None = None
+    """Validation."""
     logger: LoggerOptions = LoggerOptions()
-    """What is told and kept."""
-    model_type: Ignored = None
-    """No effect."""
-    is_train: Ignored = None
-    """No effect."""
-    dist: Ignored = None
-    """No effect."""
-    dist_params: Ignored = None
-    """No effect: torchrun says it."""
+    """Logs and checkpoints."""
     auto_resume: Ignored = None
-    """No effect: what was begun is resumed."""
+    """No effect: a training that was begun is always resumed."""
     find_unused_parameters: Ignored = None
     """No effect."""
     cudnn_benchmark: Ignored = None
     """No effect."""
     use_chop: Ignored = None
-    """No effect: large pictures are tiled by themselves."""
+    """No effect: large pictures are tiled automatically."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What an option file asks for."""
+    """Training that an option file requests."""
 
     values: dict[str, Any]
     """Fields of `TrainSettings`."""
     ignored: tuple[str, ...]
-    """What of the file changes nothing here."""
+    """Keys of the file without an effect here, and warnings about the network."""
 
 
 def is_option_file(values: Mapping[str, Any]) -> bool:
-    """Whether the fields of a YAML file are those of a BasicSR option file."""
+    """Return whether the fields of a YAML file are those of a BasicSR option file."""
     return "network_g" in values
 
 
 def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
-    """The settings of the training that an option file describes.
+    """Convert an option file to the settings of a training.
 
     Args:
         values: The file's fields.
         source: Name of the file, for messages.
 
     Raises:
-        SettingsError: There are unknown or wrong values, or the file asks for what is not offered.
+        SettingsError: There are unknown or wrong values, or the file requests something unsupported.
         ValueError: The network is unknown.
     """
-    options = parse_settings(OptionFile, values, source=source)
+    options = parse_settings(TrainOptionFile, values, source=source)
     blocks = dict(options.datasets)
     if "train" not in blocks:
         raise SettingsError(f"{source}: 'datasets.train' is missing")
     data = parse_settings(TrainSetOptions, blocks.pop("train"), source=f"{source}: datasets.train")
     test_sets = {
-        key: parse_settings(TestSetOptions, block, source=f"{source}: datasets.{key}") for key, block in blocks.items()
+        key: parse_settings(ValidationSetOptions, block, source=f"{source}: datasets.{key}")
+        for key, block in blocks.items()
     }
     for key, block in test_sets.items():
         _check_set(block, scale=options.scale, source=f"{source}: datasets.{key}")
@@ -313,18 +259,15 @@ def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
     )
 
 
-def _network(options: OptionFile, source: str) -> tuple[str, dict[str, Any]]:
-    """The variant nearest to the described network, and the fields in which that differs."""
-    with torch.device("meta"):
-        network = networks.from_options(options.network_g)
-    if network.scale != options.scale:
-        raise SettingsError(f"{source}: scale is {options.scale}, but network_g has upscale {network.scale}")
+def _network(options: TrainOptionFile, source: str) -> tuple[str, dict[str, Any]]:
+    """Return the variant nearest to the described network, and the fields in which that differs."""
+    network = options.described_network(source)
     variant, differing = networks.family_of(network).nearest(network.settings)
     described = network.settings.model_dump(mode="json")
     return variant, {name: described[name] for name in differing}
 
 
-def _check_set(block: TrainSetOptions | TestSetOptions, *, scale: int, source: str) -> None:
+def _check_set(block: DatasetOptions, *, scale: int, source: str) -> None:
     kinds = ("PairedImageDataset", *(("ImageNetPairedDataset",) if isinstance(block, TrainSetOptions) else ()))
     if block.type not in kinds:
         raise SettingsError(f"{source}: type must be {' or '.join(kinds)}, got {block.type!r}")
@@ -344,7 +287,9 @@ def _data(block: TrainSetOptions, *, scale: int, source: str) -> dict[str, Any]:
     if block.gt_size % scale:
         raise SettingsError(f"{source}: gt_size must be a multiple of the scale {scale}, got {block.gt_size}")
     if block.use_hflip != block.use_rot:
-        raise SettingsError(f"{source}: use_hflip and use_rot are offered together only; make both true or both false")
+        raise SettingsError(
+            f"{source}: use_hflip and use_rot are supported only together; set both to true or both to false"
+        )
     return {
         "hr": [block.dataroot_gt],
         "lr": [block.dataroot_lq] if paired else [],
@@ -379,8 +324,8 @@ def _schedule(options: StepOptions, *, source: str) -> dict[str, Any]:
         raise SettingsError(f"{source}: type must be MultiStepLR or CosineAnnealingRestartLR, got {scheduler.type!r}")
     if scheduler.periods != (options.total_iter,) or scheduler.restart_weights != (1.0,):
         raise SettingsError(
-            f"{source}: periods must be [{options.total_iter}] as total_iter, and restart_weights [1]: nothing is "
-            f"restarted here; got {list(scheduler.periods)} and {list(scheduler.restart_weights)}"
+            f"{source}: periods must be [{options.total_iter}] as total_iter, and restart_weights [1]: restarts "
+            f"are not supported; got {list(scheduler.periods)} and {list(scheduler.restart_weights)}"
         )
     return {"schedule": "cosine", "final_lr": scheduler.eta_min}
 
@@ -408,9 +353,9 @@ def _losses(options: StepOptions, source: str) -> dict[str, float]:
 
 
 def _validation(
-    options: ValidationOptions | None, sets: Mapping[str, TestSetOptions]
+    options: TrainValidationOptions | None, sets: Mapping[str, ValidationSetOptions]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The first of the sets, as fields of `ValidationSettings`, and the others as what changes nothing here."""
+    """Convert the first set to fields of `ValidationSettings`; return the others as keys without an effect."""
     if options is None or not sets:
         return {}, tuple(f"datasets.{key}" for key in sets)
     first, *others = sets

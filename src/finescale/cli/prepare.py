@@ -51,7 +51,7 @@ def downsample(
     as_json: options.AsJson = False,
 ) -> None:
     """Make low-resolution pictures from originals: bit-exact with MATLAB, or degraded like pictures from the web."""
-    from finescale.data import DegradationSettings, DownsampleSettings, downsample_files, find_originals
+    from finescale.data import DegradationSettings, DownsampleSettings, downsample_files, find_hr_images
     from finescale.settings import load_settings, parse_settings
 
     given = {
@@ -65,7 +65,7 @@ def downsample(
         "overwrite": overwrite,
     }
     settings = parse_settings(DownsampleSettings, given, source="downsample")
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     _run(downsample_files(paths, settings, workers=_workers(workers)), total=len(paths), output=output, as_json=as_json)
 
 
@@ -96,7 +96,7 @@ def crops(
     as_json: options.AsJson = False,
 ) -> None:
     """Cut originals, or pairs of pictures, into overlapping parts."""
-    from finescale.data import CropSettings, FileReport, crop_files, find_images, find_originals, match_pairs
+    from finescale.data import CropSettings, FileReport, crop_files, find_hr_images, find_images, match_pairs
     from finescale.errors import printable_name
     from finescale.settings import parse_settings
 
@@ -113,7 +113,7 @@ def crops(
         "overwrite": overwrite,
     }
     settings = parse_settings(CropSettings, given, source="crops")
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     pairs, unpaired = None, []
     if lr is not None and scale is not None:
         matching = match_pairs(paths, find_images(lr), scale=scale)
@@ -133,9 +133,9 @@ def cache(
     as_json: options.AsJson = False,
 ) -> None:
     """Decode originals into one memory-mapped file."""
-    from finescale.data import find_originals, write_cache
+    from finescale.data import find_hr_images, write_cache
 
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     reports = write_cache(paths, output, overwrite=overwrite, workers=_workers(workers))
     _run(reports, total=len(paths), output=output, as_json=as_json)
 
@@ -156,9 +156,9 @@ def lmdb(
     as_json: options.AsJson = False,
 ) -> None:
     """Write pictures into an LMDB in the format of BasicSR."""
-    from finescale.data import find_originals, write_lmdb
+    from finescale.data import find_hr_images, write_lmdb
 
-    paths = find_originals(folders)
+    paths = find_hr_images(folders)
     reports = write_lmdb(paths, output, drop_ending=drop_ending, overwrite=overwrite, workers=_workers(workers))
     _run(reports, total=len(paths), output=output, as_json=as_json)
 

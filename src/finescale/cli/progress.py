@@ -12,8 +12,7 @@ from finescale.errors import printable_name
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from finescale.train.progress import OnStep
-    from finescale.train.progress import Progress as TrainingProgress
+    from finescale.train.progress import OnStep, TrainingProgress
 
 
 class Bars:

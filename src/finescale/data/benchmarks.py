@@ -1,14 +1,14 @@
-"""The field's test sets (Set5, Set14, ...) in the layouts in which they are passed around.
+"""The field's test sets (Set5, Set14, ...) in the layouts in which they are published.
 
 =============================================  ===================================================  ==============
-originals                                      low-resolution pictures                              as published by
+HR images                                      low-resolution pictures                              as published by
 =============================================  ===================================================  ==============
 ``<root>/<Set>/HR/<name>.png``                 ``<root>/<Set>/LR_bicubic/X4/<name>x4.png``          EDSR, HiT-SR
 ``<root>/<Set>/GTmod4/<name>.png`` or GTmod12  ``<root>/<Set>/LRbicx4/<name>.png``                  BasicSR, DRCT
 ``<root>/HR/<Set>/x4/<name>_HR_x4.png``        ``<root>/LRBI/<Set>/x4/<name>_LRBI_x4.png``          RCAN, SPAN
 =============================================  ===================================================  ==============
 
-In each of them the names of the pictures may be those of any other.
+In each layout the pictures may also be named as in any other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from finescale.data.pairs import Pair, find_images, lr_names, match_pairs, name_of_original
+from finescale.data.pairs import Pair, find_images, hr_name, lr_names, match_pairs
 from finescale.errors import DataError, printable_name
 from finescale.settings import suggest
 
@@ -30,19 +30,19 @@ _NAMES = {
     "urban100": "Urban100",
     "manga109": "Manga109",
 }
-"""Names of the papers' sets in lower case, and the one that tables print; in the order of the tables."""
+"""Spellings of the papers' sets in lower case, and the name that tables print; in the order of the tables."""
 
 
 def set_name(name: str) -> str:
-    """What tables call a set, however it is spelt: "B100" for "bsd100"; other names are left as they are."""
+    """Return a set's name in tables, however it is spelt: "B100" for "bsd100"; other names are left as they are."""
     return _NAMES.get(name.casefold(), name)
 
 
 def benchmark_names(root: Path, *, scale: int) -> list[str]:
-    """The test sets below a folder that serve a scale, those of the papers first.
+    """List the test sets in a folder that have pictures for a scale, those of the papers first.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no such test set.
     """
     found = {set_name(name) for name, _, _ in _sets(root, scale)}
     if not found:
@@ -52,9 +52,9 @@ def benchmark_names(root: Path, *, scale: int) -> list[str]:
 
 
 def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
-    """The pictures of one test set at one scale, in natural order.
+    """List the pictures of one test set at one scale, in natural order.
 
-    Originals may be uncut: a low-resolution picture belongs to the top left part that is a multiple of the scale.
+    HR images may be uncut: a low-resolution picture belongs to the top left part that is a multiple of the scale.
 
     Args:
         root: The folder of all test sets.
@@ -62,18 +62,18 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
         scale: 2, 3 or 4.
 
     Returns:
-        Where the set has no folder of low-resolution pictures at this scale, pairs without them. Where a single one is
-        missing, its pair has the name under which it was looked for.
+        Pairs without low-resolution pictures where the set has no folder of them at this scale. Where a single one is
+        missing, its pair has the path that it was expected at.
 
     Raises:
         DataError: There is no such set, or it holds no picture.
     """
     hr, lr = benchmark_folders(root, name, scale=scale)
-    originals = find_images(hr)
-    names = {path: name_of_original(path, scale=scale) for path in originals}
+    hr_images = find_images(hr)
+    names = {path: hr_name(path, scale=scale) for path in hr_images}
     if not lr.is_dir():
         return [Pair(name, hr=path) for path, name in names.items()]
-    smaller = match_pairs(originals, find_images(lr), scale=scale).pairs
+    smaller = match_pairs(hr_images, find_images(lr), scale=scale).pairs
     return [
         Pair(name, hr=path, lr=smaller.get(path, lr / f"{lr_names(name, scale=scale)[0]}{path.suffix}"))
         for path, name in names.items()
@@ -81,11 +81,11 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
 
 
 def benchmark_folders(root: Path, name: str, *, scale: int) -> tuple[Path, Path]:
-    """The folder of a test set's originals, and that of its low-resolution pictures, which may not be there.
+    """Return the folder of a test set's HR images, and that of its low-resolution pictures, which may not exist.
 
     Args:
-        root: See `benchmark_pairs`.
-        name: See `benchmark_pairs`.
+        root: The folder of all test sets.
+        name: The set's folder, in any of the spellings that `benchmark_pairs` takes.
         scale: 2, 3 or 4.
 
     Raises:
@@ -101,24 +101,24 @@ def benchmark_folders(root: Path, name: str, *, scale: int) -> tuple[Path, Path]
 
 
 def _sets(root: Path, scale: int) -> Iterator[tuple[str, Path, Path]]:
-    """Each set's folder name, the folder of its originals, and where its low-resolution pictures belong."""
+    """Yield each set's folder name, the folder of its HR images, and where its low-resolution pictures belong."""
     if not root.is_dir():
-        raise DataError(f"{printable_name(root)} is not a folder; name the one in which the test sets lie")
+        raise DataError(f"{printable_name(root)} is not a folder; name the folder that holds the test sets")
     for folder in _folders(root):
-        for originals, smaller in (
+        for hr, lr in (
             (folder / "HR", folder / "LR_bicubic" / f"X{scale}"),
-            (_cut_originals(folder, scale), folder / f"LRbicx{scale}"),
+            (_cut_hr_folder(folder, scale), folder / f"LRbicx{scale}"),
         ):
-            if originals is not None and originals.is_dir():
-                yield folder.name, originals, smaller
+            if hr is not None and hr.is_dir():
+                yield folder.name, hr, lr
                 break
     for folder in _folders(root / "HR"):
         if (folder / f"x{scale}").is_dir():
             yield folder.name, folder / f"x{scale}", root / "LRBI" / folder.name / f"x{scale}"
 
 
-def _cut_originals(folder: Path, scale: int) -> Path | None:
-    """The folder of originals cut to multiples of the scale, or of a multiple of it (``GTmod12``)."""
+def _cut_hr_folder(folder: Path, scale: int) -> Path | None:
+    """Return the folder of HR images cut to multiples of the scale, or of a multiple of it (``GTmod12``)."""
     cuts = {int(found[1]): path for path in _folders(folder) if (found := re.fullmatch(r"GTmod([1-9]\d*)", path.name))}
     fitting = [cut for cut in cuts if cut % scale == 0]
     return cuts[min(fitting)] if fitting else None
@@ -132,4 +132,4 @@ def _remedy(root: Path) -> str:
     is_set = any((root / name).is_dir() for name in ("HR", "LR_bicubic")) or list(root.glob("GTmod*"))
     if is_set:
         return "it seems to be one itself: name the folder above it"
-    return "known layouts are <Set>/HR, <Set>/GTmod12 and HR/<Set>/x4; --lr takes pictures without originals"
+    return "known layouts are <Set>/HR, <Set>/GTmod12 and HR/<Set>/x4; --lr takes pictures without HR images"

@@ -1,7 +1,7 @@
-"""Decoded pictures in one file that is mapped into memory: a patch costs what reading its own pixels costs.
+"""Cache of decoded pictures in one file that is mapped into memory, so that a patch reads only its own pixels.
 
 A cache is a folder of two files: ``pixels.bin`` holds the pictures one after the other, each (3, H, W) in bytes;
-``index.json`` says which they are, where each begins, and what its file was like when it was read.
+``index.json`` lists their names, where each begins, and the size and time of its file when it was read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ import torch
 from torch import Tensor
 
 from finescale.data.folders import may_be_replaced
-from finescale.data.hr_images import Original, read_original
+from finescale.data.hr_images import HRImage, read_hr_image
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, printable_name
 from finescale.system.files import whole_file, whole_folder
 from finescale.system.jobs import FileReport, map_files
 
-_FORMAT = 1
+FORMAT = 1
+"""Version of a cache's layout, stored in its index."""
+
 _INDEX, _PIXELS = "index.json", "pixels.bin"
 
 
@@ -36,40 +38,41 @@ def write_cache(
 ) -> Generator[FileReport, None, None]:
     """Decode pictures into a cache, one after the other; no more than a few are in memory.
 
-    The folder takes its name when it is whole, which is after the last report. A cache of the very same files, by their
-    places, sizes and times, is kept.
+    The folder gets its name once it is complete, after the last report. A cache of exactly the same files, by path,
+    size and time, is kept.
 
     Args:
-        paths: The originals.
+        paths: The HR images.
         folder: The cache.
         overwrite: Replace a cache that exists.
         workers: How many pictures are decoded at once.
 
     Returns:
-        One report per original, in order; the cache is made of those that can be read.
+        One report per HR image, in order; the cache holds those that can be read.
 
     Raises:
         ValueError: ``workers`` is not positive.
-        DataError: A picture is gone; or the folder holds other files, or a damaged cache or one of other pictures that
-            is not to be replaced. While reports are taken: no picture can be read, or the cache cannot be written.
+        DataError: A picture is missing; or the folder holds other files, or a cache that is damaged or of other
+            pictures and ``overwrite`` is not set. While reports are taken: no picture can be read, or the cache cannot
+            be written.
     """
     sources = [_facts(path) for path in paths]
     if may_be_replaced(folder, ours=(_INDEX, _PIXELS)) and not overwrite:
         index = _read_index(folder)
         if index["sources"] != sources:
             raise DataError(
-                f"{printable_name(folder)} is a cache of other pictures, or they have changed; replace it by "
+                f"{printable_name(folder)} is a cache of other pictures, or they have changed; replace it with "
                 "--overwrite, or name another folder"
             )
         return _kept(paths, folder, index)
-    return _write(folder, sources, map_files(read_original, paths, workers=workers))
+    return _write(folder, sources, map_files(read_hr_image, paths, workers=workers))
 
 
 def open_cache(folder: Path, *, min_size: int = 1) -> CachedImages:
-    """The pictures of a cache.
+    """Open the pictures of a cache.
 
     Args:
-        folder: What `write_cache` made; it may have been moved since.
+        folder: A folder that `write_cache` made; it may have been moved since.
         min_size: The least height and width, in pixels; smaller pictures are left out.
 
     Raises:
@@ -79,28 +82,28 @@ def open_cache(folder: Path, *, min_size: int = 1) -> CachedImages:
 
 
 class CachedImages(PictureSequence):
-    """Pictures (3, H, W), uint8, mapped from a cache: neither decoded nor copied, and read where they are looked at.
+    """Pictures (3, H, W), uint8, mapped from a cache: neither decoded nor copied; pixels are read when accessed.
 
-    What is written to a picture is gone with it, and never reaches the file. Copies for other processes open the cache
-    there anew.
+    Changes to a picture stay in memory and never reach the file. Copies sent to other processes reopen the cache
+    there.
 
     Raises:
-        DataError: See `open_cache`, which makes this.
+        DataError: The folder is no cache, or a damaged one, or all its pictures are too small.
     """
 
     names: tuple[str, ...]
-    """File names of the originals."""
+    """File names of the HR images."""
     sizes: tuple[tuple[int, int], ...]
     """(height, width) of each."""
     too_small: tuple[str, ...]
-    """Names of those that are left out."""
+    """File names of the HR images that are left out."""
 
     def __init__(self, folder: Path, *, min_size: int = 1) -> None:
         pictures = _read_index(folder)["pictures"]
         chosen = [picture for picture in pictures if min(picture["size"]) >= min_size]
         if not chosen:
             sizes = f"all {len(pictures)} pictures have a side of fewer than {min_size} pixels"
-            raise DataError(f"{printable_name(folder)}: {sizes}; take a smaller patch")
+            raise DataError(f"{printable_name(folder)}: {sizes}; use a smaller patch")
         self.names = tuple(picture["name"] for picture in chosen)
         self.too_small = tuple(picture["name"] for picture in pictures if min(picture["size"]) < min_size)
         self.sizes = tuple((height, width) for height, width in (picture["size"] for picture in chosen))
@@ -116,7 +119,7 @@ class CachedImages(PictureSequence):
         return len(self._places)
 
     def read(self, index: int) -> Tensor:
-        """The picture at a place, mapped."""
+        """Map the picture at an index."""
         offset, shape = self._places[index]
         # Each picture is mapped on its own: systems may refuse to map more than they have memory for.
         ahead = offset % mmap.ALLOCATIONGRANULARITY
@@ -128,7 +131,7 @@ class CachedImages(PictureSequence):
 
 
 def _write(
-    folder: Path, sources: list[dict[str, Any]], results: Generator[Original | FileReport, None, None]
+    folder: Path, sources: list[dict[str, Any]], results: Generator[HRImage | FileReport, None, None]
 ) -> Generator[FileReport, None, None]:
     pictures: list[dict[str, Any]] = []
     failed: dict[str, str | None] = {}
@@ -147,9 +150,9 @@ def _write(
                     offset += 3 * prod(result.size)
                     yield FileReport(result.path, "done", (folder,), notes=result.notes)
             if not pictures:
-                raise DataError(f"{name}: none of {len(sources)} pictures can be read; no cache is made")
+                raise DataError(f"{name}: none of the {len(sources)} pictures can be read; no cache is written")
             with whole_file(temporary / _INDEX) as file:
-                content = {"format": _FORMAT, "sources": sources, "pictures": pictures, "failed": failed}
+                content = {"format": FORMAT, "sources": sources, "pictures": pictures, "failed": failed}
                 file.write(json.dumps({**content, "sha256": _digest(content)}, indent=1).encode())
     except OSError as error:
         raise DataError(f"{name}: cannot be written ({error.strerror})") from None
@@ -165,7 +168,7 @@ def _kept(paths: Sequence[Path], folder: Path, index: dict[str, Any]) -> Generat
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What tells whether a file is still the one that was read."""
+    """Return what shows whether a file is still the one that was read."""
     try:
         facts = path.stat()
     except OSError as error:
@@ -174,28 +177,28 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    """The index of a whole cache; its pixels are there in the right number."""
+    """Read the index of a cache, and check that all its pixels are there."""
     name = printable_name(folder)
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="ascii"))
         num_bytes = (folder / _PIXELS).stat().st_size
     except FileNotFoundError:
-        raise DataError(f"{name} is no cache of pictures; 'finescale prepare cache' makes one") from None
+        raise DataError(f"{name} is not a cache of pictures; make one with 'finescale prepare cache'") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror})") from None
     except ValueError:
         index = None
     if not isinstance(index, dict) or index.pop("sha256", None) != _digest(index):
         raise DataError(
-            f"{name}: the index of this cache is damaged; make it anew by 'finescale prepare cache --overwrite'"
+            f"{name}: the index of this cache is damaged; rebuild it with 'finescale prepare cache --overwrite'"
         )
-    if index["format"] != _FORMAT:
-        raise DataError(f"{name}: cache of format {index['format']}, where {_FORMAT} is known; make it anew")
+    if index["format"] != FORMAT:
+        raise DataError(f"{name}: unknown cache format {index['format']}, expected {FORMAT}; rebuild the cache")
     expected = sum(3 * prod(picture["size"]) for picture in index["pictures"])
     if num_bytes != expected:
         raise DataError(
-            f"{name}: {_PIXELS} has {num_bytes} bytes, where {expected} belong to its {len(index['pictures'])} "
-            "pictures; make the cache anew by 'finescale prepare cache --overwrite'"
+            f"{name}: {_PIXELS} has {num_bytes} bytes, but its {len(index['pictures'])} pictures need {expected}; "
+            "rebuild the cache with 'finescale prepare cache --overwrite'"
         )
     return index
 

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: pictures that are missing, unreadable, of the wrong size, or there twice."""
+"""Checks of a data set: pictures that are missing, unreadable, of the wrong size, or duplicates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finescale.data.benchmarks import benchmark_folders, benchmark_names
-from finescale.data.hr_images import Original, read_original
+from finescale.data.hr_images import HRImage, read_hr_image
 from finescale.data.pairs import find_images, match_pairs, mismatch
 from finescale.errors import DataError, ImageReadError, printable_name
 from finescale.system.jobs import FileReport, map_files
@@ -18,61 +18,61 @@ from finescale.system.jobs import FileReport, map_files
 
 @dataclass(frozen=True)
 class PictureSet:
-    """Where a data set lies."""
+    """Folders of a data set."""
 
     hr: Path
-    """Folder of the originals."""
+    """Folder of the HR images."""
     lr: Mapping[int, Path] = field(default_factory=dict)
     """Folders of their low-resolution pictures, by scale."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong."""
+    """One problem of a data set."""
 
     path: Path
     """The picture, or the folder that holds none."""
     kind: Literal["missing", "unreadable", "mis-sized", "without original", "duplicate"]
-    """What is wrong, in a word or two."""
+    """Kind of problem."""
     reason: str
-    """The same in a sentence that names what it is about."""
+    """The problem in a sentence that names the picture."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"path": str(self.path), "kind": self.kind, "reason": self.reason}
 
 
 @dataclass(frozen=True)
 class Checklist:
-    """What is to be looked at, and what is wrong by the names alone."""
+    """Pictures to check, and the problems that their names alone show."""
 
     pictures: Mapping[Path, Mapping[int, Path]]
-    """The originals, each with its low-resolution pictures by scale."""
+    """HR images, each with its low-resolution pictures by scale."""
     problems: tuple[Problem, ...]
-    """Folders without pictures, and pictures of which there is only one half of a pair."""
+    """Folders without pictures, and pictures whose partner is missing."""
 
     @property
     def num_pairs(self) -> int:
-        """How many low-resolution pictures have their originals."""
+        """Number of low-resolution pictures that have their HR images."""
         return sum(map(len, self.pictures.values()))
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One original that was looked at, with all its low-resolution pictures."""
+    """Result of checking one HR image with all its low-resolution pictures."""
 
     path: Path
-    """The original."""
+    """The HR image."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong with any of them."""
+    """Problems of any of them."""
 
 
 def benchmark_sets(root: Path, names: Iterable[str] = (), *, scales: Iterable[int]) -> list[PictureSet]:
-    """Test sets in any of the layouts of `finescale.data.benchmarks`.
+    """Find test sets in any of the layouts of `finescale.data.benchmarks`.
 
     Args:
         root: The folder of all sets.
-        names: The sets, see `benchmark_pairs`; none takes all that there are.
+        names: The sets, spelt as `benchmark_pairs` takes them; empty takes all.
         scales: Which low-resolution pictures belong to a set, one scale at least.
 
     Raises:
@@ -88,24 +88,24 @@ def benchmark_sets(root: Path, names: Iterable[str] = (), *, scales: Iterable[in
 
 
 def plan_check(sets: Iterable[PictureSet]) -> Checklist:
-    """Find the pictures of some data sets and what belongs to them, without opening any."""
+    """Find the pictures of some data sets and their partners, without opening any."""
     pictures: dict[Path, dict[int, Path]] = {}
     problems: list[Problem] = []
     for group in sets:
-        originals = _list(group.hr, problems)
-        pictures |= {path: {} for path in originals}
+        hr_images = _list(group.hr, problems)
+        pictures |= {path: {} for path in hr_images}
         for scale, folder in group.lr.items():
             small = _list(folder, problems)
-            if not originals or not small:
+            if not hr_images or not small:
                 continue
-            matching = match_pairs(originals, small, scale=scale)
+            matching = match_pairs(hr_images, small, scale=scale)
             for high, low in matching.pairs.items():
                 pictures[high][scale] = low
             for path in matching.without_lr:
                 reason = f"{printable_name(path)}: {printable_name(folder)} lacks its picture at scale {scale}"
                 problems.append(Problem(path, "missing", reason))
             for path in matching.without_hr:
-                reason = f"{printable_name(path)}: {printable_name(group.hr)} lacks its original"
+                reason = f"{printable_name(path)}: {printable_name(group.hr)} lacks its HR image"
                 problems.append(Problem(path, "without original", reason))
     return Checklist(pictures, tuple(problems))
 
@@ -114,12 +114,12 @@ def check_pictures(checklist: Checklist, *, workers: int = 1) -> Generator[Check
     """Decode every picture of a checklist.
 
     Args:
-        checklist: What to look at, see `plan_check`.
-        workers: How many originals at once.
+        checklist: The result of `plan_check`.
+        workers: How many HR images are checked at once.
 
     Returns:
-        What was found, one answer per original, in order. Of pictures with equal pixels all but the first are
-        duplicates, whatever their files and sets.
+        One result per HR image, in order. Of pictures with equal pixels all but the first are duplicates, whatever
+        their files and sets.
 
     Raises:
         ValueError: ``workers`` is not positive.
@@ -165,9 +165,9 @@ def _look(path: Path, smaller: Mapping[int, Path]) -> _Looked:
     return _Looked(path, None if hr is None else _digest(hr), tuple(problems))
 
 
-def _open(path: Path, problems: list[Problem]) -> Original | None:
+def _open(path: Path, problems: list[Problem]) -> HRImage | None:
     try:
-        return read_original(path)
+        return read_hr_image(path)
     except ImageReadError as error:
         problems.append(Problem(path, "unreadable", str(error)))
         return None
@@ -181,8 +181,8 @@ def _list(folder: Path, problems: list[Problem]) -> list[Path]:
         return []
 
 
-def _digest(original: Original) -> bytes:
-    """The same for equal pixels, gray stored as gray or as RGB."""
-    digest = hashlib.sha256(str(original.size).encode())
-    digest.update(original.levels.expand(3, -1, -1).contiguous().numpy().data)
+def _digest(image: HRImage) -> bytes:
+    """Hash the pixels; the same for gray stored as gray or as RGB."""
+    digest = hashlib.sha256(str(image.size).encode())
+    digest.update(image.levels.expand(3, -1, -1).contiguous().numpy().data)
     return digest.digest()

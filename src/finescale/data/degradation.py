@@ -1,7 +1,7 @@
-"""What pictures from the web have gone through, done to an original: blur, resizing, noise and JPEG.
+"""Degradations of pictures from the web, applied to an HR image: blur, resizing, noise and JPEG.
 
-A degraded picture is a pure function of the original, the settings, a seed and an index, as samples are. It stays in
-register with what `finescale.resize.downsample` makes: every way of resizing keeps the borders where they are.
+A degraded picture is a pure function of the HR image, the settings, a seed and an index, as samples are. It stays in
+register with the result of `finescale.resize.downsample`: every way of resizing keeps the borders where they are.
 
 Source: the model of degradations is that of Real-ESRGAN (Wang et al., ICCV Workshops 2021), much milder by default.
 """
@@ -24,14 +24,14 @@ from finescale.settings import Settings
 Number = TypeVar("Number", int, float)
 
 BLOCK = 16
-"""Side in lr pixels of what JPEG stores together, where it holds colour at half the height and width."""
+"""Side in lr pixels of a block that JPEG stores as one, with colour at half the height and width."""
 
 REACH = 8
-"""How many lr pixels away a degraded pixel is still influenced by the original, for all that can be seen."""
+"""Distance in lr pixels beyond which the HR image has no visible influence on a degraded pixel."""
 
 
 def _within(low: float, high: float) -> AfterValidator:
-    """Checks a range: two numbers that rise, none beyond these limits."""
+    """Return a check of a range: two numbers within these limits, the smaller one first."""
 
     def check(value: tuple[Number, Number]) -> tuple[Number, Number]:
         if not low <= value[0] <= value[1] <= high:
@@ -45,47 +45,48 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DegradationSettings(Settings):
-    """Low-resolution pictures like those from the web; the defaults are mild to medium."""
+    """How low-resolution pictures are degraded, like those from the web; the defaults are mild to medium."""
 
     clean: Share = 0.15
-    """Share of samples that the MATLAB-exact bicubic makes, and nothing else, so that clean pictures stay good; all
-    that follows is about the others."""
+    """Share of samples made by the MATLAB-exact bicubic alone, so that clean pictures stay good; the fields below
+    apply to the others."""
     blur: Share = 0.5
-    """Share of samples whose original is blurred by a Gaussian first; 0 is neutral."""
+    """Share of samples whose HR image is blurred by a Gaussian first; 0 is neutral."""
     blur_sigma: Annotated[tuple[float, float], _within(0.1, 5)] = (0.4, 2.4)
-    """Standard deviation of the Gaussian in hr pixels, from and to."""
+    """Range of the Gaussian's standard deviation, in hr pixels."""
     anisotropic: Share = 0.3
-    """Share of the blurs that are wider in one direction, at any angle, than across it."""
+    """Share of the blurs that are wider in one direction, at any angle, than in the other."""
     kernels: tuple[Literal["bicubic", "bilinear", "area"], ...] = Field(("bicubic", "bilinear", "area"), min_length=1)
-    """What makes pictures smaller, each with the same chance: bicubic, bilinear, area (the mean); all antialiased."""
+    """Kernels that make pictures smaller, each with the same chance: bicubic, bilinear, area (the mean); all
+    antialiased."""
     twice: Share = 0.3
-    """Share of samples that are resized, and given noise and JPEG, a first time on the way; 0 is neutral."""
+    """Share of samples that go through resizing, noise and JPEG twice; 0 is neutral."""
     between: Annotated[tuple[float, float], _within(0.5, 4)] = (1.0, 2.0)
-    """Sides of the picture on the way as multiples of the lr picture's, from and to."""
+    """Range of the intermediate picture's sides, as multiples of the lr picture's; for ``twice``."""
     noise: Share = 0.4
-    """Share of samples that get noise, each time; 0 is neutral."""
+    """Share of samples that get noise, in each pass; 0 is neutral."""
     noise_sigma: Annotated[tuple[float, float], _within(0.1, 50)] = (0.5, 8.0)
-    """Standard deviation of the noise in 8-bit levels, of Poisson noise where it is white, from and to."""
+    """Range of the noise's standard deviation, in 8-bit levels; of Poisson noise, where the picture is white."""
     poisson: Share = 0.3
-    """Share of the noise that is of the Poisson kind, as of few photons; the rest is Gaussian."""
+    """Share of the noise that is Poisson noise, as from few photons; the rest is Gaussian."""
     gray_noise: Share = 0.4
     """Share of the noise that is the same in red, green and blue."""
     jpeg: Share = 0.85
-    """Share of samples that are stored as JPEG, each time; 0 is neutral."""
+    """Share of samples that are stored as JPEG, in each pass; 0 is neutral."""
     jpeg_quality: Annotated[tuple[int, int], _within(1, 100)] = (30, 95)
-    """Quality of the JPEG, from and to."""
+    """Range of the JPEG's quality."""
     subsampled: Share = 0.7
     """Share of the JPEGs that hold colour at half the height and width."""
 
 
 def degrade(hr: Tensor, settings: DegradationSettings, *, scale: int, seed: int, index: int) -> Tensor:
-    """A low-resolution picture of an original, as the web might have it.
+    """Make a low-resolution picture of an HR image, as it might be found on the web.
 
-    The original is first cut to a multiple of the scale (top left stays).
+    The HR image is first cut to a multiple of the scale (top left stays).
 
     Args:
-        hr: Original (1 or 3, H, W), uint8.
-        settings: What is done, how often and how much.
+        hr: HR image (1 or 3, H, W), uint8.
+        settings: Which degradations, how often and how strong.
         scale: How many times smaller the result is.
         seed: Names a sequence of degradations; 0 to 2**64 - 1.
         index: The place in it; 0 to 2**64 - 1.
@@ -97,7 +98,7 @@ def degrade(hr: Tensor, settings: DegradationSettings, *, scale: int, seed: int,
         ValueError: ``hr`` is not uint8, or has no pixel left.
     """
     # Of all of NumPy's distributions only those of RandomState stay the same in every version. The counter keeps clear
-    # of the numbers by which `finescale.data.sample` draws the patch.
+    # of the numbers by which `Source.sample` draws the patch.
     random = np.random.RandomState(np.random.Philox(key=np.array([seed, index], dtype=np.uint64), counter=1 << 64))
     plain = downsample(hr, scale=scale)
     if random.uniform() < settings.clean:
@@ -108,15 +109,15 @@ def degrade(hr: Tensor, settings: DegradationSettings, *, scale: int, seed: int,
         image = _blurred(image, settings, random)
     if random.uniform() < settings.twice:
         factor = random.uniform(*settings.between)
-        on_the_way = max(1, round(factor * height)), max(1, round(factor * width))
-        image = _passed_on(image, on_the_way, settings, random)
-    return round_half_up(_passed_on(image, (height, width), settings, random))
+        between = max(1, round(factor * height)), max(1, round(factor * width))
+        image = _resaved(image, between, settings, random)
+    return round_half_up(_resaved(image, (height, width), settings, random))
 
 
-def _passed_on(
+def _resaved(
     image: Tensor, size: tuple[int, int], settings: DegradationSettings, random: np.random.RandomState
 ) -> Tensor:
-    """What becomes of a picture (C, H, W), on the scale 0..255, each time that somebody saves it at another size."""
+    """Resize a picture (C, H, W), on the scale 0..255, then add noise and JPEG: one pass of `degrade`."""
     image = _resized(image, size, settings.kernels[random.randint(len(settings.kernels))])
     if random.uniform() < settings.noise:
         image = image + _noise(image, settings, random)
@@ -139,7 +140,7 @@ def _blurred(image: Tensor, settings: DegradationSettings, random: np.random.Ran
 
 
 def _gaussian(along: float, across: float, *, angle: float) -> Tensor:
-    """A kernel (side, side) of two standard deviations in pixels, the first at an angle to the rows."""
+    """Return a kernel (side, side) of two standard deviations in pixels, the first at an angle to the rows."""
     radius = math.ceil(3 * max(along, across))
     steps = torch.arange(-radius, radius + 1)
     y, x = steps[:, None], steps
@@ -149,7 +150,7 @@ def _gaussian(along: float, across: float, *, angle: float) -> Tensor:
 
 
 def _resized(image: Tensor, size: tuple[int, int], kernel: str) -> Tensor:
-    """A picture at another size; where it grows, by the bicubic, as the mean would only repeat pixels."""
+    """Resize a picture; enlarging always uses the bicubic, as the mean would only repeat pixels."""
     if kernel == "bicubic" or size[0] > image.shape[-2] or size[1] > image.shape[-1]:
         return resize(image, size=size)
     if kernel == "area":
@@ -158,7 +159,7 @@ def _resized(image: Tensor, size: tuple[int, int], kernel: str) -> Tensor:
 
 
 def _noise(image: Tensor, settings: DegradationSettings, random: np.random.RandomState) -> Tensor:
-    """What is added to a picture (C, H, W): as many channels, or one for all."""
+    """Return noise to add to a picture (C, H, W), with as many channels or one for all."""
     sigma = random.uniform(*settings.noise_sigma)
     is_poisson, is_gray = random.uniform() < settings.poisson, random.uniform() < settings.gray_noise
     light = image.mean(0, keepdim=True) if is_gray else image

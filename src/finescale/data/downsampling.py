@@ -1,4 +1,4 @@
-"""Folders of originals to the low-resolution pictures that belong to them."""
+"""Low-resolution pictures made of folders of HR images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.folders import claim_folder
-from finescale.data.hr_images import Original, as_text, read_original, write_levels
+from finescale.data.hr_images import HRImage, as_text, read_hr_image, write_levels
 from finescale.errors import DataError, printable_name
 from finescale.resize import Variant, downsample
 from finescale.settings import Settings
@@ -23,25 +23,25 @@ from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_
 
 
 class DownsampleSettings(Settings):
-    """What is made of originals, and where it goes."""
+    """Which low-resolution pictures are made of HR images, and where they go."""
 
     folder: Path
-    """Folder for the low-resolution pictures, one folder in it for each scale."""
+    """Folder for the low-resolution pictures, with one subfolder for each scale."""
     scales: tuple[int, ...] = Field((2, 3, 4), min_length=1)
     """How many times smaller, 2 to 16 each."""
     variant: Variant = "A"
-    """Whose files to reproduce, see `finescale.resize.Variant`."""
+    """Which implementation of the bicubic to reproduce; `finescale.resize.Variant` lists them."""
     layout: Literal["edsr", "basicsr"] = "edsr"
-    """Names: ``X4/birdx4.png`` or ``LRbicx4/bird.png``."""
+    """File names: ``X4/birdx4.png`` or ``LRbicx4/bird.png``."""
     cut_folder: Path | None = None
-    """Folder for the originals cut to a multiple of all scales, of which the low-resolution pictures are then made;
-    None cuts for each scale alone and keeps no cut originals."""
+    """Folder for HR images cut to a multiple of all scales, of which the low-resolution pictures are then made; None
+    cuts for each scale alone and keeps no cut images."""
     degradation: DegradationSettings | None = None
     """What else happens to the low-resolution pictures; None is nothing."""
     seed: int = Field(0, ge=0)
-    """Decides with a picture's name and the scale what happens to it; for ``degradation``."""
+    """Determines, with a picture's name and the scale, how it is degraded; for ``degradation``."""
     overwrite: bool = False
-    """Make anew what exists already."""
+    """Redo existing pictures."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -58,18 +58,18 @@ class DownsampleSettings(Settings):
 
     @property
     def multiple(self) -> int | None:
-        """What the sides of all originals are cut to a multiple of; None cuts for each scale alone."""
+        """Number that the sides of all HR images are cut to a multiple of; None cuts for each scale alone."""
         return None if self.cut_folder is None else math.lcm(*self.scales)
 
     @property
     def folders(self) -> dict[int, Path]:
-        """Where the pictures of each scale go; those of scale 1 are cut originals."""
+        """Folder of the pictures of each scale; those of scale 1 are cut HR images."""
         name = "X{}" if self.layout == "edsr" else "LRbicx{}"
         folders = {scale: self.folder / name.format(scale) for scale in self.scales}
         return folders if self.cut_folder is None else {**folders, 1: self.cut_folder}
 
     def outputs(self, path: Path) -> dict[int, Path]:
-        """What is made of an original, by scale."""
+        """Return the files made of an HR image, by scale."""
         ending = "x{}.png" if self.layout == "edsr" else ".png"
         return {
             scale: folder / (path.stem + (".png" if scale == 1 else ending.format(scale)))
@@ -80,25 +80,25 @@ class DownsampleSettings(Settings):
 def downsample_files(
     paths: Sequence[Path], settings: DownsampleSettings, *, workers: int = 1
 ) -> Generator[FileReport, None, None]:
-    """Make the low-resolution pictures of originals, bit for bit as MATLAB makes them, or degraded besides.
+    """Make the low-resolution pictures of HR images, bit for bit as MATLAB does, or also degraded.
 
-    Each appears under its name when it is whole, and stays when it is there already.
+    Each file gets its name once it is complete; existing files are kept.
 
     Args:
-        paths: The originals.
+        paths: The HR images.
         settings: What to make, and where.
-        workers: How many pictures at once.
+        workers: How many pictures are made at once.
 
     Returns:
-        One report per original, in order; a bad one fails and the others go on.
+        One report per HR image, in order; a damaged one fails and the others go on.
 
     Raises:
-        ValueError: Results would lie among the originals, or ``workers`` is not positive.
+        ValueError: A folder of results holds the HR images, or ``workers`` is not positive.
         DataError: The folder was filled with another variant or cut, or cannot be written to.
     """
     folders = settings.folders.values()
     if len({os.path.realpath(folder) for folder in folders}) < len(folders):
-        raise ValueError(f"{settings.cut_folder} is for low-resolution pictures; name another for cut originals")
+        raise ValueError(f"{settings.cut_folder} is for low-resolution pictures; name another folder for cut HR images")
     refuse_folders_of_inputs(folders, paths)
     letter = {"uint8": "A", "double": "B", "uint8-replicate": "C"}.get(settings.variant, settings.variant)
     facts: dict[str, Any] = {"variant": letter, "originals cut to a multiple of": settings.multiple or "each scale"}
@@ -120,19 +120,19 @@ def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
     results = tuple(outputs.values())
     missing = {scale: output for scale, output in outputs.items() if settings.overwrite or not output.exists()}
     if not missing:
-        return FileReport(path, "kept", results, "all results exist already; --overwrite makes them anew")
-    original = read_original(path)
-    notes = list(original.notes)
+        return FileReport(path, "kept", results, "all results exist already; --overwrite redoes them")
+    image = read_hr_image(path)
+    notes = list(image.notes)
     if len(missing) < len(outputs):
         notes.append(f"{len(outputs) - len(missing)} of {len(outputs)} results exist already and are kept")
     cuts: dict[tuple[int, int], list[str]] = {}
     for scale, output in missing.items():
-        levels = _cut(original, settings.multiple or scale)
+        levels = _cut(image, settings.multiple or scale)
         write_levels(output, _smaller(levels, path, settings, scale))
         cuts.setdefault((levels.shape[1], levels.shape[2]), []).append("HR" if scale == 1 else f"x{scale}")
     for size, uses in cuts.items():
-        if size != original.size:
-            notes.append(f"cut from {as_text(original.size)} to {as_text(size)} for {', '.join(uses)}")
+        if size != image.size:
+            notes.append(f"cut from {as_text(image.size)} to {as_text(size)} for {', '.join(uses)}")
     return FileReport(path, "done", results, notes=tuple(notes))
 
 
@@ -143,10 +143,10 @@ def _smaller(levels: Tensor, path: Path, settings: DownsampleSettings, scale: in
     return degrade(levels, settings.degradation, scale=scale, seed=settings.seed, index=index)
 
 
-def _cut(original: Original, multiple: int) -> Tensor:
-    """The top left part whose sides are multiples of a number."""
-    height, width = (side // multiple * multiple for side in original.size)
+def _cut(image: HRImage, multiple: int) -> Tensor:
+    """Return the top left part whose sides are multiples of a number."""
+    height, width = (side // multiple * multiple for side in image.size)
     if not height or not width:
-        name = printable_name(original.path)
-        raise DataError(f"{name}: {as_text(original.size)} pixels cannot be cut to a multiple of {multiple}")
-    return original.levels[:, :height, :width]
+        name = printable_name(image.path)
+        raise DataError(f"{name}: {as_text(image.size)} pixels cannot be cut to a multiple of {multiple}")
+    return image.levels[:, :height, :width]

@@ -1,4 +1,4 @@
-"""Folders of results: that one is not mixed from two kinds of work, and that nobody's other files are lost."""
+"""Guards of output folders: no folder mixes results of different settings, and no other files are overwritten."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MARK = ".finescale.json"  # hidden, since some programs take every other file o
 
 
 def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Remember in a folder how its files are made, or refuse to add others to them.
+    """Record in a folder how its files are made, or refuse one whose files were made otherwise.
 
-    Results that exist are kept, so that work can go on where it stopped. With other settings it would leave a folder in
-    which some files are made in one way and some in another.
+    Existing results are kept, so that work can go on where it stopped. With other settings it would leave a folder that
+    mixes files made in two ways.
 
     Args:
-        folder: Where results go; made where there is none.
-        settings: What decides how they look, as plain values.
+        folder: Folder of results; created where it does not exist.
+        settings: All that determines the results, as plain values.
 
     Raises:
         DataError: The folder was filled with other settings, or cannot be written to.
@@ -38,25 +38,26 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     except OSError as error:
         raise DataError(f"{name}: cannot be written to ({error.strerror})") from None
     except ValueError:
-        raise DataError(f"{printable_name(mark)}: damaged; delete {name} and make it anew") from None
+        raise DataError(f"{printable_name(mark)}: damaged; delete {name} and redo it") from None
     if before != settings:
         raise DataError(
-            f"{name} was made with {_told(before)}, not with {_told(settings)}; name another folder or delete this one"
+            f"{name} was made with {_as_text(before)}, not with {_as_text(settings)}; name another folder or delete "
+            "this one"
         )
 
 
 def may_be_replaced(folder: Path, *, ours: Sequence[str]) -> bool:
-    """Whether a folder that is made as a whole exists already.
+    """Return whether a folder that is only ever written as a whole exists already.
 
     Args:
         folder: The folder.
-        ours: The names of the files that it holds when we made it; the first is always there.
+        ours: Names of the files that such a folder may hold; it always holds the first.
 
     Returns:
-        True where it does, False where there is none or an empty one.
+        True where it exists; False where it does not, or is empty.
 
     Raises:
-        DataError: It holds other files, or is no folder.
+        DataError: It holds other files, or is not a folder.
     """
     if not folder.exists():
         return False
@@ -70,7 +71,7 @@ def may_be_replaced(folder: Path, *, ours: Sequence[str]) -> bool:
     return bool(names)
 
 
-def _told(settings: Any) -> str:
+def _as_text(settings: Any) -> str:
     if not isinstance(settings, Mapping):
         return repr(settings)
     return ", ".join(f"{name} {value}" for name, value in settings.items())

@@ -1,8 +1,8 @@
-"""Pictures in an LMDB, as training code in the manner of BasicSR keeps them.
+"""Pictures in an LMDB, in the layout of BasicSR.
 
-Such a folder, named ``....lmdb``, holds two files. ``data.mdb`` maps each picture's name without ending to the bytes of
-a PNG file. ``meta_info.txt`` has a line for each: name, (height,width,channels) and how hard PNG was to compress, as in
-``bird.png (288,288,3) 1``.
+Such a folder, with a name ending in ``.lmdb``, holds two files. ``data.mdb`` maps each picture's name without suffix to
+the bytes of a PNG file. ``meta_info.txt`` has a line for each: name, (height,width,channels) and PNG's compression
+level, as in ``bird.png (288,288,3) 1``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from finescale.data.folders import may_be_replaced
-from finescale.data.hr_images import as_text, read_original
+from finescale.data.hr_images import as_text, read_hr_image
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, MissingExtraError, printable_name
 from finescale.images import decode_image, encode_png
@@ -30,48 +30,50 @@ from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_
 
 _DATA, _META, _LOCK = "data.mdb", "meta_info.txt", "lock.mdb"
 _COMPRESSION = 1
-_FIRST_MAP = 2**26  # bytes; doubled whenever they are full
 _LONGEST_KEY = 511  # bytes, by LMDB's own limit
 _LINE = re.compile(r"(?P<name>.+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+")
+
+FIRST_MAP = 2**26
+"""Bytes that a new LMDB can hold; doubled whenever it is full."""
 
 
 def write_lmdb(
     paths: Sequence[Path], folder: Path, *, drop_ending: str = "", overwrite: bool = False, workers: int = 1
 ) -> Generator[FileReport, None, None]:
-    """Write pictures into an LMDB, one after the other; every value is read back before the folder takes its name.
+    """Write pictures into an LMDB; every value is read back before the folder gets its name.
 
     Args:
         paths: The pictures.
         folder: The LMDB; its name ends in ``.lmdb``.
-        drop_ending: What is taken off the end of every name, as ``x4`` off those of low-resolution pictures: the two
-            pictures of a pair have one name in their two LMDBs.
+        drop_ending: Ending to drop from every name, such as ``x4`` of low-resolution pictures, so that the two pictures
+            of a pair have the same name in their two LMDBs.
         overwrite: Replace an LMDB that exists.
         workers: How many pictures are read and encoded at once.
 
     Returns:
-        One report per picture, in order; the LMDB is made of those that can be read.
+        One report per picture, in order; the LMDB holds those that can be read.
 
     Raises:
-        ValueError: The folder's name ends otherwise, or ``workers`` is not positive.
+        ValueError: The folder's name does not end in ``.lmdb``, or ``workers`` is not positive.
         MissingExtraError: The package lmdb is not installed.
-        DataError: The folder holds other files, or a damaged LMDB or one of other pictures that is not to be replaced.
-            While reports are taken: no picture can be read, or the LMDB cannot be written.
+        DataError: The folder holds other files, or an LMDB that is damaged or of other pictures and ``overwrite`` is
+            not set. While reports are taken: no picture can be read, or the LMDB cannot be written.
     """
     _import_lmdb()
     if folder.suffix != ".lmdb":
-        raise ValueError(f"the name of an LMDB ends in .lmdb, got {printable_name(folder)}")
+        raise ValueError(f"the name of an LMDB must end in .lmdb, got {printable_name(folder)}")
     namesakes = find_namesakes(paths)
 
     def encode(path: Path) -> _Entry:
         refuse_namesake(path, namesakes)
         key = _key_of(path, drop_ending)
-        original = read_original(path)
+        image = read_hr_image(path)
         return _Entry(
             path,
             key,
-            shape=(*original.size, len(original.levels)),
-            value=encode_png(original.levels, compression=_COMPRESSION),
-            notes=original.notes,
+            shape=(*image.size, len(image.levels)),
+            value=encode_png(image.levels, compression=_COMPRESSION),
+            notes=image.notes,
         )
 
     if may_be_replaced(folder, ours=(_DATA, _META, _LOCK)) and not overwrite:
@@ -80,14 +82,14 @@ def write_lmdb(
 
 
 class LmdbImages(PictureSequence):
-    """The pictures of an LMDB, (3, H, W) and uint8, each decoded when it is asked for; gray becomes RGB.
+    """Pictures of an LMDB, (3, H, W) and uint8, each decoded when it is accessed; gray becomes RGB.
 
     Args:
         folder: An LMDB that `write_lmdb` or BasicSR made.
 
     Raises:
         MissingExtraError: The package lmdb is not installed.
-        DataError: The folder is no such LMDB, or it is damaged; also when a damaged picture is asked for.
+        DataError: The folder is not such an LMDB, or is damaged; also when a damaged picture is accessed.
     """
 
     names: tuple[str, ...]
@@ -105,23 +107,25 @@ class LmdbImages(PictureSequence):
         return len(self.names)
 
     def read(self, index: int) -> Tensor:
-        """The picture at a place, decoded."""
+        """Decode the picture at an index."""
         name = self.names[index]
         image = decode_image(self.encoded(index), name=f"{self._folder}: {name}")
         if image.size != self.sizes[index]:
             raise DataError(
-                f"{printable_name(self._folder)}: {name} has {as_text(image.size)} pixels, where {_META} says "
-                f"{as_text(self.sizes[index])}; make it anew"
+                f"{printable_name(self._folder)}: {name} has {as_text(image.size)} pixels, but {_META} lists "
+                f"{as_text(self.sizes[index])}; rebuild the LMDB"
             )
         return round_half_up(image.pixels * 255).expand(3, -1, -1).contiguous()
 
     def encoded(self, index: int) -> bytes:
-        """A picture as it is stored, the bytes of a file."""
+        """Return a picture as it is stored, the bytes of a PNG file."""
         key = _key_of_name(self.names[index])
         with self._environment.begin() as transaction:
             value: bytes | None = transaction.get(key.encode())
         if value is None:
-            raise DataError(f"{printable_name(self._folder)}: {_META} lists {key!r}, which {_DATA} lacks; make it anew")
+            raise DataError(
+                f"{printable_name(self._folder)}: {_META} lists {key!r}, which {_DATA} lacks; rebuild the LMDB"
+            )
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -144,7 +148,7 @@ def _write(folder: Path, results: Generator[_Entry | FileReport, None, None]) ->
     try:
         with closing(results), whole_folder(folder) as temporary:
             # Nobody else knows this folder: no locks, and nothing needs to be on the disk before the end.
-            with closing(lmdb.open(str(temporary), map_size=_FIRST_MAP, lock=False, sync=False)) as environment:
+            with closing(lmdb.open(str(temporary), map_size=FIRST_MAP, lock=False, sync=False)) as environment:
                 for result in results:
                     if isinstance(result, FileReport):
                         yield result
@@ -155,7 +159,7 @@ def _write(folder: Path, results: Generator[_Entry | FileReport, None, None]) ->
                     yield FileReport(result.path, "done", (folder,), notes=result.notes)
                 environment.sync(True)
             if not lines:
-                raise DataError(f"{printable_name(folder)}: no picture can be read; no LMDB is made")
+                raise DataError(f"{printable_name(folder)}: no picture can be read; no LMDB is written")
             with whole_file(temporary / _META) as file:
                 file.write("".join(lines).encode())
             _verify(temporary, checksums)
@@ -164,7 +168,7 @@ def _write(folder: Path, results: Generator[_Entry | FileReport, None, None]) ->
 
 
 def _put(environment: Any, key: bytes, value: bytes, *, full: type[Exception]) -> None:
-    """Store a value; the map grows where it is too small."""
+    """Store a value; the map grows when it is full."""
     while True:
         try:
             with environment.begin(write=True) as transaction:
@@ -182,14 +186,14 @@ def _verify(folder: Path, checksums: Sequence[int]) -> None:
 
 
 def _kept(paths: Sequence[Path], folder: Path, drop_ending: str) -> Generator[FileReport, None, None]:
-    """Reports on an LMDB that exists already."""
+    """Report on an LMDB that exists already."""
     held = {_key_of_name(name) for name in _read_list(folder)}
     keys = {path: path.stem.removesuffix(drop_ending) for path in paths}
     others = sorted(held.difference(keys.values()))
     if others:
         raise DataError(
-            f"{printable_name(folder)} is an LMDB of other pictures ({printable_name(others[0])}, ...); replace it by "
-            "--overwrite, or name another folder"
+            f"{printable_name(folder)} is an LMDB of other pictures ({printable_name(others[0])}, ...); replace it "
+            "with --overwrite, or name another folder"
         )
     return (_report_kept(path, folder, is_held=key in held) for path, key in keys.items())
 
@@ -197,19 +201,19 @@ def _kept(paths: Sequence[Path], folder: Path, drop_ending: str) -> Generator[Fi
 def _report_kept(path: Path, folder: Path, *, is_held: bool) -> FileReport:
     if is_held:
         return FileReport(path, "kept", (folder,), "the LMDB holds it already")
-    reason = f"{printable_name(path)}: the LMDB exists and lacks it; --overwrite makes the LMDB anew"
+    reason = f"{printable_name(path)}: the LMDB exists and lacks it; --overwrite rebuilds the LMDB"
     return FileReport(path, "failed", reason=reason)
 
 
 def _key_of(path: Path, drop_ending: str) -> str:
-    """The key of a picture.
+    """Return the key of a picture.
 
     Raises:
-        DataError: Its name has not the ending, or makes a key that not every reader finds.
+        DataError: Its name does not have the ending, or makes a key that some readers cannot find.
     """
     name = printable_name(path)
     if not path.stem.endswith(drop_ending):
-        raise DataError(f"{name}: the name does not end in {drop_ending!r}, which was to be dropped")
+        raise DataError(f"{name}: the name does not end in {drop_ending!r}, the ending to drop")
     key = path.stem.removesuffix(drop_ending)
     if not key.isascii() or not key.isprintable() or "." in key or not 1 <= len(key) <= _LONGEST_KEY:
         raise DataError(f"{name}: {key!r} cannot be a key; rename it to printable ASCII letters without a dot")
@@ -221,18 +225,19 @@ def _key_of_name(name: str) -> str:
 
 
 def _read_list(folder: Path) -> dict[str, tuple[int, int]]:
-    """The pictures that an LMDB lists, with height and width."""
+    """Read the pictures that an LMDB lists, with height and width."""
     meta = folder / _META
     try:
         lines = meta.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise DataError(
-            f"{printable_name(folder)} is no LMDB of pictures, it has no {_META}; 'finescale prepare lmdb' makes one"
+            f"{printable_name(folder)} is not an LMDB of pictures, it has no {_META}; make one with "
+            "'finescale prepare lmdb'"
         ) from None
     except OSError as error:
         raise DataError(f"{printable_name(meta)}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise DataError(f"{printable_name(meta)}: not a text file; make the LMDB anew") from None
+        raise DataError(f"{printable_name(meta)}: not a text file; rebuild the LMDB") from None
     listed = {}
     for number, line in enumerate(lines, start=1):
         found = _LINE.fullmatch(line)
@@ -240,12 +245,12 @@ def _read_list(folder: Path) -> dict[str, tuple[int, int]]:
             raise DataError(f"{printable_name(meta)}: line {number} is not 'name.png (height,width,channels) 1'")
         listed[found["name"]] = int(found["height"]), int(found["width"])
     if not listed:
-        raise DataError(f"{printable_name(meta)} lists no picture; make the LMDB anew")
+        raise DataError(f"{printable_name(meta)} lists no picture; rebuild the LMDB")
     return listed
 
 
 def _open(folder: Path) -> Any:
-    """The environment of an LMDB; LMDB allows one per file in each process."""
+    """Open the environment of an LMDB; LMDB allows one per file in each process."""
     lmdb = _import_lmdb()
     name = printable_name(folder)
     try:
@@ -258,7 +263,7 @@ def _open(folder: Path) -> Any:
         raise DataError(f"{name}: cannot be opened as an LMDB ({error})") from None
     num_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if facts.st_size < num_bytes:  # what is missing would end the process when it is read
-        raise DataError(f"{name}: {_DATA} is truncated, it has {facts.st_size} of {num_bytes} bytes; make it anew")
+        raise DataError(f"{name}: {_DATA} is truncated, it has {facts.st_size} of {num_bytes} bytes; rebuild the LMDB")
     return environment
 
 
@@ -269,5 +274,5 @@ def _import_lmdb() -> ModuleType:
     try:
         import lmdb
     except ImportError:
-        raise MissingExtraError("LMDBs need the package lmdb; install it by: pip install 'finescale[lmdb]'") from None
+        raise MissingExtraError("LMDBs need the package lmdb; install it with: pip install 'finescale[lmdb]'") from None
     return lmdb

@@ -1,4 +1,4 @@
-"""The batches of a training, made ahead of their time."""
+"""Batches of a training, made ahead by threads."""
 
 from __future__ import annotations
 
@@ -11,62 +11,45 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from finescale.data.crops import Augmentation
-from finescale.data.sources import Source
+from finescale.data.samples import Source
 from finescale.system.threads import single_core_threads
 
 
-def make_batch(
-    source: Source, indices: range, *, seed: int, augmentation: Augmentation = "flips-and-transpose"
-) -> tuple[Tensor, Tensor]:
-    """Some samples of a sequence, the same whenever and wherever they are drawn.
+def make_batch(source: Source, indices: range) -> tuple[Tensor, Tensor]:
+    """Draw some samples, the same whenever and wherever they are drawn.
 
     Args:
         source: What to draw from.
-        indices: Which samples.
-        seed: Names the sequence.
-        augmentation: How samples are varied.
+        indices: Which samples of its sequence.
 
     Returns:
         lr (N, 3, patch, patch) and hr (N, 3, scale * patch, scale * patch), float32 in [0, 1].
 
     Raises:
         DataError: A picture is decoded when it is drawn, and damaged.
-        ImageReadError: The same, where it is a file.
+        ImageReadError: The same, where the picture is a file.
     """
-    drawn = [source.sample(seed, index, augmentation=augmentation) for index in indices]
+    drawn = [source.sample(index) for index in indices]
     lr, hr = (torch.stack(patches).float().div_(255) for patches in zip(*drawn, strict=True))
     return lr, hr
 
 
-def batches(
-    source: Source,
-    *,
-    seed: int,
-    first_step: int,
-    batch: int,
-    rank: int = 0,
-    world: int = 1,
-    augmentation: Augmentation = "flips-and-transpose",
-    workers: int = 4,
-) -> Batches:
-    """The batches of a training from some step on, without end; threads make the next ones meanwhile.
+def batches(source: Source, *, first_step: int, batch: int, rank: int = 0, world: int = 1, workers: int = 4) -> Batches:
+    """Iterate over the batches of a training from some step on, without end; threads make the next ones meanwhile.
 
     The samples of a step are those at ``step * batch`` and following, whatever the number of devices; each device makes
     an equal share of them.
 
     Args:
         source: What to draw from.
-        seed: Names a sequence of samples.
-        first_step: 0, or the step at which a training resumes.
+        first_step: 0, or the step that a training resumes at.
         batch: Samples of a step, over all devices.
-        rank: Which device's share to make, from 0.
-        world: How many devices there are.
-        augmentation: How samples are varied.
-        workers: How many threads make batches, each another one; as many are ready ahead.
+        rank: Device whose share to make, from 0.
+        world: Number of devices.
+        workers: Number of threads, each of which makes one batch at a time; as many batches are made ahead.
 
     Raises:
-        ValueError: ``batch`` cannot be dealt out equally, or ``rank`` is not one of ``world``.
+        ValueError: ``batch`` is not a multiple of ``world``, or ``rank`` is not below it.
     """
     if batch < 1 or batch % world:
         raise ValueError(f"batch must be a multiple of the {world} devices, got {batch}")
@@ -74,26 +57,22 @@ def batches(
         raise ValueError(f"rank must be from 0 to {world - 1}, got {rank}")
     share = batch // world
     indices = (range(first, first + share) for first in count(first_step * batch + rank * share, batch))
-    return Batches(source, indices, seed=seed, augmentation=augmentation, workers=workers)
+    return Batches(source, indices, workers=workers)
 
 
 class Batches(Iterator[tuple[Tensor, Tensor]]):
-    """What `make_batch` returns for some indices after the other; what it raises is raised at its turn.
+    """Iterator over batches that threads make ahead; an error is raised in place of the batch that it occurred in.
 
-    Made by `batches`. `close` ends its threads, and the iteration.
+    Made by `batches`. `close` ends the threads, and the iteration.
 
     Attributes:
-        waited_s: Seconds for which batches were asked for that were not ready yet.
+        waited_s: Seconds that callers waited for batches that were not ready yet.
     """
 
-    def __init__(
-        self, source: Source, indices: Iterator[range], *, seed: int, augmentation: Augmentation, workers: int
-    ) -> None:
+    def __init__(self, source: Source, indices: Iterator[range], *, workers: int) -> None:
         self.waited_s = 0.0
         self._source = source
         self._indices = indices
-        self._seed = seed
-        self._augmentation = augmentation
         self._threads = single_core_threads(workers, "batches")
         self._waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         for _ in range(workers):
@@ -110,13 +89,9 @@ class Batches(Iterator[tuple[Tensor, Tensor]]):
             self.waited_s += time.perf_counter() - asked
 
     def close(self) -> None:
-        """End the threads; batches that have begun are waited for, and no more are made."""
+        """End the threads, once they have finished the batches that they have begun."""
         self._threads.shutdown(cancel_futures=True)
         self._waiting.clear()
 
     def _begin_next(self) -> None:
-        indices = next(self._indices)
-        future = self._threads.submit(
-            make_batch, self._source, indices, seed=self._seed, augmentation=self._augmentation
-        )
-        self._waiting.append(future)
+        self._waiting.append(self._threads.submit(make_batch, self._source, next(self._indices)))

@@ -1,4 +1,4 @@
-"""Which pictures of a folder belong to a data set, and which low-resolution picture belongs to which original."""
+"""Pictures of a folder, and the pairing of HR images with their low-resolution pictures by name."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from finescale.images import READABLE_SUFFIXES
 
 @dataclass(frozen=True)
 class Pair:
-    """An original and what it is to be restored from."""
+    """An HR image and its low-resolution picture."""
 
     name: str
-    """What reports call the picture: the original's file name without suffix."""
+    """Name of the pair in reports: the HR image's file name without suffix."""
     hr: Path
-    """The original."""
+    """The HR image."""
     lr: Path | None = None
-    """The low-resolution picture; None where it is to be made by `finescale.resize.downsample`."""
+    """The low-resolution picture; None: `finescale.resize.downsample` makes it."""
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder itself, hidden files left out, in natural order (``t2`` before ``t10``).
+    """List the pictures directly in a folder, without hidden files, in natural order (``t2`` before ``t10``).
 
     Raises:
         DataError: The folder does not exist or holds no picture.
     """
     if not folder.is_dir():
-        raise DataError(f"{printable_name(folder)} is not a folder; name the one in which the pictures lie")
+        raise DataError(f"{printable_name(folder)} is not a folder; name the folder that holds the pictures")
     files = (path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES and path.name[0] != ".")
     images = sorted((path for path in files if path.is_file()), key=_natural)
     if not images:
         raise DataError(
-            f"{printable_name(folder)} holds no picture; known endings: {', '.join(sorted(READABLE_SUFFIXES))}"
+            f"{printable_name(folder)} holds no picture; known suffixes: {', '.join(sorted(READABLE_SUFFIXES))}"
         )
     return images
 
 
 def find_pairs(folder: Path) -> list[Pair]:
-    """One pair per picture of a folder of originals, without low-resolution files.
+    """Make one pair per picture of a folder of HR images, without low-resolution files.
 
     Raises:
         DataError: The folder does not exist or holds no picture.
@@ -51,31 +51,31 @@ def find_pairs(folder: Path) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which pictures of two folders belong together."""
+    """Result of pairing the pictures of two folders."""
 
     pairs: dict[Path, Path]
-    """Originals and their low-resolution pictures."""
+    """HR images and their low-resolution pictures."""
     without_lr: tuple[Path, ...]
-    """Originals that lack one."""
+    """HR images without a low-resolution picture."""
     without_hr: tuple[Path, ...]
-    """Low-resolution pictures that belong to no original."""
+    """Low-resolution pictures without an HR image."""
 
 
-def name_of_original(path: Path, *, scale: int) -> str:
-    """What a picture is called: its file name without ending, and without the one that some test sets add."""
+def hr_name(path: Path, *, scale: int) -> str:
+    """Return the name of an HR image: its file name without suffix, and without the ending that some test sets add."""
     return path.stem.removesuffix(f"_HR_x{scale}")
 
 
 def lr_names(name: str, *, scale: int) -> tuple[str, str, str]:
-    """Under which names, without ending, the low-resolution picture of ``bird`` may lie; the likeliest first."""
+    """Return the names, without suffix, that the low-resolution picture of ``bird`` may have; the likeliest first."""
     return f"{name}x{scale}", f"{name}_LRBI_x{scale}", name
 
 
 def match_pairs(hr: Sequence[Path], lr: Sequence[Path], *, scale: int) -> Matching:
-    """Pair originals with low-resolution pictures by their names, see `lr_names`.
+    """Pair HR images with low-resolution pictures by the names that `lr_names` gives.
 
     Args:
-        hr: The originals.
+        hr: The HR images.
         lr: The low-resolution pictures.
         scale: How many times smaller they are.
     """
@@ -84,7 +84,7 @@ def match_pairs(hr: Sequence[Path], lr: Sequence[Path], *, scale: int) -> Matchi
         by_stem.setdefault(path.stem, path)
     found = {}
     for path in hr:
-        names = lr_names(name_of_original(path, scale=scale), scale=scale)
+        names = lr_names(hr_name(path, scale=scale), scale=scale)
         found[path] = next((by_stem[name] for name in names if name in by_stem), None)
     used = set(found.values())
     return Matching(
@@ -95,20 +95,20 @@ def match_pairs(hr: Sequence[Path], lr: Sequence[Path], *, scale: int) -> Matchi
 
 
 def mismatch(lr: tuple[int, int], hr: tuple[int, int], *, scale: int) -> str | None:
-    """What is wrong with the size (height, width) of a low-resolution picture, or None.
+    """Return what is wrong with the size (height, width) of a low-resolution picture, or None.
 
-    Originals may be uncut: the low-resolution picture belongs to the top left part that is a multiple of the scale.
+    HR images may be uncut: the low-resolution picture belongs to the top left part that is a multiple of the scale.
     """
     expected = hr[0] // scale, hr[1] // scale
     if lr == expected:
         return None
     return (
-        f"{lr[1]} x {lr[0]} pixels, where {expected[1]} x {expected[0]} belong to an original of {hr[1]} x {hr[0]} "
-        f"at scale {scale}"
+        f"{lr[1]} x {lr[0]} pixels, where an HR image of {hr[1]} x {hr[0]} needs {expected[1]} x {expected[0]} at "
+        f"scale {scale}"
     )
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Sorts runs of digits by their value; the name itself settles ``a1`` and ``a01``."""
+    """Sort key that compares runs of digits by value; the name itself orders ``a1`` and ``a01``."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return [int(part) if position % 2 else part for position, part in enumerate(parts)], path.name

@@ -1,4 +1,4 @@
-"""Pictures in a row, each read when it is asked for."""
+"""Base of sequences whose pictures are read when they are accessed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class PictureSequence(Sequence[Tensor]):
-    """Pictures (3, H, W), uint8; a kind of them fills in `read`, and counts them."""
+    """Sequence of pictures (3, H, W), uint8; a subclass implements `read` and ``__len__``."""
 
     @abstractmethod
     def read(self, index: int) -> Tensor:
-        """The picture at a place, counted from the start or, below 0, from the end."""
+        """Read the picture at an index; one below 0 counts from the end."""
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...

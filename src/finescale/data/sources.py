@@ -1,4 +1,4 @@
-"""Where samples are drawn from: folders of pictures, caches and LMDBs, told apart by what they hold."""
+"""Folders of pictures, caches and LMDBs as sources of samples; their contents show which of these they are."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Protocol
 from torch import Tensor
 
 from finescale.data.cache import CachedImages, open_cache
-from finescale.data.crops import Augmentation, sample
 from finescale.data.degradation import DegradationSettings
-from finescale.data.hr_images import read_original
+from finescale.data.hr_images import read_hr_image
 from finescale.data.lmdb import LmdbImages
 from finescale.data.pairs import find_images, match_pairs, mismatch
+from finescale.data.samples import Augmentation, Source
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
 from finescale.images import read_size
@@ -31,86 +31,39 @@ logger = logging.getLogger("finescale")
 _MAX_THREADS = 16
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Pictures that samples are drawn from, each with the same chance."""
-
-    names: tuple[str, ...]
-    """File names of the originals, for messages."""
-    hr: Sequence[Tensor]
-    """Originals (3, H, W), uint8."""
-    lr: Sequence[Tensor] | None
-    """Their low-resolution pictures (3, H // scale, W // scale), uint8; None where samples make their part of them."""
-    scale: int
-    """How many times smaller the low-resolution pictures are."""
-    patch: int
-    """Height and width of a sample, in lr pixels."""
-    too_small: tuple[str, ...] = ()
-    """File names of the originals that were left out because no patch fits into them."""
-    degradation: DegradationSettings | None = None
-    """What else happens to low-resolution pictures that samples make; None is nothing."""
-
-    def __len__(self) -> int:
-        return len(self.hr)
-
-    def sample(
-        self, seed: int, index: int, *, augmentation: Augmentation = "flips-and-transpose"
-    ) -> tuple[Tensor, Tensor]:
-        """The pair of patches at a place in the sequence that a seed names, see `finescale.data.sample`.
-
-        Args:
-            seed: Names a sequence of samples; 0 to 2**64 - 1.
-            index: The place in it; 0 to 2**64 - 1.
-            augmentation: How the pair is varied.
-
-        Returns:
-            lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8.
-
-        Raises:
-            DataError: The drawn picture is decoded now, and damaged.
-            ImageReadError: The same, where it is a file.
-        """
-        return sample(
-            self.hr,
-            self.lr,
-            seed=seed,
-            index=index,
-            scale=self.scale,
-            patch=self.patch,
-            augmentation=augmentation,
-            degradation=self.degradation,
-        )
-
-
 def open_source(
     hr: Sequence[Path],
     lr: Sequence[Path] = (),
     *,
     scale: int,
     patch: int,
+    seed: int,
+    augmentation: Augmentation,
     degradation: DegradationSettings | None = None,
     processes: int = 1,
 ) -> Source:
-    """Look at all pictures of some places, and decode them where memory suffices.
+    """Check all pictures of some places, and decode them where memory suffices.
 
     Folders of pictures and LMDBs are decoded here, as long as they take at most half of the free memory; otherwise each
-    picture is decoded when it is drawn, which is told, and the latest ones are kept. Of a cache only what is cropped is
-    ever read.
+    picture is decoded when it is drawn, with a warning, and the latest ones are kept. Of a cache only the cropped
+    pixels are ever read.
 
     Args:
-        hr: Folders of originals, caches of `finescale.data.write_cache`, or LMDBs.
+        hr: Folders of HR images, caches of `finescale.data.write_cache`, or LMDBs.
         lr: The places of their low-resolution pictures, one for each of ``hr`` and of any kind, paired by the names of
             the pictures; none makes them by `finescale.resize.downsample`.
         scale: How many times smaller the low-resolution pictures are.
         patch: Height and width of a sample, in lr pixels.
+        seed: Names the sequence of samples; 0 to 2**64 - 1.
+        augmentation: How samples are varied.
         degradation: What else happens to low-resolution pictures that samples make; None is nothing.
-        processes: How many processes of this machine open the same source, and share its memory.
+        processes: Number of processes on this machine that open the same source, and share its memory.
 
     Raises:
         ValueError: ``lr`` does not name one place for each of ``hr``, or is given besides ``degradation``.
-        DataError: A place holds no picture; pictures are unreadable, or pairs lack one of the two or are of sizes that
-            do not belong together, of which all are told; or all pictures are too small for a patch.
-        MissingExtraError: One is an LMDB, and the package lmdb is not installed.
+        DataError: A place holds no picture; pictures are unreadable, or pairs are incomplete or of sizes that do not
+            belong together, all of which the message lists; or all pictures are too small for a patch.
+        MissingExtraError: A place is an LMDB, and the package lmdb is not installed.
     """
     if lr and len(lr) != len(hr):
         raise ValueError(f"lr must name one place for each of the {len(hr)} of hr, got {len(lr)}")
@@ -119,14 +72,16 @@ def open_source(
     mistakes: list[str] = []
     pairs: list[tuple[_Picture, _Picture | None]] = []
     for number, place in enumerate(hr):
-        originals = _open_place(place, mistakes)
+        hr_pictures = _open_place(place, mistakes)
         smaller = _open_place(lr[number], mistakes) if lr else None
-        pairs += _match(originals, smaller, scale, mistakes) if smaller else [(picture, None) for picture in originals]
+        pairs += (
+            _match(hr_pictures, smaller, scale, mistakes) if smaller else [(picture, None) for picture in hr_pictures]
+        )
     _refuse(mistakes)
     fitting = [pair for pair in pairs if min(pair[0].size) >= scale * patch]
     if not fitting:
         raise DataError(
-            f"all {len(pairs)} pictures have a side of fewer than {scale * patch} pixels; take a smaller patch"
+            f"all {len(pairs)} pictures have a side of fewer than {scale * patch} pixels; use a smaller patch"
         )
     high, low = [pair[0] for pair in fitting], [pair[1] for pair in fitting if pair[1]]
     decoded = _decode([*high, *low], processes)
@@ -136,30 +91,32 @@ def open_source(
         lr=_Pictures(low, decoded) if lr else None,
         scale=scale,
         patch=patch,
-        too_small=tuple(pair[0].name for pair in pairs if min(pair[0].size) < scale * patch),
+        seed=seed,
+        augmentation=augmentation,
         degradation=degradation,
+        too_small=tuple(pair[0].name for pair in pairs if min(pair[0].size) < scale * patch),
     )
 
 
 class _Images(Protocol):
-    """The pictures of one place, each (3, H, W) and uint8."""
+    """Pictures of one place, each (3, H, W) and uint8."""
 
     def __getitem__(self, index: int) -> Tensor: ...
 
 
 class _FolderImages:
-    """The pictures of a folder, each decoded when it is asked for; gray becomes RGB."""
+    """Pictures of a folder, each decoded when it is accessed; gray becomes RGB."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
 
     def __getitem__(self, index: int) -> Tensor:
-        return read_original(self._paths[index]).levels.expand(3, -1, -1).contiguous()
+        return read_hr_image(self._paths[index]).levels.expand(3, -1, -1).contiguous()
 
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """A picture where it lies."""
+    """A picture in its place."""
 
     images: _Images
     number: int
@@ -172,12 +129,12 @@ class _Picture:
 
     @property
     def is_decoded(self) -> bool:
-        """Whether it needs no more than to be read."""
+        """Whether its pixels can be read without decoding."""
         return isinstance(self.images, CachedImages)
 
 
 class _Decoded:
-    """Pictures that were decoded; the latest ones, as far as memory allows. For several threads."""
+    """Cache of the latest decoded pictures, as many as fit into memory; safe to use from several threads."""
 
     def __init__(self, num_bytes: int) -> None:
         self._free = num_bytes
@@ -201,7 +158,7 @@ class _Decoded:
 
 
 class _Pictures(PictureSequence):
-    """Pictures of several places in a row."""
+    """Pictures of several places, one place after the other."""
 
     def __init__(self, pictures: Sequence[_Picture], decoded: _Decoded) -> None:
         self._pictures = pictures
@@ -211,13 +168,13 @@ class _Pictures(PictureSequence):
         return len(self._pictures)
 
     def read(self, index: int) -> Tensor:
-        """The picture at a place, decoded where it is not yet."""
+        """Read the picture at an index, and decode it where that was not done yet."""
         picture = self._pictures[index]
         return picture.images[picture.number] if picture.is_decoded else self._decoded.get(picture)
 
 
 def _open_place(place: Path, mistakes: list[str]) -> list[_Picture]:
-    """The pictures of a place; those that cannot be opened are added to the mistakes."""
+    """List the pictures of a place; add those that cannot be opened to the mistakes."""
     images: CachedImages | LmdbImages
     if (place / "pixels.bin").is_file():
         images = open_cache(place)
@@ -240,16 +197,16 @@ def _open_folder(folder: Path, mistakes: list[str]) -> Iterator[_Picture]:
 
 
 def _match(
-    originals: Sequence[_Picture], smaller: Sequence[_Picture], scale: int, mistakes: list[str]
+    hr: Sequence[_Picture], smaller: Sequence[_Picture], scale: int, mistakes: list[str]
 ) -> Iterator[tuple[_Picture, _Picture]]:
-    """The pairs of two places, by the names of their pictures; what has no partner is added to the mistakes."""
-    high, low = ({picture.path: picture for picture in place} for place in (originals, smaller))
-    for place, by_path in ((originals, high), (smaller, low)):
+    """Pair the pictures of two places by name; add those without a partner to the mistakes."""
+    high, low = ({picture.path: picture for picture in place} for place in (hr, smaller))
+    for place, by_path in ((hr, high), (smaller, low)):
         doubles = [picture.path for picture in place if by_path[picture.path] is not picture]
         mistakes += [f"{printable_name(path)}: several pictures have this name" for path in doubles]
     matching = match_pairs([*high], [*low], scale=scale)
     mistakes += [f"{printable_name(path)}: its low-resolution picture is missing" for path in matching.without_lr]
-    mistakes += [f"{printable_name(path)}: its original is missing" for path in matching.without_hr]
+    mistakes += [f"{printable_name(path)}: its HR image is missing" for path in matching.without_hr]
     for hr_path, lr_path in matching.pairs.items():
         wrong = mismatch(low[lr_path].size, high[hr_path].size, scale=scale)
         if wrong:
@@ -258,7 +215,7 @@ def _match(
 
 
 def _decode(pictures: Sequence[_Picture], processes: int) -> _Decoded:
-    """Decode what is not yet, where all of it fits into memory."""
+    """Decode what is not decoded yet, where all of it fits into memory."""
     encoded = [picture for picture in pictures if not picture.is_decoded]
     needed = sum(3 * prod(picture.size) for picture in encoded)
     free = free_host_memory()
@@ -266,8 +223,8 @@ def _decode(pictures: Sequence[_Picture], processes: int) -> _Decoded:
     decoded = _Decoded(memory)
     if needed > memory:
         logger.warning(
-            "the %d pictures take %.1f GiB when decoded, more than half of the free memory, and so are decoded each "
-            "time they are drawn; 'finescale prepare cache' makes this about 50 times faster",
+            "the %d pictures take %.1f GiB when decoded, more than half of the free memory, so each is decoded "
+            "whenever it is drawn; 'finescale prepare cache' makes this about 50 times faster",
             len(encoded), needed / 2**30,
         )  # fmt: skip
         return decoded

@@ -1,4 +1,4 @@
-"""Large pictures cut into overlapping parts, which are decoded faster than the whole when a patch of them is wanted."""
+"""Large pictures cut into overlapping parts, which decode faster than the whole when only a patch is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from finescale.data.folders import claim_folder
-from finescale.data.hr_images import Original, as_text, read_original, write_levels
+from finescale.data.hr_images import HRImage, as_text, read_hr_image, write_levels
 from finescale.data.pairs import mismatch
 from finescale.errors import DataError, printable_name
 from finescale.settings import Settings
@@ -24,26 +24,28 @@ class CropSettings(Settings):
     folder: Path
     """Folder for the parts, ``{name}_s001.png`` and so on."""
     size: int = Field(480, ge=1)
-    """Height and width of a part, in pixels of the original."""
+    """Height and width of a part, in pixels of the HR image."""
     step: int = Field(240, ge=1)
-    """From the start of one part to the start of the next, in pixels of the original."""
+    """From the start of one part to the start of the next, in pixels of the HR image."""
     threshold: int = Field(0, ge=0)
-    """What remains beyond the last part of a row or column gets a part of its own, at the border, if it is wider."""
+    """Remainder beyond the last part of a row or column, in pixels, above which it gets a part of its own."""
     keep_small: bool = False
-    """Take a side that is shorter than a part as it is; otherwise such pictures are left out."""
+    """Keep a side that is shorter than a part as it is; otherwise such pictures are left out."""
     scale: int | None = Field(None, ge=2)
-    """How many times smaller the low-resolution pictures are that are cut alike; None cuts originals alone."""
+    """Scale of the low-resolution pictures that are cut in the same way; None cuts HR images alone."""
     lr_folder: Path | None = None
     """Folder for the parts of the low-resolution pictures, under the same names."""
     overwrite: bool = False
-    """Make anew what exists already."""
+    """Redo existing parts."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.scale is None) != (self.lr_folder is None):
-            raise ValueError("scale and the folder for the low-resolution parts go together")
+            raise ValueError("scale and lr_folder must be given together")
         if self.lr_folder and self.lr_folder.resolve() == self.folder.resolve():
-            raise ValueError(f"{self.folder} cannot hold both halves of the pairs; name another for the smaller ones")
+            raise ValueError(
+                f"{self.folder} cannot hold both halves of the pairs; name another folder for the smaller ones"
+            )
         if self.scale and (self.size % self.scale or self.step % self.scale):
             raise ValueError(f"size {self.size} and step {self.step} must be multiples of scale {self.scale}")
         return self
@@ -51,7 +53,7 @@ class CropSettings(Settings):
 
 @dataclass(frozen=True)
 class Part:
-    """A rectangle of an original, in pixels."""
+    """A rectangle of an HR image, in pixels."""
 
     top: int
     left: int
@@ -59,16 +61,16 @@ class Part:
     width: int
 
     def of(self, levels: Tensor, *, scale: int = 1) -> Tensor:
-        """This part of an original (C, H, W), or of a picture that is ``scale`` times smaller."""
+        """Cut this part out of an HR image (C, H, W), or of a picture that is ``scale`` times smaller."""
         top, left, height, width = (side // scale for side in (self.top, self.left, self.height, self.width))
         return levels[:, top : top + height, left : left + width]
 
 
 def plan_parts(size: tuple[int, int], settings: CropSettings) -> list[Part]:
-    """Where the parts of a picture lie, row by row.
+    """Plan the parts of a picture, row by row.
 
-    They begin at 0, step, 2 step and so on, as long as they lie inside; a last one lies at the far border if what
-    remains there is wider than the threshold.
+    They begin at 0, step, 2 step and so on, as long as they lie inside; a last one lies at the far border if the
+    remainder there is wider than the threshold.
 
     Args:
         size: (height, width) of the picture.
@@ -95,27 +97,26 @@ def _starts(side: int, settings: CropSettings) -> list[int]:
 def crop_files(
     paths: Sequence[Path], settings: CropSettings, *, lr: Mapping[Path, Path] | None = None, workers: int = 1
 ) -> Generator[FileReport, None, None]:
-    """Cut pictures into parts, originals alone or with their low-resolution pictures.
+    """Cut pictures into parts, HR images alone or with their low-resolution pictures.
 
-    Parts are numbered from 1, row by row. Each appears under its name when it is whole, and stays when it is there
-    already.
+    Parts are numbered from 1, row by row. Each file gets its name once it is complete; existing files are kept.
 
     Args:
-        paths: The originals.
+        paths: The HR images.
         settings: How to cut, and where the parts go.
-        lr: The low-resolution pictures of the originals, where the settings have a scale.
-        workers: How many pictures at once.
+        lr: The low-resolution pictures of the HR images, where the settings have a scale.
+        workers: How many pictures are cut at once.
 
     Returns:
-        One report per original, in order; a bad one fails and the others go on.
+        One report per HR image, in order; a damaged one fails and the others go on.
 
     Raises:
-        ValueError: Parts would lie among the pictures, only one of ``lr`` and the settings' scale is given, or
+        ValueError: A folder of parts holds the pictures, only one of ``lr`` and the settings' scale is given, or
             ``workers`` is not positive.
         DataError: A folder was filled with other settings, or cannot be written to.
     """
     if (lr is None) != (settings.scale is None):
-        raise ValueError("low-resolution pictures and their scale go together")
+        raise ValueError("low-resolution pictures and their scale must be given together")
     folders = {1: settings.folder}
     if settings.scale and settings.lr_folder:
         folders[settings.scale] = settings.lr_folder
@@ -133,7 +134,7 @@ def crop_files(
 
 
 def _crop_one(path: Path, lr: Mapping[Path, Path] | None, settings: CropSettings) -> FileReport:
-    hr = read_original(path)
+    hr = read_hr_image(path)
     size, notes = hr.size, list(hr.notes)
     sources = [(hr.levels, 1, settings.folder)]
     if lr is not None and settings.scale and settings.lr_folder:
@@ -143,7 +144,7 @@ def _crop_one(path: Path, lr: Mapping[Path, Path] | None, settings: CropSettings
         sources.append((small.levels, settings.scale, settings.lr_folder))
     parts = plan_parts(size, settings)
     if not parts:
-        reason = f"{as_text(size)} pixels are less than a part of {settings.size} x {settings.size}"
+        reason = f"{as_text(size)} pixels are fewer than a part of {settings.size} x {settings.size}"
         return FileReport(path, "left out", reason=f"{printable_name(path)}: {reason}")
     outputs = []
     num_made = 0
@@ -155,17 +156,17 @@ def _crop_one(path: Path, lr: Mapping[Path, Path] | None, settings: CropSettings
                 write_levels(output, part.of(levels, scale=scale))
                 num_made += 1
     if not num_made:
-        return FileReport(path, "kept", tuple(outputs), "all parts exist already; --overwrite makes them anew")
+        return FileReport(path, "kept", tuple(outputs), "all parts exist already; --overwrite redoes them")
     if num_made < len(outputs):
         notes.append(f"{len(outputs) - num_made} of {len(outputs)} parts exist already and are kept")
     return FileReport(path, "done", tuple(outputs), notes=tuple(notes))
 
 
-def _read_lr(hr: Original, path: Path | None, *, scale: int) -> Original:
-    """The low-resolution picture of an original, once it proves to be of the right size."""
+def _read_lr(hr: HRImage, path: Path | None, *, scale: int) -> HRImage:
+    """Read the low-resolution picture of an HR image, and check its size."""
     if path is None:
         raise DataError(f"{printable_name(hr.path)}: its low-resolution picture is missing")
-    lr = read_original(path)
+    lr = read_hr_image(path)
     wrong = mismatch(lr.size, hr.size, scale=scale)
     if wrong:
         raise DataError(f"{printable_name(path)}: {wrong}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from finescale.data import Pair, benchmark_names, benchmark_pairs, find_images, set_name
+from finescale.data.pairs import mismatch
 from finescale.errors import DataError, printable_name
 from finescale.images import read_image
 from finescale.networks import SCALES
@@ -63,13 +64,11 @@ class Case:
             lr = _rgb(self.lr)
         if hr is None:
             return lr, None
-        height, width = (side // scale for side in hr.shape[-2:])
-        if lr.shape[-2:] != (height, width):
-            raise DataError(
-                f"{printable_name(str(self.lr))}: {_by(lr)} pixels, where {width} x {height} belong to an original of "
-                f"{_by(hr)} at scale {scale}"
-            )
-        return lr, hr[:, : scale * height, : scale * width]
+        (lr_height, lr_width), (height, width) = lr.shape[-2:], hr.shape[-2:]
+        wrong = mismatch((lr_height, lr_width), (height, width), scale=scale)
+        if wrong:
+            raise DataError(f"{printable_name(str(self.lr))}: {wrong}")
+        return lr, hr[:, : scale * lr_height, : scale * lr_width]
 
 
 def cases_of(pairs: Iterable[Pair], *, set: str) -> list[Case]:

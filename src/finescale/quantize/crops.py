@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.data.hr_images import find_originals, read_original
+from finescale.data.hr_images import find_hr_images, read_hr_image
 from finescale.errors import DataError, printable_name
 from finescale.images import read_size
 from finescale.layers.mirror_padding import pad_to_next_multiple
@@ -88,7 +88,7 @@ def calibration_crops(folder: Path, *, count: int, side: int, seed: int = 0, cha
     crops = []
     for number in range(count):
         path = paths[number * len(paths) // count] if count < len(paths) else paths[number % len(paths)]
-        levels = read_original(path).levels
+        levels = read_hr_image(path).levels
         drawn = np.random.Philox(key=np.array([seed, number], dtype=np.uint64)).random_raw(2)
         top, left = (int(place) % (size - side + 1) for place, size in zip(drawn, levels.shape[1:], strict=True))
         crop = levels[:, top : top + side, left : left + side].float() / 255
@@ -103,7 +103,7 @@ def calibration_pictures(folder: Path, *, side: int) -> list[Path]:
         DataError: The folder does not exist, or no picture is large enough.
         ImageReadError: The header of a picture cannot be read.
     """
-    paths = [path for path in find_originals([folder]) if min(read_size(path)) >= side]
+    paths = [path for path in find_hr_images([folder]) if min(read_size(path)) >= side]
     if not paths:
         raise DataError(f"{printable_name(folder)}: no picture of {side} x {side} pixels at least to calibrate with")
     return paths

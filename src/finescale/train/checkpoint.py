@@ -1,4 +1,4 @@
-"""A training's state on disk, from which it goes on as if it had never stopped."""
+"""Checkpoints: the state of a training on disk, from which it resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -32,36 +32,38 @@ MAY_CHANGE = {
     *(f"validation.{field}" for field in ("hr", "lr", "every", "seconds", "pictures")),
     *(f"keep.{field}" for field in ("every", "last", "log_every", "tensorboard", "tracker")),
 }
-"""Settings that a resumed training may change: they do not touch the steps already done, or only in their rounding."""
+"""Settings that a resumed training may change: they affect the steps already done at most by rounding."""
 
+_STATE = "standing"
+"""Key of the training's state in the file of a checkpoint."""
 
 USUAL_OVER = 100
-"""Good steps over which a loss is averaged to tell what is usual."""
+"""Number of good steps over which a loss is averaged to find its usual value."""
 
 
 @dataclass
-class Standing:
-    """How far a training is, besides what it has learned."""
+class TrainingState:
+    """Progress of a training, apart from what the network has learned."""
 
     step: int = 0
-    """Steps done, those that were left out counted in."""
+    """Steps done, skipped ones included."""
     passed_over: int = 0
-    """Steps' worth of samples that were passed over when the training went back to a checkpoint."""
+    """Number of steps whose samples were skipped when the training went back to a checkpoint."""
     good: int = 0
-    """Steps that changed the weights, up to here."""
+    """Steps that changed the weights."""
     bad: int = 0
-    """Steps that were left out, since their loss or gradients exploded."""
+    """Steps that were skipped because their loss or gradients exploded."""
     bad_in_a_row: int = 0
-    """... of these, the last ones without a good one between them."""
+    """Bad steps since the last good one."""
     went_back_to: int | None = None
-    """The step of the checkpoint that the training last went back to."""
+    """Step of the checkpoint that the training last went back to."""
     best: float | None = None
-    """The highest PSNR on luma of a validation, in decibels."""
+    """Highest PSNR on luma of all validations, in decibels."""
     usual: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Each loss, unweighted, on average over about the last `USUAL_OVER` good steps."""
+    """Each loss, unweighted, averaged over about the last `USUAL_OVER` good steps."""
 
     def count(self, losses: Mapping[str, float], *, is_bad: bool) -> None:
-        """Take note of how a step went; what a bad one lost is not usual."""
+        """Count a step; the losses of a bad one do not enter the usual values."""
         if is_bad:
             self.bad += 1
             self.bad_in_a_row += 1
@@ -81,28 +83,30 @@ class Checkpoint:
     settings: dict[str, Any]
     """The settings of the training, as plain values."""
     devices: int
-    """How many processes trained together."""
-    standing: Standing
+    """Number of processes that trained together."""
+    state: TrainingState
+    """How far the training is."""
     learner: dict[str, Any]
-    """What `Learner.state` gives: all tensors whole, so that any number of devices goes on from it."""
+    """Result of `Learner.state`: all tensors whole, so that any number of devices can continue from it."""
 
     def save(self, path: Path) -> None:
-        """Write to disk; at any moment there is a whole checkpoint under the name, or none."""
+        """Write to disk; at any moment the file is a complete checkpoint, or does not exist."""
         with whole_file(path) as file:
-            torch.save({**self.__dict__, "standing": asdict(self.standing)}, file)
+            values = {name: value for name, value in self.__dict__.items() if name != "state"}
+            torch.save({**values, _STATE: asdict(self.state)}, file)
 
     @staticmethod
     def load(path: Path, settings: TrainSettings) -> Checkpoint:
         """Read the checkpoint of a training with these settings.
 
         Raises:
-            CheckpointError: It is damaged, or of a training with other settings.
+            CheckpointError: The checkpoint is damaged, or of a training with other settings.
         """
         try:
             if not zipfile.is_zipfile(path):
                 raise _unreadable(path, "truncated, or of another kind")
-            values = torch.load(path, map_location="cpu", weights_only=True)
-            checkpoint = Checkpoint(**{**values, "standing": Standing(**values["standing"])})
+            values = {**torch.load(path, map_location="cpu", weights_only=True)}
+            checkpoint = Checkpoint(state=TrainingState(**values.pop(_STATE)), **values)
         except (OSError, RuntimeError, TypeError, IndexError, KeyError, pickle.UnpicklingError) as error:
             raise _unreadable(path, type(error).__name__) from None
         now, then = _flat(settings.model_dump(mode="json")), _flat(checkpoint.settings)
@@ -113,18 +117,18 @@ class Checkpoint:
         ]
         if changed:
             raise CheckpointError(
-                f"{path}: the training was started with other settings, take them again or choose another name: "
+                f"{path}: the training was started with other settings; restore them or choose another name: "
                 f"{'; '.join(changed)}"
             )
         return checkpoint
 
 
 class Checkpoints:
-    """A folder with the last checkpoints of a training.
+    """Folder with the last checkpoints of a training.
 
     Args:
-        folder: Where they are; made when the first is saved.
-        last: How many to keep.
+        folder: The folder; created when the first checkpoint is saved.
+        last: Number of checkpoints to keep.
     """
 
     def __init__(self, folder: Path, *, last: int) -> None:
@@ -132,13 +136,13 @@ class Checkpoints:
         self._last = last
 
     def latest(self) -> Path | None:
-        """The newest one; None where there is none."""
+        """Return the newest checkpoint; None where there is none."""
         return next(iter(self._newest_first()), None)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Add one, and delete those that are now too many and what an earlier process left half written."""
+        """Save a checkpoint; delete the oldest beyond the limit, and files that a killed process left half written."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(self._folder / f"step_{checkpoint.standing.step:08d}.pt")
+        checkpoint.save(self._folder / f"step_{checkpoint.state.step:08d}.pt")
         for path in (*self._newest_first()[self._last :], *self._folder.glob(".finescale-*")):
             path.unlink()
 
@@ -149,11 +153,11 @@ class Checkpoints:
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"{path}: not a readable checkpoint ({reason}); delete it to go on from the one before")
+    return CheckpointError(f"{path}: not a readable checkpoint ({reason}); delete it to resume from the one before")
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings as plain values, with a dot before the fields of a group."""
+    """Flatten settings to plain values; fields of a group get its name and a dot in front."""
     flat: dict[str, Any] = {}
     for field, value in values.items():
         if field in TrainSettings.model_fields and group_of(TrainSettings.model_fields[field]):
@@ -164,7 +168,7 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(one: Any, other: Any) -> tuple[Any, Any]:
-    """Two values, without what is the same in both where they have fields."""
+    """Return two values, without the fields that are equal in both."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return one, other
     same = {key for key in one.keys() & other.keys() if one[key] == other[key]}

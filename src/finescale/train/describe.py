@@ -1,4 +1,4 @@
-"""What can be set in a training's file, told from the docstrings of the settings.
+"""Tables of all settings of a training, made of their docstrings.
 
 ``python -m finescale.train.describe`` prints the tables of docs/train.md.
 """
@@ -22,45 +22,45 @@ class Field:
     """One line of a settings file."""
 
     name: str
-    """As after ``--set``: "train.batch"."""
+    """Full name, as ``--set`` takes it: "train.batch"."""
     default: str
-    """As in a settings file; "required" where there is none."""
+    """Default as written in a settings file; "required" where there is none."""
     meaning: str
-    """Its docstring in one line, with the words that it can be."""
+    """Docstring in one line, with the allowed words."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Fields that stand together."""
+class SettingsGroup:
+    """Fields of one group."""
 
     name: str
-    """Such as "train" or "data.degradation"; empty for the fields that stand alone."""
+    """Name such as "train" or "data.degradation"; empty for fields outside of a group."""
     about: str
-    """One sentence."""
+    """Description in one sentence."""
     fields: tuple[Field, ...]
 
 
-def groups(kind: type[BaseModel] = TrainSettings, *, name: str = "") -> list[Group]:
-    """Every field of a settings file, those that stand alone first, and after each group those within it.
+def groups(kind: type[BaseModel] = TrainSettings, *, name: str = "") -> list[SettingsGroup]:
+    """List every field of a settings file, those outside of a group first, and after each group those nested in it.
 
     Args:
         kind: The settings.
-        name: What they are called where they are themselves a group.
+        name: Name of the group that they are; empty for a whole file.
     """
     alone, nested = [], []
     for inner, field in kind.model_fields.items():
         full = f"{name}.{inner}".lstrip(".")
         group = group_of(field)
-        # A group that is null by default is also a field: what it is then, must be said.
+        # A group that is null by default is also listed as a field, with that default.
         if group is None or field.default is None:
             alone.append(_field(full, field))
         if group is not None:
             nested += groups(group, name=full)
-    return [Group(name, _first_line(kind), tuple(alone)), *nested]
+    return [SettingsGroup(name, _first_line(kind), tuple(alone)), *nested]
 
 
 def tables() -> str:
-    """The groups in Markdown."""
+    """Return the groups as Markdown tables."""
     return "\n".join(
         "\n".join(
             [

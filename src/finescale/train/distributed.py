@@ -1,7 +1,7 @@
-"""The processes that train one network together, and how its weights are spread over them.
+"""Processes that train one network together, and the distribution of its weights over them.
 
-`torchrun` starts one process for each device, on one machine or several, and tells each its place in the environment
-(RANK, WORLD_SIZE, LOCAL_RANK). Without it there is one process, and all that is here changes nothing.
+`torchrun` starts one process for each device, on one machine or several, and passes each its place in the environment
+(RANK, WORLD_SIZE, LOCAL_RANK). Without it there is one process, and nothing in this module has an effect.
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ from finescale.errors import DeviceError
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""How long the processes wait for one that validates or saves; one that ends is noticed by torchrun at once."""
+"""How long processes wait for one that validates or saves; torchrun notices one that ends at once."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train together, seen from one of them; most often it is alone."""
+    """Processes that train together, as seen from one of them, which is often the only one."""
 
     rank: int
-    """Place among the processes, from 0."""
+    """Number of this process, from 0."""
     world: int
     """Number of processes, each with a device of its own."""
     device: torch.device
-    """Where this process computes."""
+    """Device of this process."""
     local_world: int = 1
     """Number of processes on this machine, which share its memory."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that validates, writes and speaks."""
+        """Whether this process is the one that validates, writes files and logs."""
         return self.rank == 0
 
-    def tell(self, value: T) -> T:
-        """What the first process calls ``value``, to all."""
+    def broadcast(self, value: T) -> T:
+        """Return the ``value`` of the first process in all processes."""
         if self.world == 1:
             return value
-        told = [value]
-        dist.broadcast_object_list(told, src=0)
-        return told[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes; NaN anywhere is NaN everywhere."""
+        """Return the mean over the processes; NaN in one of them is NaN in all."""
         if self.world > 1:
             dist.all_reduce(values)
             values /= self.world
         return values
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
-        self.tell(None)
+        """Return once all processes have called this."""
+        self.broadcast(None)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give all processes the first one's values, in place."""
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors in all processes with the values of the first one."""
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
@@ -76,15 +76,15 @@ class Team:
 
 @contextmanager
 def joined(device: str | None = None) -> Iterator[Team]:
-    """Join the processes that torchrun has started, or be alone.
+    """Join the processes that torchrun has started, or form a team of one.
 
     Args:
-        device: "cpu", "cuda", "cuda:1", "mps"; None is CUDA where there is one. Of several processes on "cuda" each
-            takes the device of its place on its machine.
+        device: "cpu", "cuda", "cuda:1", "mps"; None is CUDA where available. Several processes on "cuda" each use the
+            device with their LOCAL_RANK.
 
     Raises:
-        ValueError: No device can have this name.
-        DeviceError: There is no such device here.
+        ValueError: The device's name is invalid.
+        DeviceError: The device does not exist on this machine.
     """
     rank, world, place, local_world = (int(os.environ.get(name, alone)) for name, alone in _PLACE.items())
     chosen = _device(device, place if world > 1 else None)
@@ -97,8 +97,8 @@ def joined(device: str | None = None) -> Iterator[Team]:
     try:
         yield Team(rank, world, chosen, local_world)
     finally:
-        # Spread networks are full of cycles. They must go first: left to the end of the interpreter, they now and then
-        # abort the process.
+        # Distributed networks are full of reference cycles. They must be collected first: left to the end of the
+        # interpreter, they sometimes abort the process.
         gc.collect()
         dist.destroy_process_group()
 
@@ -115,28 +115,29 @@ def _device(name: str | None, place: int | None) -> torch.device:
         if device.index is None:
             device = torch.device("cuda", place or 0)
         if device.index >= torch.cuda.device_count():
-            raise DeviceError(f"there is no device '{device}': {torch.cuda.device_count()} CUDA devices; take 'cpu'")
+            raise DeviceError(f"there is no device '{device}': {torch.cuda.device_count()} CUDA devices; use 'cpu'")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("there is no device 'mps'; take 'cpu'")
+        raise DeviceError("there is no device 'mps'; use 'cpu'")
     return device
 
 
 def spread(
     network: nn.Module, groups: Iterable[nn.Module], team: Team, *, strategy: Literal["ddp", "fsdp"]
 ) -> nn.Module:
-    """Spread a network over the processes; call what is returned in its place.
+    """Distribute a network over the processes, and return the module to call in its place.
 
     Args:
-        network: On its device. With "fsdp" its parameters become DTensors, of which each process holds its part.
+        network: Network on its device. With "fsdp" its parameters become DTensors, of which each process holds a part.
         groups: Parts of the network that "fsdp" gathers one at a time.
         team: The processes.
-        strategy: "ddp": each process holds all weights; "fsdp": each holds its part of weights and optimizer.
+        strategy: "ddp": each process holds all weights; "fsdp": each holds a part of weights and optimizer.
     """
     if team.world == 1:
         return network
     if strategy == "ddp":
         parallel = nn.parallel.DistributedDataParallel
-        # The learner shares buffers with `Team.share`, with either strategy. Torch renamed the argument in 2.13.
+        # With either strategy the learner itself sends buffers, by `Team.broadcast_tensors`. Torch renamed the argument
+        # in 2.13.
         renamed = "forward_sync_buffers" in inspect.signature(parallel).parameters
         without_buffers: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
         return parallel(network, **without_buffers)
@@ -149,7 +150,7 @@ def spread(
 
 
 class _Shell(nn.Module):
-    """A network whose result is no view of a larger tensor, which `fully_shard` asks for."""
+    """Wrapper whose result is not a view of a larger tensor, as `fully_shard` requires."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -160,9 +161,9 @@ class _Shell(nn.Module):
 
 
 def gradients_kept_apart(network: nn.Module) -> AbstractContextManager[None]:
-    """Within the block gradients are added up in each process, to be exchanged once, after the last pass of a step.
+    """Accumulate gradients within each process, without exchanging them until after the last pass of a step.
 
-    With "fsdp" they are exchanged after each pass: that is what saves memory.
+    With "fsdp" they are still exchanged after each pass, which is how it saves memory.
     """
     if isinstance(network, nn.parallel.DistributedDataParallel):
         return network.no_sync()
@@ -170,17 +171,17 @@ def gradients_kept_apart(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor of which each process may hold a part; all processes must ask."""
+    """Gather a tensor of which each process may hold a part; all processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What of a tensor this process holds; a change of it is one of the tensor."""
+    """Return the part of a tensor that this process holds, as a view."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor, spread over the processes as another one is."""
+    """Distribute a whole tensor over the processes as another one is."""
     if not isinstance(other, DTensor):
         return tensor
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)

@@ -1,4 +1,4 @@
-"""The network that learns, with all that one step changes: weights, their average, optimizer, loss scale."""
+"""Learner: a network with all that one training step changes: weights, their average, optimizer, loss scale."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a step came to; the same in all processes."""
+class StepResult:
+    """Result of a step; the same in all processes."""
 
     loss: float
     """Weighted sum of the terms, mean over all samples of the step."""
     terms: dict[str, float]
     """Each loss, unweighted."""
     bad: tuple[str, ...]
-    """What exploded, with its value, for a message; where there is something, the step changed nothing."""
+    """Values that exploded, in words; where there are any, the step changed nothing."""
     stop: bool
     """Whether a process was asked to stop."""
 
 
 class Learner:
-    """A network in training, alone or spread over processes.
+    """A network in training, in one process or distributed over several.
 
     Args:
-        network: Fresh, on the CPU; it is moved to the team's device and changed step by step.
-        settings: How it learns.
+        network: New network on the CPU; it is moved to the team's device and changed step by step.
+        settings: Settings of the steps.
         team: The processes that train together.
         patch: Side of a sample, in lr pixels.
 
     Attributes:
-        rehearsal: What a pass before the first step showed; parameters that no gradient reaches stay as they are.
+        rehearsal: Findings of a pass before the first step; parameters that no gradient reaches stay as they are.
     """
 
     def __init__(self, network: Frame, settings: StepSettings, team: Team, *, patch: int) -> None:
@@ -72,26 +72,26 @@ class Learner:
         self._scaler = torch.amp.GradScaler(team.device.type, enabled=settings.precision == "fp16")
 
     def draws(self) -> bool:
-        """Whether its training draws random numbers, as stochastic depth does."""
+        """Return whether training draws random numbers, as stochastic depth does."""
         return any(isinstance(module, StochasticDepth) and module.rate > 0 for module in self.network.modules())
 
     def step(
         self, lr: Tensor, hr: Tensor, *, number: int, rate: float, draw: str,
         usual: Mapping[str, float] | None = None, stop: bool = False,
-    ) -> Outcome:  # fmt: skip
+    ) -> StepResult:  # fmt: skip
         """Learn from one batch.
 
         Args:
             lr: This process's samples (n, C, h, w).
-            hr: Their originals (n, C, s * h, s * w).
-            number: Steps done after this one.
+            hr: Their HR images (n, C, s * h, s * w).
+            number: Number of steps done after this one.
             rate: Learning rate.
-            draw: Names the random numbers of this step, which follow from nothing else.
-            usual: What each loss came to lately, by its name; one far above has exploded.
-            stop: Whether this process was asked to stop; told to all in the outcome.
+            draw: Names the random numbers of this step, which depend on nothing else.
+            usual: Usual value of each loss, by name; a loss far above it has exploded.
+            stop: Whether this process was asked to stop; the result passes it on to all processes.
         """
         torch.manual_seed(_seed(f"{draw} {self._team.rank}"))
-        self._team.share(self._statistics)
+        self._team.broadcast_tensors(self._statistics)
         before = [buffer.clone() for buffer in self._statistics]
         self._optimizer.zero_grad()
         names, measured = self._gradients(lr.to(self._team.device), hr.to(self._team.device))
@@ -99,7 +99,7 @@ class Learner:
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         asked = measured.new_tensor([float(stop)])
-        # The device is waited for here, and nowhere else.
+        # The only place where the CPU waits for the device.
         *means, is_asked = self._team.mean(torch.cat([measured, whole(norm).reshape(1), asked])).tolist()
         values = dict(zip((*names, "gradients"), means, strict=True))
         bad = self._exploded(values, usual or {})
@@ -115,10 +115,10 @@ class Learner:
             self.average.update(step=number)
         self._scaler.update()
         loss = sum(self._settings.loss[name] * values[name] for name in names)
-        return Outcome(loss, {name: values[name] for name in names}, bad, is_asked > 0)
+        return StepResult(loss, {name: values[name] for name in names}, bad, is_asked > 0)
 
     def _exploded(self, values: Mapping[str, float], usual: Mapping[str, float]) -> tuple[str, ...]:
-        """The values that are not finite or, of those that have a usual value, far above it; each in words."""
+        """Return the values that are not finite, or are far above their usual value, each in words."""
         found = []
         for name, value in values.items():
             if not abs(value) < float("inf"):
@@ -128,7 +128,7 @@ class Learner:
         return tuple(found)
 
     def _gradients(self, lr: Tensor, hr: Tensor) -> tuple[tuple[str, ...], Tensor]:
-        """Leave the gradients of one batch in the parameters; answers the names and the means of the losses' terms."""
+        """Leave the gradients of one batch in the parameters; return the names and the means of the losses."""
         passes = self._settings.accumulate
         precision = _DTYPES[self._settings.precision]
         sums: dict[str, Tensor] = {}
@@ -143,7 +143,7 @@ class Learner:
         return tuple(sums), torch.stack(list(sums.values()))
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, whole, on the CPU; where processes train together, all must ask."""
+        """Return all that the next step depends on, whole, on the CPU; all processes of a team must call this."""
         return {
             "weights": _everywhere(self.network.state_dict()),
             "average": _everywhere(self.average.weights()),
@@ -153,7 +153,7 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave, in this training or another process's."""
+        """Continue from a result of `state`, of this process or another."""
         for key, tensor in self.network.state_dict().items():
             tensor.copy_(spread_like(state["weights"][key], tensor))
         self.average.restore(state["average"])
@@ -168,7 +168,7 @@ class Learner:
 
 
 def _everywhere(values: Any) -> Any:
-    """Nested values with each tensor whole and on the CPU, apart from the one that goes on changing."""
+    """Copy nested values, with each tensor whole and on the CPU."""
     if isinstance(values, Tensor):
         return whole(values.detach()).cpu().clone()
     if isinstance(values, dict):
@@ -177,7 +177,7 @@ def _everywhere(values: Any) -> Any:
 
 
 def _spread_moment(value: Any, parameter: Tensor) -> Any:
-    """A value that an optimizer keeps of a parameter, spread as the parameter is if it has one for each element."""
+    """Distribute an optimizer's value as its parameter is, if it has one number for each element of that."""
     if isinstance(value, Tensor) and value.ndim > 0 and value.shape == parameter.shape:
         return spread_like(value, parameter)
     return value

@@ -1,4 +1,4 @@
-"""What a training reports: rows of ``metrics.csv``, TensorBoard and a tracking service if asked for, a curve."""
+"""Log of a training: ``metrics.csv``, a picture of its curves, and optionally TensorBoard and a tracking service."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from finescale.train.settings import TrainSettings
 _METRICS, _TENSORBOARD, _CURVE = "metrics.csv", "tensorboard", "curve.png"
 
 _CURVES = {"loss": "loss", "psnr_y": "validation PSNR, dB"}
-"""Columns that are drawn, and what the picture calls them."""
+"""Columns that are drawn, and their names in the picture."""
 
 
 class Log:
-    """Takes the numbers of a training, and passes them on to wherever they are wanted.
+    """Writer of a training's numbers to ``metrics.csv`` and the other places that the settings name.
 
-    Rows of ``metrics.csv`` beyond the last checkpoint, whose steps are done again, are dropped when a training resumes.
+    When a training resumes, rows beyond the last checkpoint are dropped, since their steps are repeated.
 
     Args:
         folder: The training's folder, which exists.
-        settings: The training.
-        done_step: Steps that the training begins after: 0, or those of the checkpoint that it resumes from.
+        settings: Settings of the training.
+        done_step: Steps done before: 0, or those of the checkpoint that the training resumes from.
 
     Raises:
-        MissingExtraError: TensorBoard or the tracking service is asked for, and is not installed.
+        MissingExtraError: TensorBoard or the tracking service is requested but not installed.
         CheckpointError: ``metrics.csv`` is damaged.
     """
 
@@ -50,11 +50,11 @@ class Log:
         self._write(kept)
 
     def add(self, *, step: int, **values: float) -> None:
-        """One row.
+        """Add one row.
 
         Args:
-            step: Steps that are done.
-            values: Numbers by the names of their columns; a name may be new.
+            step: Number of steps done.
+            values: Numbers by column; columns may be new.
         """
         new = [name for name in values if name not in self._columns]
         if new:
@@ -67,7 +67,7 @@ class Log:
             follower.add(step, values)
 
     def close(self) -> None:
-        """End the reports to TensorBoard and to the tracking service."""
+        """Close TensorBoard and the tracking service."""
         for follower in self._followers:
             follower.close()
 
@@ -108,7 +108,7 @@ def plot_curve(folder: Path) -> Path:
 
 
 class _Follower(Protocol):
-    """Something else that takes the numbers."""
+    """Another place that the numbers go to."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -121,7 +121,7 @@ class _TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingExtraError(
-                "keep.tensorboard needs the package tensorboard; install it by: pip install 'finescale[train]'"
+                "keep.tensorboard needs the package tensorboard; install it with: pip install 'finescale[train]'"
             ) from None
         self._writer = SummaryWriter(folder, purge_step=done_step + 1 if done_step else None)
 
@@ -159,11 +159,11 @@ def _import_service(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        raise MissingExtraError(f"keep.tracker needs the package {name}; install it by: pip install {name}") from None
+        raise MissingExtraError(f"keep.tracker needs the package {name}; install it with: pip install {name}") from None
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of ``metrics.csv``, without one that was cut off when the program was killed."""
+    """Read the rows of ``metrics.csv``, except one that was cut off when the program was killed."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     rows = list(csv.DictReader(whole))

@@ -1,4 +1,4 @@
-"""The training loop: on one device or many, everything reproducible from settings and step."""
+"""Training loop for one device or several, in which everything is reproducible from settings and step."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from finescale.errors import CheckpointError, NumericalError
 from finescale.networks import Frame
 from finescale.settings import save_settings
 from finescale.system.interrupt import deferred_interrupt
-from finescale.train.checkpoint import Checkpoint, Checkpoints, Standing
+from finescale.train.checkpoint import Checkpoint, Checkpoints, TrainingState
 from finescale.train.distributed import Team, joined
-from finescale.train.initial_weights import first_network
-from finescale.train.learner import Learner, Outcome
+from finescale.train.initial_weights import initial_network
+from finescale.train.learner import Learner, StepResult
 from finescale.train.log import Log, plot_curve
-from finescale.train.progress import OnStep, Progress
+from finescale.train.progress import OnStep, TrainingProgress
 from finescale.train.recompute import statistics
 from finescale.train.schedule import learning_rate
 from finescale.train.settings import TrainSettings
@@ -44,29 +44,29 @@ def train(
 
     Writes into ``<output>/<name>/``: the settings, ``metrics.csv``, ``curve.png``, ``checkpoints/``, the averaged
     weights that validated best as ``best.safetensors``, and at the end the averaged weights as ``weights.safetensors``.
-    A run that was ended at any moment and is resumed gives the weights of one that never stopped, bit for bit on CPU.
-    At Ctrl+C or SIGTERM the step is finished and a checkpoint saved, unless the step was bad.
+    A run that is killed at any moment and resumed gives the weights of an uninterrupted one, bit for bit on a CPU.
+    On Ctrl+C or SIGTERM the step is finished and a checkpoint saved, unless the step was bad.
 
-    Started by torchrun, one process for each device, all train together; the samples of a step are the same whatever
-    their number, so another number of devices may go on with a training, up to rounding.
+    Processes that torchrun starts, one for each device, train together. The samples of a step do not depend on their
+    number, so a training may resume on another number of devices, with the same result up to rounding.
 
     Args:
-        settings: What to train, on what, for how long.
-        resume: True goes on from the folder's newest checkpoint, False begins; None goes on where there is one.
-        device: "cpu", "cuda", "cuda:1", "mps"; None is CUDA where there is one.
+        settings: Settings of the training.
+        resume: True resumes from the folder's newest checkpoint, False starts; None resumes where there is one.
+        device: "cpu", "cuda", "cuda:1", "mps"; None is CUDA where available.
         on_step: Called after each step, in the first process.
 
     Returns:
         The weight file.
 
     Raises:
-        ValueError: The samples of a step cannot be divided among the devices, or no device can have this name.
+        ValueError: The samples of a step cannot be divided among the devices, or the device's name is invalid.
         DataError: A folder has no usable images.
-        DeviceError: There is no such device here.
+        DeviceError: The device does not exist on this machine.
         WeightsError: The file of ``warm_start`` does not fit.
-        NumericalError: Too many steps in a row exploded, twice from the same checkpoint, which stays.
-        CheckpointError: There is nothing to resume from, or something that would be overwritten, or it is of a training
-            with other settings.
+        NumericalError: Too many steps in a row exploded, twice from the same checkpoint, which is kept.
+        CheckpointError: There is nothing to resume from, the folder holds a training that would be overwritten, or the
+            checkpoint is of a training with other settings.
         KeyboardInterrupt: Ctrl+C or SIGTERM, once the checkpoint is saved.
     """
     with joined(device) as team:
@@ -76,42 +76,43 @@ def train(
 
 
 class _Training:
-    """One call of `train`, in one process; the first process alone validates, writes and speaks."""
+    """One call of `train` in one process; only the first process validates, writes files and logs."""
 
     def __init__(self, settings: TrainSettings, team: Team, resume: bool | None) -> None:
         self.settings = settings
         self.team = team
         self.folder = settings.output / settings.name
         self.checkpoints = Checkpoints(self.folder / "checkpoints", last=settings.keep.last)
-        found = team.tell(self._find(resume) if team.is_first else None)
+        found = team.broadcast(self._find(resume) if team.is_first else None)
         self.source = open_source(
             settings.data.hr, settings.data.lr, scale=settings.scale, patch=settings.data.patch,
+            seed=settings.train.seed, augmentation=settings.data.augmentation,
             degradation=settings.data.degradation, processes=team.local_world,
         )  # fmt: skip
         validates = settings.validation.hr is not None and team.is_first
         self.validation = (
             Validation(settings.validation, scale=settings.scale, folder=self.folder) if validates else None
         )
-        network = first_network(settings, is_resumed=found is not None)
+        network = initial_network(settings, is_resumed=found is not None)
         _check_shares(settings, team, network)
-        self.judged = copy.deepcopy(network).to(team.device).eval().requires_grad_(False)
+        self.averaged = copy.deepcopy(network).to(team.device).eval().requires_grad_(False)
         self.learner = Learner(network, settings.train, team, patch=settings.data.patch)
-        self.standing = Standing()
+        self.state = TrainingState()
         self.psnr_y: float | None = None
         if found:
             self._restore(found)
         if team.is_first:
-            self._tell_plan()
+            self._report_plan()
             self.folder.mkdir(parents=True, exist_ok=True)
             save_settings(settings, self.folder / "settings.yml")
 
     def run(self, is_interrupted: Callable[[], bool], on_step: OnStep | None) -> Path:
-        """Take all steps, going back to a checkpoint where that is needed, and save the weights."""
-        while self.standing.step < self.settings.train.iterations:
+        """Take all steps, return to a checkpoint where necessary, and save the weights."""
+        while self.state.step < self.settings.train.iterations:
             with closing(self._batches()) as samples, self._log() as log:
                 self._take_steps(samples, log, is_interrupted, on_step)
         result = self.folder / "weights.safetensors"
-        self._average_to_judged()
+        self._load_average()
         if self.team.is_first:
             self._save_weights(result)
             plot_curve(self.folder)
@@ -125,37 +126,37 @@ class _Training:
         is_interrupted: Callable[[], bool],
         on_step: OnStep | None,
     ) -> None:
-        """Take steps until all are done, or until so many were bad that the training has gone back to a checkpoint."""
-        settings, standing = self.settings, self.standing
-        clock = _Clock(standing.step, settings.train.iterations)
+        """Take steps until all are done, or until the training has returned to a checkpoint after too many bad ones."""
+        settings, state = self.settings, self.state
+        clock = _Clock(state.step, settings.train.iterations)
         for lr, hr in samples:
-            rate = learning_rate(standing.step, settings.train)
-            draw = f"{settings.train.seed} {standing.step + standing.passed_over}"
-            outcome = self.learner.step(
-                lr, hr, number=standing.step + 1, rate=rate, draw=draw, usual=standing.usual, stop=is_interrupted()
+            rate = learning_rate(state.step, settings.train)
+            draw = f"{settings.train.seed} {state.step + state.passed_over}"
+            result = self.learner.step(
+                lr, hr, number=state.step + 1, rate=rate, draw=draw, usual=state.usual, stop=is_interrupted()
             )
-            standing.step += 1
-            is_last = standing.step == settings.train.iterations
-            standing.count(outcome.terms, is_bad=bool(outcome.bad))
-            if outcome.bad:
-                self._tell("step %d: exploded and left out: %s", standing.step, ", ".join(outcome.bad))
-                if standing.bad_in_a_row > settings.train.bad_steps:
-                    self._go_back(outcome)
+            state.step += 1
+            is_last = state.step == settings.train.iterations
+            state.count(result.terms, is_bad=bool(result.bad))
+            if result.bad:
+                self._report("step %d: exploded and skipped: %s", state.step, ", ".join(result.bad))
+                if state.bad_in_a_row > settings.train.bad_steps:
+                    self._go_back(result)
                     return
-            if log and (standing.step % settings.keep.log_every == 0 or is_last):
-                terms = outcome.terms if len(outcome.terms) > 1 else {}
-                log.add(step=standing.step, loss=outcome.loss, learning_rate=rate, **terms)
-            if standing.step % settings.keep.log_every == 0 or is_last or clock.knows_first(standing.step):
-                self._tell_step(outcome, rate, clock, samples)
-            if settings.validation.hr and (standing.step % settings.validation.every == 0 or is_last):
+            if log and (state.step % settings.keep.log_every == 0 or is_last):
+                terms = result.terms if len(result.terms) > 1 else {}
+                log.add(step=state.step, loss=result.loss, learning_rate=rate, **terms)
+            if state.step % settings.keep.log_every == 0 or is_last or clock.knows_first(state.step):
+                self._report_step(result, rate, clock, samples)
+            if settings.validation.hr and (state.step % settings.validation.every == 0 or is_last):
                 self._validate(log)
-            # None amid bad steps: the training goes back to what was before them, also when it was stopped meanwhile.
-            is_due = standing.step % settings.keep.every == 0 or outcome.stop
-            if is_last or (is_due and not outcome.bad):
+            # No checkpoint after a bad step: a training that is stopped there resumes before the bad steps.
+            is_due = state.step % settings.keep.every == 0 or result.stop
+            if is_last or (is_due and not result.bad):
                 self._save_checkpoint()
             if on_step and self.team.is_first:
-                on_step(Progress(standing.step, settings.train.iterations, outcome.loss, self.psnr_y))
-            if outcome.stop:
+                on_step(TrainingProgress(state.step, settings.train.iterations, result.loss, self.psnr_y))
+            if result.stop:
                 self.team.wait()  # where one process ends, torchrun ends the others
                 raise KeyboardInterrupt
             if is_last:
@@ -164,21 +165,19 @@ class _Training:
     # ---- data
 
     def _batches(self) -> Batches:
-        """This process's share of the samples of each step to come."""
+        """Return this process's share of the samples of all further steps."""
         return batches(
             self.source,
-            seed=self.settings.train.seed,
-            first_step=self.standing.step + self.standing.passed_over,
+            first_step=self.state.step + self.state.passed_over,
             batch=self.settings.train.batch,
             rank=self.team.rank,
             world=self.team.world,
-            augmentation=self.settings.data.augmentation,
         )
 
     # ---- checkpoints
 
     def _find(self, resume: bool | None) -> Checkpoint | None:
-        """The checkpoint to go on from; None to begin."""
+        """Return the checkpoint to resume from; None to start."""
         path = self.checkpoints.latest()
         if path and resume is False:
             raise CheckpointError(f"{self.folder} holds a training already; resume it, or choose another name")
@@ -187,121 +186,121 @@ class _Training:
         return Checkpoint.load(path, self.settings) if path else None
 
     def _restore(self, found: Checkpoint) -> None:
-        """Put everything back to where the checkpoint was made."""
+        """Restore everything to the state of a checkpoint."""
         then = (found.devices, found.settings["train"]["accumulate"])
         now = (self.team.world, self.settings.train.accumulate)
         if then != now and self.learner.draws():
             raise CheckpointError(
-                f"{self.folder}: the training was started with {then[0]} devices and accumulate={then[1]}, go on with "
+                f"{self.folder}: the training was started with {then[0]} devices and accumulate={then[1]}; resume with "
                 f"the same, not with {now[0]} and {now[1]}: stochastic depth would draw other numbers"
             )
         self.learner.restore(found.learner)
-        self.standing = found.standing
+        self.state = found.state
 
     def _save_checkpoint(self) -> None:
-        state = self.learner.state()
+        learned = self.learner.state()
         if self.team.is_first:
             plain = self.settings.model_dump(mode="json")
-            self.checkpoints.save(Checkpoint(plain, self.team.world, self.standing, state))
+            self.checkpoints.save(Checkpoint(plain, self.team.world, self.state, learned))
 
-    def _go_back(self, outcome: Outcome) -> None:
-        """Return to the last checkpoint, and go on from there with the samples that follow the bad ones.
+    def _go_back(self, result: StepResult) -> None:
+        """Return to the last checkpoint, and continue with the samples that follow the bad ones.
 
         Raises:
-            NumericalError: There is none, or the training has been there before.
+            NumericalError: There is no checkpoint, or the training has returned to it before.
         """
-        standing, remedy = self.standing, "train anew with a smaller train.lr, or with train.clip"
-        bad = f"step {standing.step}: exploded: {', '.join(outcome.bad)}, {standing.bad_in_a_row} times in a row"
+        state, remedy = self.state, "restart with a smaller train.lr, or with train.clip"
+        bad = f"step {state.step}: exploded: {', '.join(result.bad)}, {state.bad_in_a_row} times in a row"
         path = self.checkpoints.latest() if self.team.is_first else None
-        found = self.team.tell(Checkpoint.load(path, self.settings) if path else None)
+        found = self.team.broadcast(Checkpoint.load(path, self.settings) if path else None)
         if not found:
-            raise NumericalError(f"{bad}, and there is no checkpoint yet to go back to; {remedy}")
-        if found.standing.step == standing.went_back_to:
-            raise NumericalError(f"{bad}, and again after going back to step {found.standing.step}; {remedy}")
-        self._tell("%s: back to the checkpoint of step %d, and past these samples", bad, found.standing.step)
-        drawn = standing.step + standing.passed_over
+            raise NumericalError(f"{bad}, and there is no checkpoint yet to return to; {remedy}")
+        if found.state.step == state.went_back_to:
+            raise NumericalError(f"{bad}, and again after returning to step {found.state.step}; {remedy}")
+        self._report("%s; returning to the checkpoint of step %d and skipping these samples", bad, found.state.step)
+        drawn = state.step + state.passed_over
         self._restore(found)
-        step = found.standing.step
-        self.standing = replace(found.standing, passed_over=drawn - step, bad=standing.bad, went_back_to=step)
+        step = found.state.step
+        self.state = replace(found.state, passed_over=drawn - step, bad=state.bad, went_back_to=step)
 
     # ---- the averaged weights
 
-    def _average_to_judged(self) -> None:
-        """Give the network that is validated and saved the averaged weights; it is the first process's alone."""
+    def _load_average(self) -> None:
+        """Load the averaged weights into the network that is validated and saved, in the first process."""
         state = self.learner.average.state()
         if self.team.is_first:
-            self.judged.load_state_dict(state)
+            self.averaged.load_state_dict(state)
 
     def _validate(self, log: Log | None) -> None:
-        self._average_to_judged()
+        self._load_average()
         if self.validation is None or log is None:
             return
-        scores = self.validation.run(self.judged, step=self.standing.step)
+        scores = self.validation.run(self.averaged, step=self.state.step)
         self.psnr_y = psnr_y = scores["psnr_y"]
-        log.add(step=self.standing.step, **scores)
-        self._tell("step %d, validation PSNR %.3f dB, SSIM %.4f", self.standing.step, psnr_y, scores["ssim_y"])
-        if self.standing.best is None or psnr_y > self.standing.best:
-            self.standing.best = psnr_y
+        log.add(step=self.state.step, **scores)
+        self._report("step %d, validation PSNR %.3f dB, SSIM %.4f", self.state.step, psnr_y, scores["ssim_y"])
+        if self.state.best is None or psnr_y > self.state.best:
+            self.state.best = psnr_y
             self._save_weights(self.folder / "best.safetensors")
         plot_curve(self.folder)
 
     def _save_weights(self, path: Path) -> None:
         settings = self.settings
         training = settings.shareable()
-        weights.save(self.judged, path, source="finescale train", licence=settings.licence, training=training)
+        weights.save(self.averaged, path, source="finescale train", licence=settings.licence, training=training)
 
-    # ---- words
+    # ---- log
 
     @contextmanager
     def _log(self) -> Iterator[Log | None]:
-        """The record of the training, for the first process."""
+        """Open the log of the training, in the first process."""
         if not self.team.is_first:
             yield None
             return
-        with closing(Log(self.folder, self.settings, done_step=self.standing.step)) as log:
+        with closing(Log(self.folder, self.settings, done_step=self.state.step)) as log:
             yield log
 
-    def _tell(self, message: str, *values: object) -> None:
+    def _report(self, message: str, *values: object) -> None:
         if self.team.is_first:
             logger.info(message, *values)
 
-    def _tell_plan(self) -> None:
-        """What is about to happen, before the first step."""
+    def _report_plan(self) -> None:
+        """Log the plan of the training, before the first step."""
         settings, source, learner = self.settings, self.source, self.learner
         if source.too_small:
             left_out = len(source.too_small), ", ".join(source.too_small)
-            logger.warning("%d pictures are smaller than a patch and left out: %s", *left_out)
+            logger.warning("%d pictures are smaller than a patch and are left out: %s", *left_out)
         rehearsal = learner.rehearsal
         if rehearsal.unreached:
-            self._tell("no gradient reaches, and the training leaves as they are: %s", ", ".join(rehearsal.unreached))
+            self._report("parameters that no gradient reaches stay unchanged: %s", ", ".join(rehearsal.unreached))
         batch, iterations = settings.train.batch, settings.train.iterations
         part = batch // (self.team.world * settings.train.accumulate)
-        parameters = sum(parameter.numel() for parameter in self.judged.parameters())
-        self._tell("%s x%d, %s parameters", settings.variant, settings.scale, f"{parameters:,}")
-        self._tell(
-            "%d samples a step, in passes of %d on each of %d devices (%s); lr patches of %d x %d pixels",
+        parameters = sum(parameter.numel() for parameter in self.averaged.parameters())
+        self._report("%s x%d, %s parameters", settings.variant, settings.scale, f"{parameters:,}")
+        self._report(
+            "%d samples per step, in passes of %d on each of %d devices (%s); lr patches of %d x %d pixels",
             batch, part, self.team.world, self.team.device.type, settings.data.patch, settings.data.patch,
         )  # fmt: skip
-        self._tell(
-            "%d steps, in which each of %d pictures is drawn about %.0f times",
+        self._report(
+            "%d steps; each of %d pictures is drawn about %.0f times",
             iterations, len(source), iterations * batch / len(source),
         )  # fmt: skip
-        left = (iterations - self.standing.step) * batch / self.team.world
-        self._tell(
-            "by a rehearsal: about %s to go, and %.0f MiB for the activations of a pass on each device",
+        left = (iterations - self.state.step) * batch / self.team.world
+        self._report(
+            "estimate: %s to go, and %.0f MiB for the activations of a pass on each device",
             _hours(left * rehearsal.seconds), part * rehearsal.kept_bytes / 2**20,
         )  # fmt: skip
-        if self.standing.step:
-            self._tell("resumed after step %d", self.standing.step)
+        if self.state.step:
+            self._report("resumed after step %d", self.state.step)
 
-    def _tell_step(self, outcome: Outcome, rate: float, clock: _Clock, samples: Batches) -> None:
+    def _report_step(self, result: StepResult, rate: float, clock: _Clock, samples: Batches) -> None:
         memory = ""
         if self.team.device.type == "cuda":
             memory = f", {torch.cuda.max_memory_allocated(self.team.device) / 2**30:.1f} GiB"
-        self._tell(
-            "step %d of %d, loss %.5f, learning rate %.2e, %s%s, %d steps left out",
-            self.standing.step, self.settings.train.iterations, outcome.loss, rate,
-            clock.describe(self.standing.step, samples.waited_s), memory, self.standing.bad,
+        self._report(
+            "step %d of %d, loss %.5f, learning rate %.2e, %s%s, %d steps skipped",
+            self.state.step, self.settings.train.iterations, result.loss, rate,
+            clock.describe(self.state.step, samples.waited_s), memory, self.state.bad,
         )  # fmt: skip
 
 
@@ -312,16 +311,16 @@ def _check_shares(settings: TrainSettings, team: Team, network: Frame) -> None:
         raise ValueError(f"train.batch must be a multiple of {passes}, devices times train.accumulate, got {batch}")
     if batch // passes < 2 and statistics(network):
         raise ValueError(
-            f"train.batch must be at least {2 * passes} for {settings.variant}, whose BatchNorm takes two samples in "
+            f"train.batch must be at least {2 * passes} for {settings.variant}, whose BatchNorm needs two samples in "
             f"each pass on each device, got {batch}"
         )
 
 
 class _Clock:
-    """How long steps take, and how long the rest will."""
+    """Clock for the time that steps take, and the time left."""
 
     FIRST = 10
-    """Steps after which the time left is first known well enough to be told."""
+    """Steps after which the time left is first known well enough to be logged."""
 
     def __init__(self, step: int, iterations: int) -> None:
         self._started = time.monotonic()
@@ -337,12 +336,12 @@ class _Clock:
     def describe(self, step: int, waited_s: float) -> str:
         passed = time.monotonic() - self._started
         return (
-            f"{passed / (step - self._first):.2f} s a step, {waited_s / passed:.0%} of it waiting for samples, "
+            f"{passed / (step - self._first):.2f} s per step, {waited_s / passed:.0%} of it waiting for samples, "
             f"{_hours(self.seconds_left(step))} left"
         )
 
 
 def _hours(seconds: float) -> str:
-    """ "1:02:03"."""
+    """Format a duration as "1:02:03"."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -1,6 +1,6 @@
-"""What a training makes small: how far an upscaled picture is from its original, by several measures.
+"""Losses: measures of the difference between an upscaled picture and its HR image, which a training minimises.
 
-Each takes sr and hr, (N, C, H, W) float32 in [0, 1], sr unclamped, and gives a mean over all elements, a scalar.
+Each takes sr and hr, (N, C, H, W) float32 in [0, 1], sr unclamped, and returns a mean over all elements, a scalar.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 from finescale.train.perceptual import PerceptualLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""sr and hr to a scalar."""
+"""Function of sr and hr to a scalar."""
 
 CHARBONNIER_EPSILON = 1e-3
-"""Differences well below this are squared by `charbonnier`, those well above are taken as they are."""
+"""Difference below which `charbonnier` is quadratic, and above which it is linear."""
 
 
 def l1(sr: Tensor, hr: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def l1(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def mse(sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean of (sr - hr)^2, which PSNR is the logarithm of."""
+    """Mean of (sr - hr)^2, whose logarithm is PSNR."""
     return F.mse_loss(sr, hr)
 
 
@@ -45,10 +45,10 @@ def frequency(sr: Tensor, hr: Tensor) -> Tensor:
 def edge(sr: Tensor, hr: Tensor) -> Tensor:
     """Mean of sqrt((lap(sr) - lap(hr))^2 + 1e-12), the edge loss of CRAFT's sequel, for any number of channels.
 
-    lap(x) = x - G(U(G(x))) is what a step of a Laplacian pyramid leaves: G filters each channel by a smooth 5x5
+    lap(x) = x - G(U(G(x))) is a level of a Laplacian pyramid: G filters each channel by a smooth 5x5
     kernel, the border repeated; U keeps four times the value at even rows and columns, and 0 elsewhere.
     """
-    # lap is linear
+    # lap is linear, so the difference is filtered once
     return (_laplacian(sr - hr).square() + 1e-12).sqrt().mean()
 
 
@@ -73,22 +73,22 @@ LOSSES: Mapping[str, Loss] = {
     "edge": edge,
     "frequency": frequency,
 }
-"""Losses that are formulas, by their names in the settings."""
+"""Losses without weights of their own, by their names in the settings."""
 
 LOSS_NAMES = (*LOSSES, "perceptual")
-"""Every loss; the perceptual one needs weights."""
+"""All losses; the perceptual one needs weights."""
 
 
 def make_losses(names: Iterable[str], *, perceptual: Path | None = None, device: torch.device) -> dict[str, Loss]:
-    """Losses by their names.
+    """Make losses by name.
 
     Args:
         names: Some of `LOSS_NAMES`.
-        perceptual: Weights of VGG19, where "perceptual" is among them; see `PerceptualLoss`.
-        device: Where pictures will be compared.
+        perceptual: Weights of VGG19 for `PerceptualLoss`, where "perceptual" is among the names.
+        device: Device of the pictures to compare.
 
     Raises:
-        WeightsError: The weights are missing, cannot be read, or are of another network.
+        WeightsError: The weights are missing, cannot be read, or belong to another network.
     """
     made: dict[str, Loss] = {}
     for name in names:
@@ -103,24 +103,24 @@ def make_losses(names: Iterable[str], *, perceptual: Path | None = None, device:
 def total_loss(
     sr: Tensor, hr: Tensor, weights: Mapping[str, float], losses: Mapping[str, Loss] = LOSSES
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of some losses.
+    """Compute the weighted sum of some losses.
 
-    Computed in float32, within `torch.autocast` too: a loss adds up many small numbers.
+    It is computed in float32 even within `torch.autocast`, since a loss adds up many small numbers.
 
     Args:
-        sr: What the network makes (N, C, H, W), in [0, 1] or a little beyond; of any floating type.
-        hr: Originals, same shape.
-        weights: Names of losses and what each is multiplied by.
-        losses: The losses by these names.
+        sr: The network's output (N, C, H, W), in [0, 1] or slightly beyond; of any floating type.
+        hr: HR images, same shape.
+        weights: Weight of each loss, by name.
+        losses: The losses, by name.
 
     Returns:
-        The sum, a scalar to go backward from, and each loss without its weight, detached.
+        The sum, a scalar with gradients, and each loss without its weight, detached.
 
     Raises:
         ValueError: The shapes differ.
     """
     if sr.shape != hr.shape:
-        raise ValueError(f"sr and hr must have one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}")
+        raise ValueError(f"sr and hr must have the same shape, got {tuple(sr.shape)} and {tuple(hr.shape)}")
     with torch.autocast(sr.device.type, enabled=False):
         terms = {name: losses[name](sr.float(), hr.float()) for name in weights}
         total = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()

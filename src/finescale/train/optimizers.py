@@ -1,4 +1,4 @@
-"""Optimizers of `torch.optim` by name, their arguments checked before a training starts."""
+"""Optimizers of `torch.optim` by name, with arguments that are checked before a training starts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import nn
 from finescale.settings import suggest
 
 _UNFIT = {
-    "LBFGS": "computes the loss several times a step",
-    "SparseAdam": "takes sparse gradients alone",
-    "Muon": "takes matrices alone",
+    "LBFGS": "computes the loss several times per step",
+    "SparseAdam": "takes only sparse gradients",
+    "Muon": "takes only matrices",
 }
-"""Optimizers that no training here can use, and why."""
+"""Optimizers that cannot train a network here, and the reason."""
 
 
 def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Every optimizer of `torch.optim` that a training can use, by its name."""
+    """Return every optimizer of `torch.optim` that a training can use, by name."""
     return {
         name: kind
         for name, kind in vars(torch.optim).items()
@@ -32,18 +32,18 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def default_of(name: str, argument: str) -> Any:
-    """What an argument of an optimizer is by itself; None where there is no such optimizer or argument."""
+    """Return the default of an optimizer's argument; None where there is no such optimizer or argument."""
     kind = optimizers().get(name)
     known = inspect.signature(kind).parameters if kind else {}
     return known[argument].default if argument in known else None
 
 
 def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse what the optimizer would refuse, without a network.
+    """Check an optimizer's arguments without a network.
 
     Args:
-        name: Of a class of `torch.optim`.
-        arguments: Of its constructor, besides the parameters.
+        name: Name of a class of `torch.optim`.
+        arguments: Arguments of its constructor, without the parameters.
 
     Raises:
         ValueError: There is no such optimizer, or an argument is unknown or has a wrong value.
@@ -54,25 +54,25 @@ def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
 def make_optimizer(
     parameters: Iterable[nn.Parameter], name: str, arguments: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """The optimizer of a training.
+    """Make the optimizer of a training.
 
     Args:
-        parameters: What it changes.
-        name: Of a class of `torch.optim`.
-        arguments: Of its constructor, besides the parameters.
+        parameters: Parameters to optimize.
+        name: Name of a class of `torch.optim`.
+        arguments: Arguments of its constructor, without the parameters.
 
     Raises:
-        ValueError: As for `check_optimizer`.
+        ValueError: There is no such optimizer, or an argument is unknown or has a wrong value.
     """
     known = optimizers()
     if name in _UNFIT:
-        raise ValueError(f"optimizer {name} {_UNFIT[name]}, which does not fit here; take another, such as Adam")
+        raise ValueError(f"optimizer {name} {_UNFIT[name]} and cannot be used here; use another, such as Adam")
     if name not in known:
-        raise ValueError(f"no optimizer is called {name!r}{suggest(name, known)}; known: {', '.join(known)}")
+        raise ValueError(f"unknown optimizer {name!r}{suggest(name, known)}; known: {', '.join(known)}")
     taken = [argument for argument in inspect.signature(known[name]).parameters if argument != "params"]
     for argument in arguments:
         if argument not in taken:
-            remedy = "; leave it out by betas: null" if argument == "betas" else suggest(argument, taken)
+            remedy = "; leave it out with betas: null" if argument == "betas" else suggest(argument, taken)
             raise ValueError(f"optimizer {name} has no argument {argument!r}{remedy}; known: {', '.join(taken)}")
     try:
         return known[name](parameters, **arguments)

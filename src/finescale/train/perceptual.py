@@ -1,7 +1,7 @@
-"""The perceptual loss: how far two pictures are apart for a network that tells objects, VGG19.
+"""Perceptual loss: the distance of two pictures in the features of VGG19, a network that classifies objects.
 
-K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv:1409.1556. Its
-weights are the user's to give: the file of torchvision, trained on ImageNet.
+K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv:1409.1556. The
+user provides its weights: torchvision's file, trained on ImageNet.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from finescale.weightfiles.messages import naming
 from finescale.weightfiles.tensors import as_float32, read_tensors
 
 SMALLEST_SIDE = 16
-"""Fewest pixels on a side of a picture, which is halved four times."""
+"""Smallest side of a picture in pixels, since it is halved four times."""
 
 _STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-"""Channels and convolutions of each stage; a pooling stands between two."""
+"""Channels and convolutions of each stage; pooling separates the stages."""
 
 _WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
-"""What the last features of each stage count, as in Real-ESRGAN (arXiv:2107.10833)."""
+"""Weight of the last features of each stage, as in Real-ESRGAN (arXiv:2107.10833)."""
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pictures in [0, 1], by which the inputs are normalized."""
+"""Mean and standard deviation of ImageNet's pictures in [0, 1], by which inputs are normalized."""
 
 
 class PerceptualLoss(nn.Module):
@@ -39,7 +39,7 @@ class PerceptualLoss(nn.Module):
 
     Raises:
         WeightsError: The file is missing or cannot be read.
-        WeightsMismatchError: It is of another network.
+        WeightsMismatchError: The file belongs to another network.
     """
 
     mean: Tensor
@@ -54,10 +54,10 @@ class PerceptualLoss(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """The loss, a scalar.
+        """Compute the loss, a scalar.
 
         Args:
-            sr: RGB in [0, 1] or a little beyond (N, 3, H, W), at least `SMALLEST_SIDE` on each side.
+            sr: RGB in [0, 1] or slightly beyond (N, 3, H, W), at least `SMALLEST_SIDE` on each side.
             hr: Same shape.
         """
         sr, hr = (sr - self.mean) / self.std, (hr - self.mean) / self.std
@@ -95,6 +95,6 @@ def _fill(convolution: nn.Conv2d, tensors: Mapping[str, Tensor], name: str) -> N
         if tensor is None or tensor.shape != parameter.shape:
             raise WeightsMismatchError(
                 f"not the weights of VGG19, whose {key} is of shape {tuple(parameter.shape)}; "
-                "give torchvision's file of vgg19 as train.perceptual"
+                "set train.perceptual to torchvision's file of vgg19"
             )
         parameter.data.copy_(as_float32(key, tensor))

@@ -1,4 +1,4 @@
-"""How far a training is, for a person who watches it."""
+"""Progress of a training, reported after each step."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A training after one of its steps."""
+class TrainingProgress:
+    """Progress of a training after one of its steps."""
 
     step: int
-    """Steps that are done."""
+    """Steps done."""
     iterations: int
     """Steps in all."""
     loss: float | None = None
-    """The loss that was reported last."""
+    """Loss of the last step."""
     psnr_y: float | None = None
-    """The latest validation's PSNR, in dB."""
+    """PSNR of the latest validation, in dB."""
 
 
-OnStep = Callable[[Progress], None]
-"""What a training calls after each step."""
+OnStep = Callable[[TrainingProgress], None]
+"""Function that a training calls after each step."""

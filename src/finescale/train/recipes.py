@@ -1,4 +1,4 @@
-"""Recipes, the published trainings as facts, to the settings of a training."""
+"""Recipes of published trainings, converted to settings of a training."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ VALIDATE_EVERY = 5000
 
 
 def recipe_of(name: str, *, scale: int | None = None, stage: int | None = None) -> tuple[Recipe, int]:
-    """One stage of a recipe, and its scale.
+    """Find one stage of a recipe, and its scale.
 
     Args:
         name: Such as "hit-srf" or "hit-srf-df2k".
-        scale: May be left out where the recipe has one only.
-        stage: From 1; may be left out where there is one only.
+        scale: May be None where the recipe has only one.
+        stage: Number from 1; may be None where the recipe has only one.
 
     Raises:
-        ValueError: There is no such recipe, or it has several scales or stages of which none, or no such one, is named.
+        ValueError: There is no such recipe, or it has no such scale or stage, or has several of which none is named.
     """
     known = recipes()
     names = list(dict.fromkeys(other for other, _ in known))
     if name not in names:
-        raise ValueError(f"no recipe is called {name!r}{suggest(name, names)}; known: {', '.join(names)}")
+        raise ValueError(f"unknown recipe {name!r}{suggest(name, names)}; known: {', '.join(names)}")
     scales = [offered for other, offered in known if other == name]
     if scale is None and len(scales) == 1:
         scale = scales[0]
@@ -42,16 +42,16 @@ def recipe_of(name: str, *, scale: int | None = None, stage: int | None = None) 
 
 
 def training_name(name: str, scale: int, stage: int | None = None) -> str:
-    """What a recipe's training is called by default: "hit-srf_x4", "drct_x4_stage1"; its last stage by default."""
+    """Return a recipe's default training name: "hit-srf_x4", "drct_x4_stage1"; by default of its last stage."""
     stages = len(recipes()[name, scale])
     return f"{name}_x{scale}" + (f"_stage{stage or stages}" if stages > 1 else "")
 
 
 def start_of(name: str, *, scale: int, stage: int | None = None) -> str | None:
-    """What the training is called whose weights a recipe begins with; None where they are random.
+    """Return the name of the training whose weights a recipe starts with; None where they are random.
 
     Raises:
-        ValueError: As for `recipe_of`.
+        ValueError: There is no such recipe, scale or stage.
     """
     recipe, _ = recipe_of(name, scale=scale, stage=stage)
     if recipe.start is None:
@@ -61,10 +61,10 @@ def start_of(name: str, *, scale: int, stage: int | None = None) -> str | None:
 
 
 def recipe_values(name: str, *, scale: int, stage: int | None = None) -> dict[str, Any]:
-    """A recipe as fields of `TrainSettings`, all but where the data and the weights to begin with are.
+    """Convert a recipe to fields of `TrainSettings`, without the paths of the data and of the initial weights.
 
     Raises:
-        ValueError: As for `recipe_of`.
+        ValueError: There is no such recipe, scale or stage.
     """
     recipe, _ = recipe_of(name, scale=scale, stage=stage)
     return {
@@ -90,5 +90,5 @@ def recipe_values(name: str, *, scale: int, stage: int | None = None) -> dict[st
 
 
 def weights_of(training: str, *, output: Path) -> Path:
-    """Where a training leaves its weights."""
+    """Return the path of a training's weights."""
     return output / training / "weights.safetensors"

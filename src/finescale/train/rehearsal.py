@@ -1,4 +1,4 @@
-"""Two passes before the training: what a sample takes, and which parameters no gradient reaches."""
+"""Rehearsal before a training: the time and memory of a sample, and the parameters that no gradient reaches."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from finescale.networks import Frame
 from finescale.train.recompute import statistics_kept
 
 SAMPLES = 2
-"""Samples of a pass; BatchNorm needs two."""
+"""Number of samples in a pass; BatchNorm needs two."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What forward and backward passes showed."""
+    """Findings of a rehearsal."""
 
     unreached: tuple[str, ...]
-    """Names of the parameters without a gradient."""
+    """Names of the parameters that no gradient reaches."""
     seconds: float
-    """Duration for one sample; on a GPU, which takes many at once, more than one of a batch needs."""
+    """Time for one sample; on a GPU, which computes many in parallel, more than a sample of a full batch takes."""
     kept_bytes: int
-    """What the forward pass keeps of one sample for the backward pass, weights left out."""
+    """Bytes that the forward pass keeps of one sample for the backward pass, without weights."""
 
 
 def rehearse(network: Frame, *, patch: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Rehearsal:
-    """Pass two grey samples forward and backward; the network, its gradients and the random numbers stay as they are.
+    """Pass two gray samples forward and backward, without changing the network, its gradients or random numbers.
 
-    Twice, and the second pass is timed: the first one is slow, whatever the network.
+    The pass runs twice and the second run is timed, since the first one is always slow.
 
     Args:
-        network: On the device, in training mode, without gradients.
+        network: Network on the device, in training mode, without gradients.
         patch: Side of a sample, in lr pixels.
-        device: Where it is trained.
-        dtype: What products are computed in.
+        device: Device of the training.
+        dtype: Type that products are computed in.
     """
     own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, int] = {}

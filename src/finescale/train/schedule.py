@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, so that nothing needs to be saved for a resume."""
+"""Learning-rate schedule as a pure function of the step, so that checkpoints need not hold its state."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from finescale.train.settings import StepSettings
 
 
 def learning_rate(step: int, settings: StepSettings) -> float:
-    """The learning rate of a step.
+    """Return the learning rate of a step.
 
-    While it warms up, the rate rises in a straight line to ``lr``, which step number ``warm_up``, counted from 1, has.
+    During warm-up the rate rises linearly to ``lr``, which it reaches at step number ``warm_up``, counted from 1.
     Otherwise "multi-step" is ``lr * gamma ** (milestones passed)``, and "cosine" is
     ``final_lr + (lr - final_lr) * (1 + cos(pi * step / iterations)) / 2``.
 
     Args:
-        step: Steps done before, from 0.
+        step: Number of steps done before.
         settings: ``lr``, ``schedule`` and its numbers.
     """
     if step + 1 < settings.warm_up:

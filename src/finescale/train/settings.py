@@ -1,4 +1,4 @@
-"""Everything that a training can be told, in groups: the network, the data, the steps, looking at it, keeping it."""
+"""Settings of a training, in groups: network, data, steps, validation, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from finescale.data.degradation import DegradationSettings
+from finescale.data.samples import Augmentation
 from finescale.networks import SCALES, FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
@@ -17,76 +18,78 @@ from finescale.train.perceptual import SMALLEST_SIDE
 
 
 class DataSettings(Settings):
-    """What is learned from."""
+    """Pictures to learn from, and how samples are made of them."""
 
     hr: tuple[Path, ...] = Field(min_length=1)
-    """Folders of originals, caches of `finescale prepare cache`, or LMDBs of BasicSR, told apart by what they hold."""
+    """Folders of HR images, caches of `finescale prepare cache`, or LMDBs of BasicSR; their contents show which."""
     lr: tuple[Path, ...] = ()
     """Their low-resolution pictures, one place for each of ``hr``; empty makes them by the MATLAB-exact bicubic."""
     patch: int = Field(64, ge=1)
     """Side of a sample, in lr pixels."""
-    augmentation: Literal["flips-and-transpose", "flip-and-turn", "none"] = "flips-and-transpose"
-    """Each sample upside down, left to right and transposed, each half of the time; or left to right and a quarter
-    turn, each half of the time; or as it is."""
+    augmentation: Augmentation = "flips-and-transpose"
+    """How samples are varied: mirrored upside down, mirrored left to right and transposed, each half of the time;
+    mirrored left to right and turned by a quarter, each half of the time; or not at all."""
     degradation: DegradationSettings | None = None
-    """What else happens to low-resolution pictures that are made here, see below; {} takes all defaults, null is
-    nothing."""
+    """Degradation of low-resolution pictures that are made here, as listed below; {} uses all defaults, null turns it
+    off."""
 
 
 class StepSettings(Settings):
-    """How the weights change, step by step."""
+    """Optimization of the weights."""
 
     iterations: int = Field(ge=1)
-    """Steps in all."""
+    """Number of steps."""
     batch: int = Field(16, ge=1)
-    """Samples of a step, over all devices."""
+    """Samples per step, over all devices."""
     accumulate: int = Field(1, ge=1)
-    """Passes into which the samples of a step are divided, to save memory; 1 is neutral."""
+    """Number of passes that the samples of a step are divided into, to save memory; 1 is neutral."""
     optimizer: str = "Adam"
     """Name of a class of `torch.optim`."""
     lr: float = Field(5e-4, gt=0)
     """Learning rate, before the schedule."""
     betas: tuple[float, float] | None = (0.9, 0.99)
-    """Decay of the means of gradients and of their squares, for optimizers of the Adam kind; None leaves it out."""
+    """Decay rates of the means of gradients and of their squares, for optimizers like Adam; null omits the argument."""
     weight_decay: float = Field(0.0, ge=0)
-    """Of the optimizer; 0 is neutral."""
+    """Weight decay of the optimizer; 0 is neutral."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the optimizer."""
     schedule: Literal["multi-step", "cosine"] = "multi-step"
-    """Learning rate over the steps: times ``gamma`` at each milestone, or half a cosine down to ``final_lr``."""
+    """Learning rate over the steps: multiplied by ``gamma`` at each milestone, or half a cosine to ``final_lr``."""
     milestones: tuple[int, ...] = ()
     """Steps after which the learning rate is multiplied by ``gamma``; for "multi-step"."""
     gamma: float = Field(0.5, gt=0, le=1)
     """Factor at each milestone; 1 is neutral."""
     final_lr: float = Field(0.0, ge=0)
-    """Learning rate at the end of "cosine"."""
+    """Learning rate at the end of the schedule "cosine"."""
     warm_up: int = Field(0, ge=0)
     """Steps over which the learning rate rises from 0; 0 is neutral."""
     loss: dict[str, float] = Field(default_factory=lambda: {"l1": 1.0})
     """Names of losses and their weights: l1, charbonnier, mse, edge (CRAFT's), frequency, perceptual."""
     perceptual: Path | None = None
-    """Weights of VGG19 for the loss "perceptual", as torchvision publishes them; null without it."""
+    """Weights of VGG19 for the loss "perceptual", as torchvision publishes them; null without that loss."""
     average: float = Field(0.999, ge=0, lt=1)
-    """Share of the old in the running average of the weights (EMA), which is validated and saved; 0 is neutral."""
+    """Decay of the running average of the weights (EMA), which is validated and saved; 0 is neutral."""
     average_warm_up: bool = True
     """Average the first steps over a shorter time; the published trainings do not."""
     clip: float | None = Field(None, gt=0)
-    """Largest norm of all gradients together; None is neutral."""
+    """Largest norm of all gradients together; null is neutral."""
     seed: int = Field(1226, ge=0)
-    """Decides the first weights and every sample."""
+    """Seed of the initial weights and of all samples."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """What products are computed in; "fp16" scales the loss."""
+    """Number format of products; "fp16" scales the loss."""
     checkpointing: bool = False
-    """Compute activations anew in the backward pass: about a third more time for a fraction of the memory."""
+    """Recompute activations in the backward pass: about a third more time for a fraction of the memory."""
     compile: bool = False
     """Run the network through `torch.compile`."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """What each of several devices holds: all weights, or its part of them to save memory; neutral on one device."""
+    """Distribution over several devices: each holds all weights, or a part of them to save memory; neutral on one
+    device."""
     bad_steps: int = Field(10, ge=0)
-    """Steps in a row that are left out because a loss exploded or gradients are not finite; one more goes back to the
-    last checkpoint, and on past the samples of these steps; from there a second time ends the training."""
+    """Steps in a row that may be skipped because a loss exploded or gradients are not finite; one more returns to the
+    last checkpoint and continues after the samples of these steps; a second return to it ends the training."""
     explosion: float = Field(20.0, gt=1)
-    """A loss has exploded where it is not finite, or this many times its mean over about the last 100 good steps."""
+    """A loss counts as exploded where it is not finite, or above this many times its mean over about the last 100 good
+    steps."""
 
     @field_validator("loss")
     @classmethod
@@ -94,7 +97,7 @@ class StepSettings(Settings):
         for name, weight in value.items():
             if name not in LOSS_NAMES:
                 known = f"{suggest(name, LOSS_NAMES)}; known: {', '.join(LOSS_NAMES)}"
-                raise ValueError(f"no loss is called {name!r}{known}")
+                raise ValueError(f"unknown loss {name!r}{known}")
             if weight <= 0:
                 raise ValueError(f"the weight of loss {name} must be above 0, got {weight}")
         if not value:
@@ -108,83 +111,83 @@ class StepSettings(Settings):
         if self.batch % self.accumulate:
             raise ValueError(f"batch must be a multiple of accumulate={self.accumulate}, got {self.batch}")
         if (self.strategy, self.precision) == ("fsdp", "fp16"):
-            raise ValueError("strategy 'fsdp' is not offered with precision 'fp16'; take 'bf16', or strategy 'ddp'")
+            raise ValueError("strategy 'fsdp' does not support precision 'fp16'; use 'bf16', or strategy 'ddp'")
         if ("perceptual" in self.loss) != (self.perceptual is not None):
             raise ValueError(
-                "the loss perceptual and the weights for it, in perceptual, go together: give both or neither, "
+                "the loss perceptual and the field perceptual, its weights, go together: set both or neither, "
                 f"got loss {', '.join(self.loss)} and perceptual {self.perceptual}"
             )
         check_optimizer(self.optimizer, self.optimizer_arguments())
         return self
 
     def optimizer_arguments(self) -> dict[str, Any]:
-        """What the optimizer's constructor takes besides the parameters."""
+        """Return the arguments of the optimizer's constructor, without the parameters."""
         betas = {} if self.betas is None else {"betas": self.betas}
-        # An optimizer's own default may be another than 0: AdamW's is.
+        # An optimizer's own default may differ from 0, as that of AdamW.
         decays = self.weight_decay or default_of(self.optimizer, "weight_decay") is not None
         decay = {"weight_decay": self.weight_decay} if decays else {}
         return {"lr": self.lr, **betas, **decay, **self.options}
 
 
 class ValidationSettings(Settings):
-    """How good the network is meanwhile."""
+    """Validation during the training."""
 
     hr: Path | None = None
-    """Folder of originals to validate on; nothing is validated without."""
+    """Folder of HR images to validate on; null turns validation off."""
     lr: Path | None = None
-    """Their low-resolution pictures; None makes them by the MATLAB-exact bicubic."""
+    """Their low-resolution pictures; null makes them by the MATLAB-exact bicubic."""
     every: int = Field(1000, ge=1)
     """Steps between two validations."""
     seconds: float | None = Field(None, gt=0)
-    """Time for one validation: the pictures that do not fit into it, measured at the first validation, are left out of
-    all; None takes all."""
+    """Time limit of one validation in seconds: pictures beyond it at the first validation are left out of all further
+    ones; null uses all."""
     pictures: int = Field(1, ge=0)
-    """Upscaled pictures that each validation keeps, to be looked at over time."""
+    """Number of upscaled pictures that each validation keeps, for inspection."""
 
 
 class KeepSettings(Settings):
-    """What is written, and how often."""
+    """Checkpoints and logs."""
 
     every: int = Field(500, ge=1)
     """Steps between two checkpoints."""
     last: int = Field(2, ge=1)
-    """Checkpoints that are kept; the averaged weights that validated best are kept apart, as a weight file."""
+    """Number of checkpoints to keep; the averaged weights that validated best are kept separately, as a weight file."""
     log_every: int = Field(100, ge=1)
-    """Steps between two lines of progress."""
+    """Steps between two lines of the log."""
     tensorboard: bool = False
-    """Also write TensorBoard's files; needs the extra "train"."""
+    """Also write files for TensorBoard; needs the extra "train"."""
     tracker: Literal["none", "wandb", "trackio"] = "none"
-    """Also report to this service, if it is installed."""
+    """Also report to this service, which must be installed."""
 
 
 class TrainSettings(Settings):
-    """A training. Its samples are a pure function of the seed: two runs of the same settings see the same ones."""
+    """The training and its network. Samples depend on the seed alone: runs with the same settings use the same ones."""
 
     name: str = Field(pattern=r"^[^/\\.][^/\\]*$")
-    """Name of the folder under ``output`` that holds all that the training writes."""
+    """Name of the folder under ``output`` that holds all files of the training."""
     output: Path = Path("experiments")
     """Folder that holds all trainings."""
     licence: str | None = None
-    """Terms of the weights, and of the data where they matter; written into the weight file."""
+    """Licence of the weights, and of the data where it matters; written into the weight file."""
 
     variant: str
-    """The published network to train, or to start from with ``network``."""
+    """Published network to train, or to modify with ``network``."""
     network: dict[str, Any] = Field(default_factory=dict)
     """Fields in which the network differs from the variant; empty is neutral."""
     scale: int
-    """How many times larger the network makes an image: 2, 3 or 4."""
+    """Factor by which the network enlarges an image: 2, 3 or 4."""
     warm_start: Path | None = None
-    """Weight file to begin with: every tensor whose name and shape agree is taken over, such as all but the head of
-    another scale's; None begins with random weights."""
+    """Weight file to start with: every tensor whose name and shape agree is copied, such as all but the head of another
+    scale's network; null starts with random weights."""
 
     data: DataSettings
-    """See `DataSettings`."""
+    """Pictures and samples."""
     train: StepSettings
-    """See `StepSettings`."""
+    """Optimization."""
     validation: ValidationSettings = ValidationSettings()
-    """See `ValidationSettings`."""
+    """Validation."""
     keep: KeepSettings = KeepSettings()
-    """See `KeepSettings`."""
+    """Checkpoints and logs."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -209,7 +212,7 @@ class TrainSettings(Settings):
         return self
 
     def shareable(self) -> dict[str, Any]:
-        """The settings as plain values for the header of a weight file: folders and files by their names alone."""
+        """Return the settings as plain values for the header of a weight file; paths are reduced to file names."""
         values = self.model_dump(mode="json", exclude={"output", "licence"})
         values["data"].update(hr=[path.name for path in self.data.hr], lr=[path.name for path in self.data.lr])
         validation = values["validation"]
@@ -219,7 +222,7 @@ class TrainSettings(Settings):
         return values
 
     def network_settings(self) -> FrameSettings:
-        """The variant's settings with the fields of ``network`` changed.
+        """Return the variant's settings with the fields of ``network`` changed.
 
         Raises:
             ValueError: A field is unknown or has a wrong value.

@@ -1,4 +1,4 @@
-"""How good a network is while it learns: the papers' protocol, on a folder of pictures."""
+"""Validation of a network in training, by the papers' protocol on a folder of pictures."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _FOLDER, _CHOICE = "validation", "measured.json"
 
 
 class Validation:
-    """Measures a network in training as `finescale evaluate` measures a finished one.
+    """Measurement of a network in training, as `finescale evaluate` measures a finished one.
 
-    Pictures are upscaled whole, or in tiles where they are too large for the device. They are read each time; none is
-    in memory meanwhile.
+    Pictures are upscaled whole, or in tiles where they are too large for the device. They are read each time and not
+    kept in memory.
 
     Args:
-        settings: What to measure on, and for how long.
-        scale: How many times the network enlarges.
-        folder: The training's folder. Upscaled pictures go to ``validation/<picture>/step_000500.png`` in it; which
-            pictures fit into the time is remembered there, so that a resumed training measures on the same ones.
+        settings: Pictures to measure on, and the time limit.
+        scale: Factor by which the network enlarges.
+        folder: The training's folder. Upscaled pictures go to ``validation/<picture>/step_000500.png`` in it; the
+            number of pictures within the time limit is stored there, so that a resumed training uses the same ones.
 
     Raises:
-        ValueError: The settings name no originals.
-        DataError: There are none; or pictures are unreadable or too small, or pairs incomplete or of sizes that do not
-            belong together, of which all are told.
+        ValueError: The settings name no folder of HR images.
+        DataError: The folder holds no picture; or pictures are unreadable or too small, or pairs are incomplete or of
+            sizes that do not belong together, all of which the message lists.
     """
 
     def __init__(self, settings: ValidationSettings, *, scale: int, folder: Path | None = None) -> None:
         if settings.hr is None:
-            raise ValueError("validation.hr names no folder of originals to validate on")
+            raise ValueError("validation.hr must name a folder of HR images to validate on, got null")
         self._cases = _cases(settings.hr, settings.lr, scale)
         self._settings = settings
         self._scale = scale
@@ -56,18 +56,18 @@ class Validation:
         self._num_measured = self._recall()
 
     def run(self, network: Frame, *, step: int | None = None) -> dict[str, float]:
-        """Measure a network where it is; afterwards it is in training or evaluation as before.
+        """Measure a network on its device; its training mode stays as it is.
 
         Args:
-            network: With the weights that are to be measured.
-            step: How many steps it has learned for; names the pictures that are kept. None keeps none.
+            network: Network with the weights to measure.
+            step: Number of steps done, for the names of kept pictures; None keeps none.
 
         Returns:
             ``psnr_y`` in dB and ``ssim_y``, the means over the pictures, and ``images``, their number.
 
         Raises:
-            ImageReadError: A picture is gone, or damaged.
-            NumericalError: The network's answer is not finite.
+            ImageReadError: A picture is missing or damaged.
+            NumericalError: The network's output is not finite.
             DeviceError: The device has too little memory.
         """
         began = time.monotonic()
@@ -101,13 +101,13 @@ class Validation:
         write_image(path, sr)
 
     def _remember(self, num_measured: int) -> None:
-        """Measure on the first so many pictures from now on."""
+        """Limit further validations to the first ``num_measured`` pictures, also after a resume."""
         self._num_measured = num_measured
         if self._settings.seconds is None:
             return
         if num_measured < len(self._cases):
             log.warning(
-                "%d of %d pictures to validate on fit into %g s; the others are left out of every validation",
+                "%d of %d validation pictures fit into %g s; the others are left out of all further validations",
                 num_measured, len(self._cases), self._settings.seconds,
             )  # fmt: skip
         if self._folder is not None:
@@ -116,7 +116,7 @@ class Validation:
                 file.write(json.dumps({"seconds": self._settings.seconds, "pictures": num_measured}).encode())
 
     def _recall(self) -> int | None:
-        """On how many pictures the training measured before, in the same time; None where that is not known."""
+        """Return the number of pictures that the same time limit allowed before; None where that is unknown."""
         if self._settings.seconds is None:
             return len(self._cases)
         if self._folder is None or not (self._folder / _CHOICE).exists():
@@ -126,15 +126,13 @@ class Validation:
             choice = json.loads(path.read_bytes())
             seconds, num_measured = float(choice["seconds"]), int(choice["pictures"])
         except (ValueError, KeyError, TypeError):
-            raise CheckpointError(
-                f"{printable_name(path)}: damaged; delete it, and the pictures are chosen anew"
-            ) from None
+            raise CheckpointError(f"{printable_name(path)}: damaged; delete it to choose the pictures again") from None
         return num_measured if seconds == self._settings.seconds else None
 
 
 @contextmanager
 def _evaluating(network: Frame) -> Iterator[Upscaler]:
-    """An upscaler with a network in training, which goes on in training."""
+    """Wrap a network in an upscaler, and restore its training mode afterwards."""
     was_training = network.training
     try:
         yield Upscaler(network, device=next(network.parameters()).device)
@@ -143,12 +141,12 @@ def _evaluating(network: Frame) -> Iterator[Upscaler]:
 
 
 def _cases(hr: Path, lr: Path | None, scale: int) -> list[Case]:
-    """What to measure on, once all of it proves to be usable."""
-    originals = find_images(hr)
+    """List the pictures to measure on, and check that all are usable."""
+    hr_images = find_images(hr)
     if lr is None:
-        pairs, mistakes = [Pair(path.stem, hr=path) for path in originals], []
+        pairs, mistakes = [Pair(path.stem, hr=path) for path in hr_images], []
     else:
-        matching = match_pairs(originals, find_images(lr), scale=scale)
+        matching = match_pairs(hr_images, find_images(lr), scale=scale)
         pairs = [Pair(path.stem, hr=path, lr=low) for path, low in matching.pairs.items()]
         mistakes = [f"{printable_name(path)}: its low-resolution picture is missing" for path in matching.without_lr]
     mistakes += [mistake for pair in pairs if (mistake := _mistake(pair, scale))]
@@ -158,7 +156,7 @@ def _cases(hr: Path, lr: Path | None, scale: int) -> list[Case]:
 
 
 def _mistake(pair: Pair, scale: int) -> str | None:
-    """What is wrong with a pair, from the starts of its files."""
+    """Return what the headers of a pair's files show to be wrong, or None."""
     try:
         size = read_size(pair.hr)
         wrong = pair.lr and mismatch(read_size(pair.lr), size, scale=scale)
@@ -166,6 +164,7 @@ def _mistake(pair: Pair, scale: int) -> str | None:
         return str(error)
     if wrong:
         return f"{printable_name(str(pair.lr))}: {wrong}"
-    if min(side // scale * scale for side in size) < SSIM_WINDOW + 2 * scale:
-        return f"{printable_name(pair.hr)}: smaller than the {SSIM_WINDOW + 2 * scale} pixels a side that SSIM needs"
+    needed = SSIM_WINDOW + 2 * scale  # the border that the papers leave out
+    if min(side // scale * scale for side in size) < needed:
+        return f"{printable_name(pair.hr)}: smaller than the {needed} pixels per side that SSIM needs"
     return None

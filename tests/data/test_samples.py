@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finescale.data.crops import Augmentation, crop_pair, sample
+from finescale.data import Augmentation, crop_pair
 from finescale.resize import downsample
+from samples import sample
 
 
 def noise(seed: int, height: int, width: int) -> Tensor:

@@ -1,0 +1,155 @@
+"""Training samples as a pure function of seed and index: which picture, which part of it, which way round.
+
+Nothing is remembered between samples, so a resumed training sees exactly the samples it would have seen, on any machine
+and in any number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from finescale.data.degradation import BLOCK, REACH, DegradationSettings, degrade
+from finescale.resize import downsample, tap_margin
+
+Augmentation = Literal["flips-and-transpose", "flip-and-turn", "none"]
+"""How samples are varied: mirrored upside down, mirrored left to right and transposed, each half of the time; mirrored
+left to right and turned by a quarter, each half of the time; or not at all."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """Pictures, each drawn with the same chance, and how samples are made of them.
+
+    Raises:
+        ValueError: ``degradation`` is given besides ``lr``.
+    """
+
+    names: tuple[str, ...]
+    """File names of the HR images, for messages."""
+    hr: Sequence[Tensor]
+    """HR images (3, H, W), uint8, each side at least ``scale * patch``."""
+    lr: Sequence[Tensor] | None = None
+    """Their low-resolution pictures (3, H // scale, W // scale), uint8; None makes the needed part by `downsample`."""
+    scale: int
+    """How many times smaller the low-resolution pictures are."""
+    patch: int
+    """Height and width of a sample, in lr pixels."""
+    seed: int
+    """Names the sequence of samples; 0 to 2**64 - 1."""
+    augmentation: Augmentation
+    """How samples are varied."""
+    degradation: DegradationSettings | None = None
+    """What else happens to low-resolution pictures that samples make; None is nothing."""
+    too_small: tuple[str, ...] = ()
+    """File names of the HR images that were left out because no patch fits into them."""
+
+    def __post_init__(self) -> None:
+        if self.lr is not None and self.degradation is not None:
+            raise ValueError("degradation must be None for low-resolution pictures that are given, got both")
+
+    def __len__(self) -> int:
+        return len(self.hr)
+
+    def sample(self, index: int) -> tuple[Tensor, Tensor]:
+        """Draw one pair of patches.
+
+        The picture is drawn first, then a place on the grid of low-resolution pixels, then coins for the augmentation.
+        The pair is turned after the downsampling, as published, and after all degradation.
+
+        Args:
+            index: The place in the sequence that the seed names; 0 to 2**64 - 1.
+
+        Returns:
+            lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8; an lr that is made here and not
+            degraded is, byte for byte, that part of the whole picture's `downsample`.
+
+        Raises:
+            ValueError: The drawn picture is smaller than the patch.
+            DataError: The drawn picture is decoded now, and damaged.
+            ImageReadError: The same, where it is a file.
+        """
+        scale, patch = self.scale, self.patch
+        # Raw numbers of a counter-based generator are the same in every version of NumPy; its `integers` may change.
+        drawn = np.random.Philox(key=np.array([self.seed, index], dtype=np.uint64)).random_raw(4)
+        which, row, column, coins = (int(number) for number in drawn)
+        number = which % len(self.hr)
+        hr_image = self.hr[number]
+        rows, columns = (side // scale - patch + 1 for side in hr_image.shape[-2:])
+        if rows < 1 or columns < 1:
+            size = " x ".join(str(side) for side in hr_image.shape[-2:])
+            raise ValueError(f"a picture of {size} pixels has no patch of {patch} x {patch} at scale {scale}")
+        top, left = row % rows, column % columns
+        hr = _crop(hr_image, scale * top, scale * left, scale * patch)
+        if self.lr is not None:
+            lr = _crop(self.lr[number], top, left, patch)
+        elif self.degradation is not None:
+            make = partial(degrade, settings=self.degradation, scale=scale, seed=self.seed, index=index)
+            lr = _made(hr_image, make, top, left, patch, scale=scale, margin=REACH, grid=BLOCK)
+        else:
+            lr, hr = crop_pair(hr_image, top=top, left=left, scale=scale, patch=patch)
+        return _vary(lr, coins, self.augmentation), _vary(hr, coins, self.augmentation)
+
+
+def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int) -> tuple[Tensor, Tensor]:
+    """Cut a part of an HR image and the same part of its low-resolution image, of which no more than needed is made.
+
+    Args:
+        hr: HR image (3, H, W), uint8.
+        top: First row of the part, in low-resolution pixels.
+        left: First column of the part, in low-resolution pixels.
+        scale: How many times smaller the low-resolution part is.
+        patch: Height and width of the low-resolution part.
+
+    Returns:
+        lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8.
+    """
+    make, margin = partial(downsample, scale=scale), -(-tap_margin(scale) // scale)
+    lr = _made(hr, make, top, left, patch, scale=scale, margin=margin)
+    return lr, _crop(hr, scale * top, scale * left, scale * patch)
+
+
+def _made(
+    hr: Tensor,
+    make: Callable[[Tensor], Tensor],
+    top: int,
+    left: int,
+    patch: int,
+    *,
+    scale: int,
+    margin: int,
+    grid: int = 1,
+) -> Tensor:
+    """Part of what ``make`` makes of an HR image, made of that part and its surroundings.
+
+    As many lr pixels as ``margin`` come along on every side; where the picture ends earlier, the whole one is mirrored
+    too. What comes along begins at a multiple of ``grid``, counted from the picture's corner.
+    """
+    height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
+    above, before = (max(start - margin, 0) // grid * grid for start in (top, left))
+    below, after = min(top + patch + margin, height), min(left + patch + margin, width)
+    surroundings = make(hr[:, scale * above : scale * below, scale * before : scale * after])
+    return _crop(surroundings, top - above, left - before, patch)
+
+
+def _crop(image: Tensor, top: int, left: int, side: int) -> Tensor:
+    return image[:, top : top + side, left : left + side]
+
+
+def _vary(image: Tensor, coins: int, augmentation: Augmentation) -> Tensor:
+    """Turn and mirror an image (3, H, W), in the way that the lowest bits of ``coins`` choose."""
+    if augmentation == "none":
+        return image
+    if augmentation == "flip-and-turn":
+        image = image.flip(-1) if coins & 1 else image
+        return image.rot90(1, (-2, -1)) if coins & 2 else image
+    if coins & 1:
+        image = image.flip(-2)
+    if coins & 2:
+        image = image.flip(-1)
+    return image.transpose(-2, -1) if coins & 4 else image
