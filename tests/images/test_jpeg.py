@@ -1,8 +1,9 @@
-"""The quality of a JPEG file, estimated from its tables. Pillow is the reference."""
+"""JPEG files: the quality, estimated from the tables; the end, which may be missing; kinds. Pillow is the reference."""
 
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from finescale.errors import ImageReadError
 from finescale.images import decode_image, encode_jpeg, encode_png
 from finescale.images.jpeg import jpeg_quality
 
@@ -85,3 +87,79 @@ def test_no_damaged_file_gives_more_than_a_quality_or_nothing(data: st.DataObjec
 def test_what_cannot_be_a_jpeg_is_refused(levels: torch.Tensor, quality: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode_jpeg(levels, quality=quality, subsample=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- the end
+
+NOISE = np.random.default_rng(0).integers(0, 256, (41, 50, 3), dtype=np.uint8)
+KINDS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "optimized": {"optimize": True},
+    "restarts": {"restart_marker_rows": 1},
+    "full colour": {"subsampling": 0},
+}
+
+
+def noisy_jpeg(*, gray: bool = False, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture = Pillow.fromarray(NOISE)
+    (picture.convert("L") if gray else picture).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("ending", [b"", b"\xff"], ids=["no marker", "half a marker"])
+@pytest.mark.parametrize("gray", [False, True], ids=["colour", "gray"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_lacks_only_its_end_marker_is_whole(kind: str, gray: bool, ending: bytes) -> None:
+    data = noisy_jpeg(gray=gray, **KINDS[kind])
+    assert data.endswith(b"\xff\xd9")
+    whole, image = decode_image(data, name="a test"), decode_image(data[:-2] + ending, name="a test")
+    assert torch.equal(image.pixels, whole.pixels)
+    assert (whole.notes, image.notes) == ((), ("its end marker is missing; its pixels are all there",))
+
+
+@pytest.mark.parametrize("gray", [False, True], ids=["colour", "gray"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_lacks_more_is_refused(kind: str, gray: bool) -> None:
+    data = noisy_jpeg(gray=gray, **KINDS[kind])
+    cuts = {*range(2, len(data) - 2, 1 + len(data) // 60), *range(len(data) - 12, len(data) - 2)}
+    cuts |= {match.start() for match in re.finditer(rb"\xff[\xc4\xda\xd0-\xd7]", data)}  # between scans and intervals
+    for length in sorted(cuts):
+        with pytest.raises(ImageReadError, match="truncated or damaged"):
+            decode_image(data[:length], name="a test")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zeros_in_place_of_the_end_are_not_taken_for_pixels(kind: str) -> None:
+    data = noisy_jpeg(**KINDS[kind])
+    for length in range(len(data) // 2, len(data), len(data) // 20):
+        with pytest.raises(ImageReadError, match="truncated or damaged"):
+            decode_image(data[:length].ljust(len(data), b"\0"), name="a test")
+
+
+def test_numbers_that_are_idle_in_a_scan_are_not_asked() -> None:
+    data = bytearray(noisy_jpeg()[:-2])
+    start = data.index(b"\xff\xda")
+    data[start + 11 : start + 14] = b"\0\0\0"  # as some cameras write them
+    with pytest.raises(ImageReadError, match="Invalid SOS parameters for sequential JPEG"):
+        decode_image(bytes(data), name="a test")
+    assert decode_image(bytes(data) + b"\xff\xd9", name="a test").size == (41, 50)
+
+
+@pytest.mark.parametrize(
+    ("marker", "bits", "problem"),
+    [
+        (0xC1, 12, "12 bits per channel"),
+        (0xC2, 12, "12 bits per channel"),
+        (0xC3, 8, "lossless or hierarchical coding"),
+        (0xC5, 8, "lossless or hierarchical coding"),
+        (0xF7, 8, "lossless or hierarchical coding"),
+    ],
+)
+def test_kinds_that_are_not_read_are_refused_by_name(marker: int, bits: int, problem: str) -> None:
+    data = bytearray(noisy_jpeg())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 1], data[frame + 4] = marker, bits
+    with pytest.raises(ImageReadError, match=f"a JPEG file with {problem} is not supported; convert it to PNG or TIFF"):
+        decode_image(bytes(data), name="a test")
