@@ -27,7 +27,7 @@ from finescale.images.formats import MAX_PIXELS, SIGNATURE_LENGTH, identify_form
 from finescale.images.gif import check_first_frame
 from finescale.images.heic import HeicFile
 from finescale.images.image import Image, Levels, Notes
-from finescale.images.jpeg import check_kind, complete_end, jpeg_quality
+from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
 from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
 from finescale.images.png import Png, inspect_png
 from finescale.images.vips import bracketed_message, forget_errors, messages
@@ -138,17 +138,17 @@ def _decode(data: bytes, max_pixels: int) -> Image:
         if not png.is_whole:
             raise ImageReadError("truncated PNG: its end is missing")
         data = png.picture
-    completed = None
+    jpeg_end = None
     if format_name == "JPEG":
         check_kind(data)
-        completed = complete_end(data)
-        data = completed or data
+        jpeg_end = inspect_end(data)
+        data = jpeg_end.data if jpeg_end else data
     header = _open(data, format_name)
     _check_size((header.height, header.width), max_pixels)
     _check_samples(header)
     if format_name == "GIF":
         check_first_frame(data)
-    levels, level_notes = _read_levels(header, data, format_name, is_end_ours=completed is not None)
+    levels, level_notes = _read_levels(header, data, format_name, jpeg_end)
     planes, value_notes = _to_planes(levels)
     pixels, alpha = _split_alpha(planes)
     metadata, metadata_notes = _read_metadata(header, png)
@@ -238,16 +238,20 @@ def _parts_left_out(header: pyvips.Image, png: Png | None) -> Notes:
     return tuple(notes)
 
 
-def _read_levels(header: pyvips.Image, data: bytes, format_name: str, *, is_end_ours: bool) -> tuple[Levels, Notes]:
+def _read_levels(header: pyvips.Image, data: bytes, format_name: str, jpeg_end: JpegEnd | None) -> tuple[Levels, Notes]:
     """Decode to (H, W, C), gray or RGB and perhaps alpha, in the numbers of the file, despite harmless defects.
 
-    Behind an end marker of ours, no defect is harmless: pixels that are missing, or zeros in their place, show as one.
+    A JPEG file may be decoded twice, since libvips does not report on its last rows otherwise. Behind an end marker of
+    ours, no defect is harmless: coded data that are missing show as one.
     """
+    is_end_ours = jpeg_end is not None and jpeg_end.was_missing
     notes = ["its end marker is missing; its pixels are all there"] if is_end_ours else []
     if header.interpretation not in _AS_STORED:
         source = "CMYK" if header.interpretation == "cmyk" else header.interpretation
         notes.append(f"converted from {source} to sRGB")
     try:
+        if jpeg_end:
+            _open(jpeg_end.probe, format_name).crop(0, 0, header.width, jpeg_end.probe_rows).avg()
         levels = _render(header)
     except pyvips.Error as error:
         if is_end_ours or not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
