@@ -1,4 +1,4 @@
-"""Inputs of public reports in BMP, GIF, JPEG, HEIC and formats that are not read: reports/README.md says what is right."""
+"""Inputs of public reports in BMP, GIF, JPEG, HEIC and unread formats: reports/README.md says what is right."""
 
 from __future__ import annotations
 
