@@ -87,7 +87,7 @@ def upscale(
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
     one_file = output is not None and not output.is_dir() and output.suffix.lower() in WRITABLE_SUFFIXES
     given = {
-        "folder": None if one_file else output,
+        "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is
         "file": output if one_file else None,
         "name": name,
         "format": format,

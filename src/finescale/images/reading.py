@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from torch import Tensor
 
 from finescale.errors import ImageReadError, printable_name
 from finescale.images import bmp
+from finescale.images.bmp_header import read_header as read_bmp_header
 from finescale.images.formats import MAX_PIXELS, SIGNATURE_LENGTH, identify_format
+from finescale.images.gif import check_first_frame
+from finescale.images.heic import HeicFile
 from finescale.images.image import Image, Levels, Notes
-from finescale.images.jpeg import jpeg_quality
+from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
 from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
 from finescale.images.png import Png, inspect_png
 from finescale.images.vips import bracketed_message, forget_errors, messages
@@ -32,16 +36,17 @@ from finescale.images.vips import bracketed_message, forget_errors, messages
 _HARMLESS = re.compile(r"\d+ extraneous bytes before marker|Invalid SOS parameters for sequential JPEG")
 
 _AS_STORED = ("b-w", "srgb", "rgb", "grey16", "rgb16", "scrgb", "multiband")  # interpretations that need no conversion
+_SRGB_CICP = ((1, 2), (1, 2, 6, 13, 14, 15))  # primaries and transfer functions that are shown as sRGB
 _TRANSPOSED = (5, 6, 7, 8)  # values of the EXIF orientation for which rows are stored as columns
 _UNKNOWN_RESOLUTION = 1.0  # libvips' pixels per millimetre where a file states none
 
 
 def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Read a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file, whatever its name.
+    """Read a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIC file, whatever its name.
 
     Gray stays gray and 16 bits stay 16; palettes and single bits are expanded; CMYK and Lab are converted to sRGB;
     values of floating-point TIFFs are taken as they are, in [0, 1]. The EXIF orientation is applied. Only the first
-    frame or page is read.
+    frame or page is read. HEIC files need the extra ``heic``.
 
     Args:
         path: The file, under any name that the system allows.
@@ -70,7 +75,9 @@ def read_size(path: Path | str) -> tuple[int, int]:
         format_name = identify_format(file.read(SIGNATURE_LENGTH))
         file.seek(0)
         if format_name == "BMP":
-            return bmp.read_size(file.read())
+            return read_bmp_header(file.read()).size
+        if format_name == "HEIC":
+            return HeicFile(file.read()).size
         header = _open(pyvips.Source.new_from_descriptor(file.fileno()), format_name)
         is_transposed = _field(header, "orientation", 1) in _TRANSPOSED
         return (header.width, header.height) if is_transposed else (header.height, header.width)
@@ -122,19 +129,26 @@ def _read_bytes(path: Path) -> bytes:
 def _decode(data: bytes, max_pixels: int) -> Image:
     format_name = identify_format(data)
     if format_name == "BMP":
-        _check_size(bmp.read_size(data), max_pixels)
-        planes, _ = _to_planes(bmp.decode(data))
-        return Image(*_split_alpha(planes))
+        return _decode_bmp(data, max_pixels)
+    if format_name == "HEIC":
+        return _decode_heic(data, max_pixels)
     png = inspect_png(data) if format_name == "PNG" else None
     if png is not None:
         _check_size(png.size, max_pixels)
         if not png.is_whole:
             raise ImageReadError("truncated PNG: its end is missing")
         data = png.picture
+    jpeg_end = None
+    if format_name == "JPEG":
+        check_kind(data)
+        jpeg_end = inspect_end(data)
+        data = jpeg_end.data if jpeg_end else data
     header = _open(data, format_name)
     _check_size((header.height, header.width), max_pixels)
     _check_samples(header)
-    levels, level_notes = _read_levels(header, data, format_name)
+    if format_name == "GIF":
+        check_first_frame(data)
+    levels, level_notes = _read_levels(header, data, format_name, jpeg_end)
     planes, value_notes = _to_planes(levels)
     pixels, alpha = _split_alpha(planes)
     metadata, metadata_notes = _read_metadata(header, png)
@@ -142,12 +156,47 @@ def _decode(data: bytes, max_pixels: int) -> Image:
     return Image(
         pixels,
         alpha,
-        depth=8 if levels.dtype == np.uint8 else 16,
+        depth=_depth(levels),
         profile=profile,
         metadata=metadata,
         jpeg_quality=jpeg_quality(data) if format_name == "JPEG" else None,
         notes=(*_parts_left_out(header, png), *level_notes, *value_notes, *metadata_notes, *profile_notes),
     )
+
+
+def _decode_bmp(data: bytes, max_pixels: int) -> Image:
+    header = read_bmp_header(data)
+    _check_size(header.size, max_pixels)
+    embedded = bmp.embedded_picture(data, header)
+    if embedded is not None:
+        if identify_format(embedded) != header.coding.name:
+            raise ImageReadError(f"damaged BMP: it states {header.coding.value} file and holds another format")
+        image = _decode(embedded, max_pixels)
+        if image.size != header.size:
+            sizes = (f"{width} x {height}" for height, width in (header.size, image.size))
+            raise ImageReadError("damaged BMP: its header states {} pixels, its picture has {}".format(*sizes))
+        if image.profile is None and header.profile is not None:
+            profile, profile_notes = _checked_profile(header.profile, len(image.pixels))
+            image = replace(image, profile=profile, notes=(*image.notes, *profile_notes))
+        return replace(image, notes=(*header.notes, *image.notes))
+    levels, notes = bmp.decode(data, header)
+    planes, _ = _to_planes(levels)
+    pixels, alpha = _split_alpha(planes)
+    profile, profile_notes = _checked_profile(header.profile, len(pixels))
+    return Image(pixels, alpha, _depth(levels), profile, notes=(*notes, *profile_notes))
+
+
+def _decode_heic(data: bytes, max_pixels: int) -> Image:
+    file = HeicFile(data)
+    _check_size(file.size, max_pixels)
+    levels = file.decode()
+    planes, _ = _to_planes(levels)
+    pixels, alpha = _split_alpha(planes)
+    metadata, notes = file.read_metadata()
+    profile, profile_notes = _checked_profile(file.profile, len(pixels))
+    if file.cicp and not all(number in known for number, known in zip(file.cicp, _SRGB_CICP, strict=True)):
+        profile_notes = ("its colours, {} and {} by ITU-T H.273, are read as sRGB".format(*file.cicp),)
+    return Image(pixels, alpha, _depth(levels), profile, metadata, notes=(*file.notes, *notes, *profile_notes))
 
 
 def _open(source: bytes | pyvips.Source, format_name: str, *, fail_on: str = "warning") -> pyvips.Image:
@@ -189,16 +238,23 @@ def _parts_left_out(header: pyvips.Image, png: Png | None) -> Notes:
     return tuple(notes)
 
 
-def _read_levels(header: pyvips.Image, data: bytes, format_name: str) -> tuple[Levels, Notes]:
-    """Decode to (H, W, C), gray or RGB and perhaps alpha, in the numbers of the file, despite harmless defects."""
-    notes = []
+def _read_levels(header: pyvips.Image, data: bytes, format_name: str, jpeg_end: JpegEnd | None) -> tuple[Levels, Notes]:
+    """Decode to (H, W, C), gray or RGB and perhaps alpha, in the numbers of the file, despite harmless defects.
+
+    A JPEG file may be decoded twice, since libvips does not report on its last rows otherwise. Behind an end marker of
+    ours, no defect is harmless: coded data that are missing show as one.
+    """
+    is_end_ours = jpeg_end is not None and jpeg_end.was_missing
+    notes = ["its end marker is missing; its pixels are all there"] if is_end_ours else []
     if header.interpretation not in _AS_STORED:
         source = "CMYK" if header.interpretation == "cmyk" else header.interpretation
         notes.append(f"converted from {source} to sRGB")
     try:
+        if jpeg_end:
+            _open(jpeg_end.probe, format_name).crop(0, 0, header.width, jpeg_end.probe_rows).avg()
         levels = _render(header)
     except pyvips.Error as error:
-        if not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
+        if is_end_ours or not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
             raise
         notes.append(f"the decoder reports a defect{bracketed_message(error)}; check the result")
         levels = _render(_open(data, format_name, fail_on="error"))
@@ -229,6 +285,10 @@ def _to_planes(levels: Levels) -> tuple[Tensor, Notes]:
     if planes.min() < 0 or planes.max() > 1:
         return planes.clamp(0, 1), ("values outside [0, 1] are clipped",)
     return planes, ()
+
+
+def _depth(levels: Levels) -> int:
+    return 8 if levels.dtype == np.uint8 else 16
 
 
 def _split_alpha(planes: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -270,10 +330,13 @@ def _read_profile(header: pyvips.Image, num_channels: int, *, is_announced: bool
     profile: bytes | None = _field(header, "icc-profile-data", None)
     if profile is None and not is_announced:
         return None, ()
-    mismatch = profile_mismatch(profile, num_channels) if profile else "is damaged"
-    if mismatch:
-        return None, (f"the colour profile {mismatch}: dropped",)
-    return profile, ()
+    return _checked_profile(profile or b"", num_channels)
+
+
+def _checked_profile(profile: bytes | None, num_channels: int) -> tuple[bytes | None, Notes]:
+    """Return an ICC profile, if there is one and it is intact and fits gray (1) or RGB (3) pixels."""
+    mismatch = None if profile is None else profile_mismatch(profile, num_channels)
+    return (None, (f"the colour profile {mismatch}: dropped",)) if mismatch else (profile, ())
 
 
 def _field(image: pyvips.Image, name: str, default: Any) -> Any:
