@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pillow
 
 from finescale.images import read_image, write_image
-from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
+from finescale.images.metadata import profile_mismatch, upright_exif
 from images.samples import SRGB, as_image, exif_with, smooth
 
 
@@ -129,12 +129,6 @@ def test_a_long_orientation_is_applied_once(order: str, suffix: str, tmp_path: P
 )
 def test_exif_without_a_readable_directory_is_damaged(exif: bytes) -> None:
     assert upright_exif(exif) is None
-
-
-@pytest.mark.parametrize("turned", range(2, 9))
-def test_the_orientation_of_xmp_is_changed_as_attribute_and_as_element(turned: int) -> None:
-    form = '<a tiff:Orientation="{0}" b="{1}"/><a tiff:Orientation = \'{0}\'/><tiff:Orientation> {0}</tiff:Orientation>'
-    assert upright_xmp(form.format(turned, turned).encode()) == form.format(1, turned).encode()
 
 
 def test_a_profile_fits_pixels_of_its_own_colour_space_only() -> None:

@@ -1,15 +1,13 @@
-"""Checks and corrections of metadata: ICC profiles, and the orientation in EXIF and XMP.
+"""Checks and corrections of metadata: ICC profiles, and the orientation and the thumbnail in EXIF.
 
-libvips' own field ``orientation`` is no replacement: it corrects the EXIF data of written files, but neither those of
-`Image.metadata` nor XMP data anywhere, and it does not report damaged EXIF data.
+libvips' own field ``orientation`` is no replacement: it corrects the EXIF data of written files, but not those of
+`Image.metadata`, and it does not report damaged EXIF data.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8]")
 _EXIF_ORIENTATION, _EXIF_LONG = 0x0112, 4  # a tag, and a type of value
 
 
@@ -22,7 +20,10 @@ def profile_mismatch(profile: bytes, num_channels: int) -> str | None:
 
 
 def upright_exif(exif: bytes) -> bytes | None:
-    """Return EXIF data with the orientation set to upright, or None where their first directory is damaged."""
+    """Return EXIF data, or None where their first directory is damaged.
+
+    The orientation is set to upright; the second directory, of a thumbnail that will not fit the result, is unlinked.
+    """
     start = 6 if exif.startswith(b"Exif\0\0") else 0
     order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
     if order is None:
@@ -31,15 +32,13 @@ def upright_exif(exif: bytes) -> bytes | None:
     try:
         (offset,) = struct.unpack_from(f"{order}I", exif, start + 4)
         (num_entries,) = struct.unpack_from(f"{order}H", exif, start + offset)
-        for entry in range(start + offset + 2, start + offset + 2 + 12 * num_entries, 12):
+        end = start + offset + 2 + 12 * num_entries
+        for entry in range(start + offset + 2, end, 12):
             tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
             if tag == _EXIF_ORIENTATION:  # a SHORT, but some programs write a LONG, which libvips applies as well
                 struct.pack_into(f"{order}{'I' if kind == _EXIF_LONG else 'H'}", upright, entry + 8, 1)
+        if end + 4 <= len(exif):  # some programs leave out the link to a second directory
+            struct.pack_into(f"{order}I", upright, end, 0)
     except struct.error:
         return None
     return bytes(upright)
-
-
-def upright_xmp(xmp: bytes) -> bytes:
-    """Return XMP data with the orientation, if there is one, set to upright."""
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)

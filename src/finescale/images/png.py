@@ -10,9 +10,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from finescale.errors import ImageReadError
+
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _HEADER_END = 33  # bytes: the signature and the chunk IHDR
 _LONGEST_KEYWORD = 80  # bytes, with its terminator
+_COLOR_CHUNKS = {b"cICP": ">4B", b"sRGB": ">B", b"cHRM": ">8I", b"gAMA": ">I"}
+"""The format of the chunks that state colours without a profile."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,18 @@ class Png:
     has_profile: bool
     """Whether there is an ICC profile, intact or not."""
 
+    cicp: tuple[int, int, int, int] | None
+    """Colours by numbers: primaries, transfer function, matrix, and 1 for full range (ITU-T H.273)."""
+
+    is_srgb: bool
+    """Whether there is a chunk that says so."""
+
+    chromaticities: tuple[int, ...] | None
+    """x and y of white, red, green and blue, times 100,000."""
+
+    gamma: int
+    """Exponent from light to samples, times 100,000; 0 where it is not stated."""
+
     has_compressed_texts: bool
     """Whether there are text chunks besides ``texts``."""
 
@@ -42,18 +58,27 @@ class Png:
 
 
 def inspect_png(data: bytes) -> Png:
-    """Summarize the chunks of a PNG file (PNG, third edition, section 5)."""
+    """Summarize the chunks of a PNG file (PNG, third edition, section 5).
+
+    Raises:
+        ImageReadError: It is one of Apple's, whose pixels are compressed in another way.
+    """
     size, num_frames, has_profile, has_xmp, has_compressed_texts = (0, 0), 1, False, False, False
+    colors: dict[bytes, tuple[int, ...]] = {}
     texts: list[bytes] = []
     kept: list[bytes] = []
     kept_until, kind = 0, b""
     for kind, start, end in _chunks(data):
+        if kind == b"CgBI":
+            raise ImageReadError("a PNG file for iOS alone (CgBI) is not supported; convert it to a common PNG first")
         content = data[start + 8 : min(start + 8 + _LONGEST_KEYWORD + 1, end - 4)]
         if kind == b"IHDR" and len(content) == 13:
             width, height = struct.unpack_from(">II", content)
             size = (height, width)
         elif kind == b"acTL" and len(content) == 8:
             (num_frames,) = struct.unpack_from(">I", content)
+        elif kind in _COLOR_CHUNKS and len(content) == struct.calcsize(_COLOR_CHUNKS[kind]):
+            colors.setdefault(kind, struct.unpack(_COLOR_CHUNKS[kind], content))
         elif kind == b"iCCP":
             has_profile = True
         elif kind in (b"iTXt", b"zTXt") and content.startswith(_XMP_KEYWORD) and not has_xmp:
@@ -66,7 +91,20 @@ def inspect_png(data: bytes) -> Png:
             else:
                 texts.append(data[start:end])
     picture = b"".join((*kept, data[kept_until:])) if kept else data
-    return Png(size, num_frames, has_profile, has_compressed_texts, kind == b"IEND", b"".join(texts), picture)
+    primaries, transfer, matrix, full_range = colors.get(b"cICP", (0, 0, 0, 0))
+    return Png(
+        size,
+        num_frames,
+        has_profile,
+        cicp=(primaries, transfer, matrix, full_range) if b"cICP" in colors else None,
+        is_srgb=b"sRGB" in colors,
+        chromaticities=colors.get(b"cHRM"),
+        gamma=colors.get(b"gAMA", (0,))[0],
+        has_compressed_texts=has_compressed_texts,
+        is_whole=kind == b"IEND",
+        texts=b"".join(texts),
+        picture=picture,
+    )
 
 
 def insert_texts(png: bytes, texts: bytes) -> bytes:
