@@ -27,13 +27,14 @@ from finescale.images.formats import (
 )
 from finescale.images.image import Image, Notes
 from finescale.images.levels import to_levels
-from finescale.images.metadata import profile_mismatch
+from finescale.images.metadata import profile_mismatch, resized_exif
 from finescale.images.png import insert_texts, xmp_chunk
 from finescale.images.vips import bracketed_message, forget_errors
 from finescale.images.xmp import resized_xmp
 from finescale.system.files import whole_file
 
 _INTERPRETATIONS = {(1, 8): "b-w", (3, 8): "srgb", (1, 16): "grey16", (3, 16): "rgb16"}  # by channels and depth
+_RESIZED = {"exif-data": resized_exif, "xmp-data": resized_xmp}
 _SCREEN_RESOLUTION = 72 / 25.4  # pixels per millimetre, where nothing is known
 _MAX_CLASSIC_TIFF = 2**32 - 2**26  # bytes before compression; larger files need 64-bit offsets
 
@@ -206,8 +207,8 @@ def _attachments(image: Image, target: OutputFormat) -> tuple[dict[str, bytes], 
         attached["icc-profile-data"] = image.profile
     for name in filter(image.metadata.__contains__, METADATA_NAMES):
         value = image.metadata[name]
-        if name == "xmp-data":
-            value = _resized(value, image.size)
+        if name in _RESIZED:
+            value = _resized(name, value, image.size)
         if name not in target.metadata:
             notes.append(f"{target.name} holds no {METADATA_NAMES[name]}: dropped")
         elif len(value) > MAX_SEGMENT and (target is JPEG or name == "exif-data"):
@@ -217,11 +218,12 @@ def _attachments(image: Image, target: OutputFormat) -> tuple[dict[str, bytes], 
     return attached, tuple(notes)
 
 
-def _resized(xmp: bytes, size: tuple[int, int]) -> bytes:
+def _resized(name: str, value: bytes, size: tuple[int, int]) -> bytes:
+    """Return metadata that state the size of the image that is written."""
     try:
-        return resized_xmp(xmp, size)
+        return _RESIZED[name](value, size)
     except ValueError:
-        return xmp  # of the caller's own making: what was read is XML
+        return value  # the caller's own: what is read from files has been checked
 
 
 def _reason_of_system(path: Path, error: OSError) -> str:
