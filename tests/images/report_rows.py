@@ -73,10 +73,11 @@ def shown(path: Path) -> Levels:
     with Pillow.open(path) as stored:
         profile = stored.info.get("icc_profile")
         if stored.mode.startswith("I;16"):
-            stored = Pillow.fromarray((np.asarray(stored) / 257).round().astype(np.uint8))  # noqa: PLW2901
+            stored = Pillow.fromarray((np.asarray(stored) / 257).round().astype(np.uint8))
         is_clear = stored.has_transparency_data
         alpha = stored.convert("RGBA").getchannel("A") if is_clear else None
-        colors = stored.convert("L" if stored.mode in ("1", "L", "LA") else "RGB")
+        is_gray = stored.mode in ("1", "L", "LA")
+        colors = stored.convert("L") if is_gray else stored.convert("RGBA").convert("RGB")
     if profile:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         colors = ImageCms.profileToProfile(colors, own, ImageCms.createProfile("sRGB"), outputMode="RGB")

@@ -46,6 +46,7 @@ _HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _D50 = np.array([0.9642, 1.0, 0.8249])
+_COLORANTS = (b"rXYZ", b"gXYZ", b"bXYZ")
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
@@ -73,6 +74,14 @@ def profile_of_cicp(primaries: int, transfer: int, *, is_full_range: bool = True
         raise ImageReadError(f"colours with the primaries {primaries} (CICP) are not supported; save it as sRGB")
     lights, name = _PRIMARIES.get(primaries, SRGB_PRIMARIES), f"CICP {primaries}/{transfer}"
     return build_profile(lights, _GAMMAS.get(transfer), name=name, is_gray=is_gray)
+
+
+def has_colors(profile: bytes) -> bool:
+    """Return whether an ICC profile of gray or RGB says how its numbers are seen: by curves, or by a table."""
+    (num_tags,) = struct.unpack_from(">I", profile.ljust(132, b"\0"), 128)
+    names = {profile[at : at + 4] for at in range(132, min(132 + 12 * num_tags, len(profile)), 12)}
+    needed = {b"kTRC"} if profile[16:20] == b"GRAY" else {*_COLORANTS, b"rTRC", b"gTRC", b"bTRC"}
+    return names >= needed or not names.isdisjoint((b"A2B0", b"A2B1", b"D2B0", b"D2B1"))
 
 
 def is_srgb(primaries: Primaries) -> bool:
@@ -110,9 +119,6 @@ def build_profile(primaries: Primaries, gamma: float | None, *, name: str, is_gr
         tags |= {name: b"XYZ " + _numbers(column, "4x") for name, column in zip(_COLORANTS, to_pcs.T, strict=True)}
         tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
     return _assemble(tags, b"GRAY" if is_gray else b"RGB ")
-
-
-_COLORANTS = (b"rXYZ", b"gXYZ", b"bXYZ")
 
 
 def _to_d50(primaries: Primaries) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

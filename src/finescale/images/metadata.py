@@ -68,7 +68,7 @@ def _first_directory(exif: bytes) -> tuple[str, dict[int, int], int]:
         (num_entries,) = struct.unpack_from(f"{order}H", exif, start + offset)
         first = start + offset + 2
         end = first + 12 * num_entries
-        places = {struct.unpack_from(f"{order}H8xI", exif, place)[0]: place for place in range(first, end, 12)}
+        places = {struct.unpack_from(f"{order}H6xI", exif, place)[0]: place for place in range(first, end, 12)}
     except struct.error:
         raise ValueError("the first directory of EXIF data does not lie within them") from None
     return order, places, end

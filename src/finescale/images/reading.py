@@ -194,6 +194,8 @@ def _open(
     if isinstance(source, bytes):
         source = pyvips.Source.new_from_memory(source)
     place = {} if tiff is None else {"page": tiff.page, "subifd": tiff.subifd}
+    if tiff is not None and tiff.is_sample_undeclared:
+        fail_on = "error"  # the warning would be the missing tag
     image: pyvips.Image = pyvips.Operation.call(loader, source, access="sequential", fail_on=fail_on, **place)
     # An AVIF file without a rotation is upright: its format leaves the orientation of metadata without effect.
     is_stated = tiff.states_orientation if tiff is not None else "orientation" in image.get_fields()

@@ -93,6 +93,9 @@ class Tiff:
     has_unknown_sample: bool
     """Whether the last sample of each pixel is neither a colour nor transparency."""
 
+    is_sample_undeclared: bool
+    """Whether the tag is missing that says what the last sample is, of which libtiff warns."""
+
     peak: int | None
     """Largest sample value of 16-bit samples that hold fewer bits, such as 4095; None where they fill 16."""
 
@@ -169,6 +172,7 @@ def inspect_tiff(data: Buffer) -> Tiff:
         num_further=sum(found.is_full for found in pages[page + 1 :]),
         num_masks=sum(found.is_mask for found in pages),
         has_unknown_sample=_num_extra(picture) == 1 and picture.value(_EXTRA_SAMPLES, 0) not in _ALPHA,
+        is_sample_undeclared=_num_extra(picture) == 1 and _EXTRA_SAMPLES not in picture.tags,
         peak=_peak(picture),
         white_is_zero=photometric == _WHITE_IS_ZERO,
         lab_bits=bits if is_lab else None,
@@ -202,7 +206,7 @@ def _directories(data: Buffer) -> Iterator[_Directory]:
                 found, _, num_more = _read_directory(data, at, byte_order, is_big=is_big)
                 subdirectories.append(found)
                 num_entries += num_more
-        except struct.error:
+        except (struct.error, OverflowError):
             return
         budget -= num_entries + 1
         if budget < 0:
@@ -215,6 +219,7 @@ def _read_directory(data: Buffer, offset: int, byte_order: str, *, is_big: bool)
 
     Raises:
         struct.error: It does not lie within the file.
+        OverflowError: It lies beyond any file.
     """
     count_format, entry_format, next_format = ("Q", "HHQ8s", "Q") if is_big else ("H", "HHI4s", "I")
     (num_entries,) = struct.unpack_from(byte_order + count_format, data, offset)

@@ -180,7 +180,7 @@ def _in_storable_colors(image: Image, target: OutputFormat) -> tuple[Image, Note
         return replace(image, profile=None), (f"the colour profile {reason}: dropped",)
     try:
         pixels = to_srgb(image.pixels.detach().cpu(), image.profile)
-    except pyvips.Error:
+    except ValueError:
         return replace(image, profile=None), ("the colour profile is damaged: dropped",)
     return replace(image, pixels=pixels, profile=None), (f"{missing}: converted to sRGB",)
 

@@ -132,7 +132,7 @@ def _properties(xmp: bytes) -> Iterator[_Property]:
     Raises:
         ValueError: The data are not XML, or have a document type, which XMP does not.
     """
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")  # the encoding of XMP in every file format
     found: list[tuple[str, int, int, int, int]] = []  # the qualified name, and the places of a `_Property`
     opened: list[tuple[int, int]] = []  # start and end of the tag of each open element
     prefixes = dict(_USUAL_PREFIXES)
