@@ -69,7 +69,7 @@ def test_the_network_sees_the_outermost_pixels_repeated_and_only_means_are_chang
     with torch.inference_mode():
         answer = network(shown)[0, :, 16:-16, 16:-16]
     means = F.interpolate((picture - F.avg_pool2d(answer, 2))[None], scale_factor=2)[0]
-    torch.testing.assert_close(Upscaler(network, tiling=tiling)(picture), answer + means, rtol=0, atol=1e-5)
+    torch.testing.assert_close(Upscaler(network, tiling=tiling)(picture), answer + means, rtol=0, atol=2e-4)
 
 
 def test_a_picture_of_8_pixels_is_shown_as_it_is() -> None:
