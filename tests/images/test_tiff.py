@@ -229,6 +229,11 @@ def test_counts_that_lie_take_neither_time_nor_memory() -> None:
     assert time.monotonic() - started < 1
 
 
+def test_an_absurd_size_is_refused_before_libvips_sees_it(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "4294967295 x 24 pixels" in refusal(Page(smooth(), {256: 2**32 - 1}))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_file_cut_anywhere_is_refused() -> None:
     whole = tiff_file(Page(smooth(), {254: 1}), Page(np.dstack([smooth(), ALPHA]), {338: None}))
     for length in range(0, len(whole), 97):

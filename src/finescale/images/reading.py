@@ -150,8 +150,9 @@ def _decode(data: bytes, max_pixels: int) -> Image:
             raise ImageReadError("truncated PNG: its end is missing")
         data = png.picture
     tiff = inspect_tiff(data) if format_name == "TIFF" else None
-    if tiff is not None and tiff.declared_rgb is not None:
-        data = tiff.declared_rgb
+    if tiff is not None:
+        _check_size(tiff.size, max_pixels)
+        data = tiff.declared_rgb or data
     heif = inspect_heif(data) if format_name == "AVIF" else None
     header = _open(data, format_name, tiff=tiff)
     _check_size((header.height, header.width), max_pixels)

@@ -25,6 +25,8 @@ _MAX_VALUES = 64  # of one tag
 # Tags (TIFF 6.0; DNG 1.7 for the last ones).
 _NEW_SUBFILE_TYPE = 254
 _SUBFILE_TYPE = 255
+_WIDTH = 256
+_HEIGHT = 257
 _BITS_PER_SAMPLE = 258
 _COMPRESSION = 259
 _PHOTOMETRIC = 262
@@ -37,7 +39,7 @@ _EXTRA_SAMPLES = 338
 _SAMPLE_FORMAT = 339
 _DNG_VERSION = 50706
 _TAGS = {
-    _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES_PER_PIXEL,
+    _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES_PER_PIXEL,
     _MAX_SAMPLE_VALUE, _SUB_IFDS, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION,
 }  # fmt: skip
 
@@ -83,6 +85,9 @@ class Tiff:
 
     subifd: int
     """Number of its sub-directory if the picture is in one, else -1."""
+
+    size: tuple[int, int]
+    """(height, width) as they are stored; libvips complains of absurd ones on standard error."""
 
     num_further: int
     """Full-size pages after it."""
@@ -169,6 +174,7 @@ def inspect_tiff(data: Buffer) -> Tiff:
     return Tiff(
         page,
         subifd,
+        size=(picture.value(_HEIGHT, 0), picture.value(_WIDTH, 0)),
         num_further=sum(found.is_full for found in pages[page + 1 :]),
         num_masks=sum(found.is_mask for found in pages),
         has_unknown_sample=_num_extra(picture) == 1 and picture.value(_EXTRA_SAMPLES, 0) not in _ALPHA,
