@@ -30,8 +30,16 @@ def with_numbers(data: bytes, primaries: int, transfer: int) -> bytes:
 
 
 def test_the_numbers_of_the_picture_are_found() -> None:
-    assert inspect_heif(with_numbers(saved(), 12, 13)) == Heif((12, 13), ())
-    assert inspect_heif(b"") == Heif(None, ())
+    assert inspect_heif(with_numbers(saved(), 12, 13)) == Heif((24, 40), (12, 13), ())
+    assert inspect_heif(b"") == Heif((0, 0), None, ())
+
+
+def test_an_absurd_size_is_refused_before_libvips_sees_it(capfd: pytest.CaptureFixture[str]) -> None:
+    at = saved().index(b"ispe") + 8
+    data = saved()[:at] + b"\x7f\0\0\x28" + saved()[at + 4 :]
+    with pytest.raises(ImageReadError, match="2130706472 x 24 pixels"):
+        decode_image(data, name="x.avif")
+    assert capfd.readouterr().err == ""
 
 
 def test_display_p3_becomes_a_profile_and_hdr_is_refused() -> None:

@@ -24,6 +24,10 @@ _AUXILIARY = {
 class Heif:
     """The boxes of an AVIF or HEIC file, in summary."""
 
+    size: tuple[int, int]
+    """(height, width) as the boxes state them, (0, 0) where they do not; libvips complains of absurd ones on standard
+    error."""
+
     cicp: tuple[int, int] | None
     """ColourPrimaries and TransferCharacteristics of the picture (ITU-T H.273); None where they are not stated."""
 
@@ -37,11 +41,14 @@ def inspect_heif(data: bytes) -> Heif:
     properties = _child(data, meta, b"iprp")
     numbered = list(_boxes(data, _child(data, properties, b"ipco")))  # items refer to them by their place
     primary = _primary_item(data, meta)
-    cicp = None
+    size, cicp = (0, 0), None
     for index in _associations(data, properties, primary):
         kind, start, end = numbered[index - 1] if 1 <= index <= len(numbered) else (b"", 0, 0)
         if kind == b"colr" and data[start : start + 4] == b"nclx" and end - start >= 8:
             cicp = struct.unpack_from(">HH", data, start + 4)
+        elif kind == b"ispe" and end - start >= 12:
+            width, height = struct.unpack_from(">II", data, start + 4)
+            size = (height, width)
     names = [
         _AUXILIARY.get(data[start + 4 : end].split(b"\0")[0], "auxiliary picture")
         for kind, start, end in numbered
@@ -49,7 +56,7 @@ def inspect_heif(data: bytes) -> Heif:
     ]
     if any(_item_type(data, start, end) == b"tmap" for _, start, end in _items(data, meta)):
         names.append("gain map")
-    return Heif(cicp, tuple(sorted({name for name in names if name is not None})))
+    return Heif(size, cicp, tuple(sorted({name for name in names if name is not None})))
 
 
 Range = tuple[int, int]

@@ -154,6 +154,8 @@ def _decode(data: bytes, max_pixels: int) -> Image:
         _check_size(tiff.size, max_pixels)
         data = tiff.declared_rgb or data
     heif = inspect_heif(data) if format_name == "AVIF" else None
+    if heif is not None:
+        _check_size(heif.size, max_pixels)
     header = _open(data, format_name, tiff=tiff)
     _check_size((header.height, header.width), max_pixels)
     _check_samples(header)

@@ -39,8 +39,8 @@ _EXTRA_SAMPLES = 338
 _SAMPLE_FORMAT = 339
 _DNG_VERSION = 50706
 _TAGS = {
-    _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES_PER_PIXEL,
-    _MAX_SAMPLE_VALUE, _SUB_IFDS, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION,
+    _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION,
+    _SAMPLES_PER_PIXEL, _MAX_SAMPLE_VALUE, _SUB_IFDS, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION,
 }  # fmt: skip
 
 _TYPES: Final[Mapping[int, str]] = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # unsigned integers
@@ -174,7 +174,7 @@ def inspect_tiff(data: Buffer) -> Tiff:
     return Tiff(
         page,
         subifd,
-        size=(picture.value(_HEIGHT, 0), picture.value(_WIDTH, 0)),
+        size=(max(1, picture.value(_HEIGHT, 1)), max(1, picture.value(_WIDTH, 1))),
         num_further=sum(found.is_full for found in pages[page + 1 :]),
         num_masks=sum(found.is_mask for found in pages),
         has_unknown_sample=_num_extra(picture) == 1 and picture.value(_EXTRA_SAMPLES, 0) not in _ALPHA,
