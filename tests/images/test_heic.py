@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 
 from finescale.errors import ImageReadError
 from finescale.images import decode_image, read_image, read_size, write_image
+from finescale.images.icc import profile_of_cicp
 from images.samples import SRGB, as_levels, exif_with, smooth
 
 pillow_heif = pytest.importorskip("pillow_heif")
@@ -70,9 +71,14 @@ def test_a_photo_is_turned_once_and_keeps_profile_and_exif(tmp_path: Path) -> No
         assert b"tiff:Orientation='1'" in result.info["xmp"]
 
 
-def test_colours_that_are_stated_by_numbers_are_noted() -> None:
-    data = written(smooth(), "RGB", color_primaries=12, transfer_characteristics=16)
-    assert decode_image(data, name="a test").notes == ("its colours, 12 and 16 by ITU-T H.273, are read as sRGB",)
+def test_colours_that_are_stated_by_numbers_get_a_profile() -> None:
+    image = decode_image(written(smooth(), "RGB", color_primaries=12, transfer_characteristics=13), name="a test")
+    assert (image.profile, image.notes) == (profile_of_cicp(12, 13, is_gray=False), ())
+
+
+def test_hdr_is_refused() -> None:
+    with pytest.raises(ImageReadError, match="HDR colours with the transfer function PQ"):
+        decode_image(written(smooth(), "RGB", color_primaries=9, transfer_characteristics=16), name="a test")
 
 
 def test_further_pictures_are_noted() -> None:

@@ -186,8 +186,8 @@ def translate(network: Frame, image: Tensor, *, integers: bool) -> Any:
 def _multiplies_bytes_exactly(openvino: Any, core: Any) -> bool:
     """Whether OpenVINO sums products of bytes exactly on this CPU.
 
-    Without instructions for it (VNNI), CPUs add pairs of such products in 16 bits, which saturate: 2 * 255 * 127 exceeds
-    32767. The largest sum that a layer of 64 channels can give shows it.
+    Without instructions for it (VNNI), CPUs add pairs of such products in 16 bits, which saturate: 2 * 255 * 127
+    exceeds 32767. The largest sum that a layer of 64 channels can give shows it.
     """
     from openvino import opset13 as ops
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from finescale.errors import ImageReadError
 from finescale.images.image import Levels, Notes
-from finescale.images.metadata import upright_exif, upright_xmp
 
 _MISSING = (
     "HEIC files are read by an optional package: run pip install 'finescale[heic]', or convert the file to PNG first"
@@ -81,23 +80,16 @@ class HeicFile:
             levels = table.astype(np.uint16)[levels]
         return _separate(levels) if mode.endswith("a") else levels
 
-    def read_metadata(self) -> tuple[dict[str, bytes], Notes]:
-        """Return EXIF and XMP data, as `Image.metadata`, and notes.
-
-        Their orientation is that of the camera, which the pixels have no longer.
-        """
+    @property
+    def metadata(self) -> dict[str, bytes]:
+        """EXIF and XMP data, whose orientation is that of the camera: the pixels are upright already."""
         info = self._picture.info
         metadata: dict[str, bytes] = {}
-        notes: Notes = ()
         if info.get("exif"):
-            exif = upright_exif(_EXIF_START + info["exif"].removeprefix(_EXIF_START))
-            if exif is None:
-                notes = ("the EXIF data are damaged: dropped",)
-            else:
-                metadata["exif-data"] = exif
+            metadata["exif-data"] = _EXIF_START + info["exif"].removeprefix(_EXIF_START)
         if info.get("xmp"):
-            metadata["xmp-data"] = upright_xmp(info["xmp"].rstrip(b"\0"))
-        return metadata, notes
+            metadata["xmp-data"] = info["xmp"].rstrip(b"\0")
+        return metadata
 
 
 @contextmanager
