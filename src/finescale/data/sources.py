@@ -176,9 +176,13 @@ class _Pictures(PictureSequence):
 def _open_place(place: Path, mistakes: list[str]) -> list[_Picture]:
     """List the pictures of a place; add those that cannot be opened to the mistakes."""
     images: CachedImages | LmdbImages
-    if (place / "pixels.bin").is_file():
+    try:
+        is_cache, is_lmdb = ((place / name).is_file() for name in ("pixels.bin", "data.mdb"))
+    except OSError as error:
+        raise DataError(f"{printable_name(place)}: cannot be read ({error.strerror})") from None
+    if is_cache:
         images = open_cache(place)
-    elif (place / "data.mdb").is_file():
+    elif is_lmdb:
         images = LmdbImages(place)
     else:
         return list(_open_folder(place, mistakes))
