@@ -79,8 +79,8 @@ def test_a_folder_on_a_full_disk_is_refused_in_a_sentence_and_claimed_later(
         ("../../x", "must be a name without folders, got '../../x'"),
         ("/a", "must be a name without folders"),
         ("a/", "must be a name without folders"),
-        ("x" * 256, r"must have at most 255 bytes, got 256: x{20}\.\.\.$"),
-        ("\N{SNOWMAN}" * 86, "must have at most 255 bytes, got 258"),
+        ("x" * 256, r"must have at most 255 bytes, got 'x{256}'$"),
+        ("\N{SNOWMAN}" * 86, "must have at most 255 bytes"),
     ],
 )
 def test_a_name_is_refused_that_leads_elsewhere_or_is_too_long(name: str, sentence: str) -> None:

@@ -19,8 +19,17 @@ _TEMPORARY = ".finescale-"  # how the names of files begin that `whole_file` has
 _MARK = ".finescale.json"  # hidden, since some programs take every other file of a folder for a picture
 
 
+def mistake_in_name(name: str) -> str | None:
+    """Return why a file or folder of results cannot have a name, or None: it would be elsewhere, or is too long."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        return "must be a name without folders"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        return f"must have at most {_LONGEST_NAME} bytes"
+    return None
+
+
 def check_name(name: str, *, what: str) -> None:
-    """Refuse a name for a file or folder of results that would put them elsewhere, or that no file system accepts.
+    """Refuse a name that `mistake_in_name` finds wrong.
 
     Args:
         name: The name.
@@ -29,11 +38,8 @@ def check_name(name: str, *, what: str) -> None:
     Raises:
         ValueError: It is empty, contains folders, or is too long.
     """
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise ValueError(f"{what} must be a name without folders, got {shortened(name)}")
-    num_bytes = len(os.fsencode(name))
-    if num_bytes > _LONGEST_NAME:
-        raise ValueError(f"{what} must have at most {_LONGEST_NAME} bytes, got {num_bytes}: {name[:20]}...")
+    if mistake := mistake_in_name(name):
+        raise ValueError(f"{what} {mistake}, got {shortened(name)}")
 
 
 def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
