@@ -270,7 +270,7 @@ def test_an_interrupted_run_ends_with_130_and_goes_on_where_it_was(tiny_weights:
     [
         (("--name", "../../x"), "--name must be a name without folders, got '../../x'"),
         (("--name", ".."), "--name must be a name without folders, got '..'"),
-        (("--name", "x" * 300), "--name must have at most 255 bytes, got 300: xxxxxxxxxxxxxxxxxxxx..."),
+        (("--name", "x" * 300), "--name must have at most 255 bytes, got 'xxx"),
         (("-o", "x" * 300), "cannot be used (File name too long); name another folder for the results"),
     ],
 )
