@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from finescale.errors import SettingsError
-from finescale.settings import Settings, load_settings, parse_settings, read_overrides, save_settings, suggest
+from finescale.settings import Settings, load_settings, parse_settings, read_overrides, settings_text, suggest
 
 
 class Optimizer(Settings):
@@ -196,7 +196,7 @@ def test_saved_settings_are_read_back_equal(file: Path) -> None:
         name="off", steps=10**9, folders=(Path("a b"), Path("ü")), start=Path("x.pth"),
         optimizer=Optimizer(rate=1e-17, betas=(0.0, 1.5e30)), extras={"a": [1, None, "no"], "b": {"c": 1e-7}},
     )  # fmt: skip
-    save_settings(settings, file)
+    file.write_text(settings_text(settings), encoding="utf-8")
     assert load_settings(Training, file) == settings
 
 
@@ -204,7 +204,7 @@ def test_saved_settings_are_read_back_equal(file: Path) -> None:
 def test_every_number_is_read_back_equal(tmp_path_factory: pytest.TempPathFactory, rate: float) -> None:
     file = tmp_path_factory.mktemp("settings") / "training.yml"
     settings = Training(steps=1, optimizer=Optimizer(rate=rate))
-    save_settings(settings, file)
+    file.write_text(settings_text(settings), encoding="utf-8")
     assert load_settings(Training, file) == settings
 
 
@@ -212,13 +212,13 @@ def test_every_number_is_read_back_equal(tmp_path_factory: pytest.TempPathFactor
     "name", ["off", "yes", "null", "~", "007", "1_000", "1:30", "0x1f", "2020-01-01", "a: b", "é", ""]
 )
 def test_a_word_that_looks_like_something_else_is_read_back_as_a_word(file: Path, name: str) -> None:
-    save_settings(Training(steps=1, name=name), file)
+    file.write_text(settings_text(Training(steps=1, name=name)), encoding="utf-8")
     assert load_settings(Training, file).name == name
 
 
 @pytest.mark.parametrize("name", ["2e-4", "12e03", "010"])
 def test_a_word_that_looks_like_a_number_is_read_back_as_a_word(file: Path, name: str) -> None:
-    save_settings(Training(steps=1, name=name), file)
+    file.write_text(settings_text(Training(steps=1, name=name)), encoding="utf-8")
     assert load_settings(Training, file).name == name
 
 

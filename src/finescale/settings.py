@@ -128,11 +128,6 @@ def settings_text(settings: Settings) -> str:
     return yaml.dump(settings.model_dump(mode="json"), Dumper=_YamlDumper, sort_keys=False)
 
 
-def save_settings(settings: Settings, path: Path) -> None:
-    """Write settings as YAML that `load_settings` reads back to an equal object."""
-    path.write_text(settings_text(settings), encoding="utf-8")
-
-
 def mistakes_of(kind: type[BaseModel], error: ValidationError) -> str:
     """Describe all validation errors in one line, each with its value or the nearest known path."""
     return "; ".join(_describe(kind, mistake) for mistake in error.errors())

@@ -263,3 +263,23 @@ def test_an_interrupted_run_ends_with_130_and_goes_on_where_it_was(tiny_weights:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=240)
     assert done.stderr.count("kept: ") == finished
     assert done.stderr.count("done: ") == 40 - finished
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--name", "../../x"), "--name must be a name without folders, got '../../x'"),
+        (("--name", ".."), "--name must be a name without folders, got '..'"),
+        (("--name", "x" * 300), "--name must have at most 255 bytes, got 'xxx"),
+        (("-o", "x" * 300), "cannot be used (File name too long); name another folder for the results"),
+    ],
+)
+def test_a_name_that_cannot_be_is_one_sentence_and_nothing_is_written(
+    flags: tuple[str, str], sentence: str, data: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(here.parent.rglob("*"))
+    assert evaluate("-n", "bicubic", "-s", 2, "--data", data, *flags) == 1
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert "Traceback" not in told
+    assert sorted(here.parent.rglob("*")) == before

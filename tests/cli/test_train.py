@@ -75,6 +75,8 @@ def test_a_training_goes_on_by_itself_unless_that_is_refused(recipe: Path, capsy
     capsys.readouterr()
     assert train(recipe, "--set", "train.iterations=6") == 0
     assert "step 6 of 6" in capsys.readouterr().err
+    assert train(recipe, "--set", "train.iterations=5") == 1
+    assert "6 steps are done already, more than train.iterations=5" in capsys.readouterr().err
 
 
 def test_the_library_is_called_with_what_the_flags_say(
@@ -172,6 +174,11 @@ def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "train.loss={l2: 1}"], "unknown loss 'l2'"),
         (["-s", "2"], "-s and --stage need a recipe"),
         (["--start", "nowhere.pth"], "nowhere.pth: there is no such file"),
+        (["--name", "../../x"], "'name': must be a name without folders, got '../../x'"),
+        (["--name", "x" * 300], "'name': must have at most 255 bytes, got 'xxx"),
+        (["--set", f"output={'x' * 300}"], "cannot be written (File name too long); choose another output or name"),
+        (["--val", "x" * 300, "--start", "default"], "cannot be read (File name too long)"),
+        (["--set", "network={in_channels: 4}"], "network.in_channels must be 3, for RGB pictures, or 1, for gray ones"),
     ],
 )
 def test_wrong_settings_are_one_sentence_and_exit_code_1(
@@ -192,6 +199,7 @@ def test_wrong_settings_are_one_sentence_and_exit_code_1(
         (["hit-srf", "--hr", "a"], "the scale of hit-srf must be one of 2, 3, 4, got none"),
         (["hit-srff", "-s", "2", "--hr", "a"], "unknown recipe 'hit-srff' (did you mean 'hit-srf'?)"),
         (["drct", "-s", "2", "--hr", "a"], "the stage of drct x2 must be 1 (ImageNet), then 2 (DF2K"),
+        (["x" * 300, "--hr", "a"], "unknown recipe 'xxx"),
         (["nowhere.yml"], "nowhere.yml: cannot be read (No such file or directory)"),
     ],
 )

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finescale.data import Augmentation, crop_pair
+from finescale.data import Augmentation, DegradationSettings, crop_pair
+from finescale.data.samples import as_gray
 from finescale.resize import downsample
 from samples import sample
 
@@ -103,3 +104,37 @@ def test_low_resolution_pictures_that_are_given_are_cut_as_those_that_are_made(
 def test_a_picture_smaller_than_the_patch_is_refused() -> None:
     with pytest.raises(ValueError, match="a picture of 15 x 40 pixels has no patch of 4 x 4 at scale 4"):
         sample([noise(0, 15, 40)], seed=0, index=0, scale=4, patch=4)
+
+
+# ---- gray
+
+
+def test_gray_is_the_full_range_luma_that_gray_files_are_made_with() -> None:
+    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [12, 200, 77]])
+    gray = as_gray(colours.T.reshape(3, 1, 6).to(torch.uint8))
+    assert gray.dtype == torch.uint8
+    assert gray.tolist() == [[[76, 150, 29, 255, 0, 130]]]  # as Pillow's convert("L")
+
+
+def test_equal_channels_are_left_as_they_are() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    assert torch.equal(as_gray(levels.expand(3, -1, -1)), levels)
+
+
+@pytest.mark.parametrize("degradation", [None, DegradationSettings(clean=0.0)], ids=["plain", "degraded"])
+def test_gray_samples_of_rgb_pictures_are_those_of_gray_pictures(degradation: DegradationSettings | None) -> None:
+    images = [noise(seed, 40, 44) for seed in range(2)]
+    gray = [as_gray(image).expand(3, -1, -1) for image in images]
+    for index in range(20):
+        facts = {"index": index, "scale": 2, "patch": 6, "degradation": degradation, "channels": 1}
+        lr, hr = sample(images, **facts)
+        assert (lr.shape, hr.shape) == ((1, 6, 6), (1, 12, 12))
+        assert all(torch.equal(one, other) for one, other in zip((lr, hr), sample(gray, **facts), strict=True))
+        assert torch.equal(hr, as_gray(sample(images, **{**facts, "channels": 3})[1]))
+
+
+def test_gray_samples_of_given_pairs_are_the_gray_of_both() -> None:
+    high, low = [noise(1, 40, 44)], [noise(2, 20, 22)]
+    for index in range(5):
+        rgb, gray = (sample(high, low, index=index, scale=2, patch=6, channels=channels) for channels in (3, 1))
+        assert all(torch.equal(as_gray(one), other) for one, other in zip(rgb, gray, strict=True))

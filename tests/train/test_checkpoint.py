@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import errno
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from finescale.errors import CheckpointError
+import finescale.train.checkpoint
+from finescale.errors import CheckpointError, DataError
 from finescale.train.checkpoint import MAY_CHANGE, Checkpoint, Checkpoints, TrainingState
 from finescale.train.settings import TrainSettings
 from training_run import changed
@@ -137,6 +145,87 @@ def test_a_damaged_checkpoint_is_told(file: Path, damage: str) -> None:
     with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a readable checkpoint \(.+\); delete it") as caught:
         Checkpoint.load(file, SETTINGS)
     assert "\n" not in str(caught.value)
+
+
+def test_no_flipped_byte_goes_unnoticed(checkpoint: Checkpoint, file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    refusals = []
+    for place in range(0, len(content), 3):
+        content[place] ^= 0x10
+        file.write_bytes(content)
+        content[place] ^= 0x10
+        try:
+            loaded = Checkpoint.load(file, SETTINGS)
+        except CheckpointError as error:
+            refusals.append(str(error))
+        else:  # in the padding between two records
+            assert (loaded.settings, loaded.devices, loaded.state) == (checkpoint.settings, 2, checkpoint.state)
+            assert torch.equal(loaded.learner["weights"]["a"], checkpoint.learner["weights"]["a"])
+            assert loaded.learner["optimizer"] == checkpoint.learner["optimizer"]
+    records = sum(record.file_size for record in zipfile.ZipFile(BytesIO(content)).infolist())
+    assert len(refusals) > records / 3
+    assert all("not a readable checkpoint" in told and "\n" not in told for told in refusals)
+
+
+def test_a_flipped_byte_in_a_tensor_is_told_with_what_is_left(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, last=3)
+    for step in (5, 10, 15):
+        kept.save(replace(checkpoint, state=TrainingState(step=step)))
+    for step, remedy in (
+        (15, "resume from step_00000010.pt, the one before"),
+        (5, "restart, since there is no older one"),
+    ):
+        path = tmp_path / f"step_{step:08d}.pt"
+        content = path.read_bytes()
+        weights = checkpoint.learner["weights"]["a"].numpy().tobytes()
+        damaged = bytearray(weights)
+        damaged[7] ^= 1
+        path.write_bytes(content.replace(weights, damaged))
+        with pytest.raises(CheckpointError) as caught:
+            Checkpoint.load(path, SETTINGS)
+        reason = r"damaged \(the checksum of '[^']*/data/\d' is wrong\)"
+        assert re.fullmatch(
+            rf"{re.escape(str(path))}: not a readable checkpoint \({reason}\); delete it to {remedy}", str(caught.value)
+        )
+        path.write_bytes(content)
+    assert Checkpoint.load(tmp_path / "step_00000005.pt", SETTINGS).state.step == 5
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").mkdir()
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be read \(Is a directory\)$"):
+        Checkpoint.load(tmp_path / "checkpoint.pt", SETTINGS)
+
+
+class FullDisk:
+    """A file of which no more than some bytes find room."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def write(self, data: bytes) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(data)
+
+    def flush(self) -> None: ...
+
+
+@pytest.mark.parametrize("room", [0, 100, 1000, 3000])
+def test_a_full_disk_is_told_and_the_old_checkpoint_stays(
+    checkpoint: Checkpoint, file: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def whole_file(_path: Path) -> Iterator[FullDisk]:
+        yield FullDisk(room)
+
+    before = file.read_bytes()
+    monkeypatch.setattr(finescale.train.checkpoint, "whole_file", whole_file)
+    sentence = r"checkpoint\.pt: cannot be written \(No space left on device\); free some space and resume"
+    with pytest.raises(DataError, match=sentence):
+        checkpoint.save(file)
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(

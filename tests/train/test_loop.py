@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from finescale import weights
+from finescale import Upscaler, weights
+from finescale.data import find_pairs
+from finescale.data.samples import as_gray
 from finescale.errors import (
     CheckpointError,
     DataError,
     DeviceError,
+    FinescaleError,
     NumericalError,
     SettingsError,
     WeightsMismatchError,
 )
-from finescale.images import write_image
+from finescale.evaluate import evaluate
+from finescale.images import read_image, write_image
 from finescale.networks import FAMILIES
+from finescale.resize import downsample, round_half_up
 from finescale.settings import load_settings, parse_settings
 from finescale.train import TrainingProgress, TrainSettings, loop, train
 from finescale.train.average import WeightAverage
@@ -357,6 +365,34 @@ def test_a_training_is_not_resumed_with_other_settings(finished: Finished) -> No
         train(changed(finished.settings, train={"lr": 0.1}))
 
 
+def test_a_training_is_not_resumed_to_fewer_steps_than_it_has_done(finished: Finished, tmp_path: Path) -> None:
+    settings = finished.copied_to(tmp_path)
+    before = {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()}
+    with pytest.raises(
+        CheckpointError,
+        match=r"12 steps are done already, more than train.iterations=11; set it to 12 or more, or choose",
+    ):
+        train(changed(settings, train={"iterations": 11}))
+    assert {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_told_before_anything_is_written(finished: Finished, tmp_path: Path) -> None:
+    settings = finished.copied_to(tmp_path)
+    older, newest = checkpoints(settings)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    before = {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()}
+    with pytest.raises(
+        CheckpointError, match=f"{newest.name}: not a readable.*; delete it to resume from {older.name}"
+    ):
+        train(settings)
+    assert {path: path.read_bytes() for path in folder_of(settings).rglob("*") if path.is_file()} == before
+    newest.unlink()
+    train(settings)
+    assert_same_training(settings, finished.settings)
+
+
 def test_stochastic_depth_is_not_resumed_on_another_number_of_devices(settings: TrainSettings) -> None:
     drawing = changed(
         settings, variant="dat-s", network=dropping("dat-s"), train={"iterations": 1}, validation={"hr": None}
@@ -364,6 +400,124 @@ def test_stochastic_depth_is_not_resumed_on_another_number_of_devices(settings: 
     train(drawing)
     with pytest.raises(CheckpointError, match=r"started with 1 devices and accumulate=1; resume with the same"):
         train(changed(drawing, train={"iterations": 2, "accumulate": 2}))
+
+
+# ---- the folder
+
+
+def test_a_second_training_of_the_same_name_is_refused_and_the_first_goes_on(
+    settings: TrainSettings, uninterrupted: TrainSettings
+) -> None:
+    refusals = []
+
+    def begin_another(progress: TrainingProgress) -> None:
+        if progress.step in (1, 6):  # before and after the first checkpoint
+            with pytest.raises(CheckpointError) as caught:
+                train(settings)
+            refusals.append(str(caught.value))
+
+    train(settings, on_step=begin_another)
+    name = folder_of(settings)
+    assert (
+        refusals
+        == [f"{name}: another process is training in this folder; wait for its end, or choose another name"] * 2
+    )
+    assert_same_training(settings, uninterrupted)
+    assert not (name / ".lock").exists()
+
+
+def test_a_training_that_is_refused_leaves_no_folder(settings: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        train(changed(settings, output=tmp_path / "new" / "output", data={"hr": ["nowhere"]}))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence_before_pictures_are_read(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for output, reason in ((tmp_path / "file", "Not a directory"), (tmp_path / ("x" * 300), "File name too long")):
+        with pytest.raises(DataError, match=rf"tiny: cannot be written \({reason}\); choose another output or name"):
+            train(changed(settings, output=output, data={"hr": ["nowhere"]}))
+
+
+def test_too_little_space_is_told_before_the_first_step(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=2**16)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: full)
+    monkeypatch.setattr(Learner, "step", raise_power_cut)
+    with pytest.raises(
+        DataError, match=r"a checkpoint and the weights take more than 0\.1 MiB, but 0\.1 MiB are free; free some space"
+    ):
+        train(settings)
+    assert not folder_of(settings).exists()
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_a_disk_that_is_full_at_any_moment_is_one_sentence_and_the_training_resumes(
+    settings: TrainSettings, uninterrupted: TrainSettings, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(1, 1000))
+    write = os.fsync
+
+    def refuse_once(file: int) -> None:
+        if next(calls) == call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(file)
+
+    with monkeypatch.context() as patch, pytest.raises(FinescaleError, match="No space left on device") as caught:  # noqa: PT012
+        patch.setattr(os, "fsync", refuse_once)
+        train(settings)
+    assert "\n" not in str(caught.value)
+    train(settings)
+    assert_same_training(settings, uninterrupted)
+    assert not list(folder_of(settings).rglob(".*"))
+
+
+# ---- gray networks
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_gray_network_learns_from_gray_pictures_and_from_rgb_ones_alike(
+    settings: TrainSettings, tmp_path: Path, pair: bool
+) -> None:
+    """The luma of RGB pictures, stored as gray pictures, gives the very weights that the RGB pictures give."""
+    places: dict[str, list[Path]] = {"rgb": [], "gray": []}
+    for number, path in enumerate(sorted(settings.data.hr[0].iterdir())):
+        levels = round_half_up(read_image(path).pixels * 255)
+        for kind, stored in (("rgb", levels), ("gray", as_gray(levels))):
+            images = {f"{kind}_hr": stored, f"{kind}_lr": downsample(stored, scale=2)}
+            for folder, image in images.items():
+                (tmp_path / folder).mkdir(exist_ok=True)
+                write_image(tmp_path / folder / f"{number}.png", image / 255)
+            places[kind] = [tmp_path / name for name in images]
+    results = {}
+    for kind, (hr, lr) in places.items():
+        data = {"hr": [hr], "lr": [lr] if pair else []}
+        gray = {**TINY, "in_channels": 1}
+        facts = {"network": gray, "data": data, "train": {"iterations": 4}, "validation": {"hr": hr, "lr": None}}
+        results[kind] = changed(settings, name=kind, **facts)
+        train(results[kind])
+    loaded = weights.load(folder_of(results["gray"]) / "weights.safetensors")
+    assert loaded.settings.in_channels == 1
+    if not pair:  # the low-resolution pictures of RGB originals, made in RGB, are rounded before they become gray
+        assert_same_tensors(final(results["rgb"]), final(results["gray"]))
+    validated = next(float(row["psnr_y"]) for row in rows(results["gray"]) if row["psnr_y"])
+    scores = evaluate(Upscaler(loaded.network), find_pairs(places["gray"][0]))
+    assert validated == pytest.approx(mean(score.psnr for score in scores if score.psnr is not None), abs=1e-6)
+
+
+def test_a_gray_network_learns_from_degraded_pictures_and_by_the_perceptual_loss(
+    settings: TrainSettings, vgg19: Path
+) -> None:
+    gray = changed(
+        settings,
+        network={**TINY, "in_channels": 1},
+        data={"degradation": {"clean": 0.0}},
+        train={"iterations": 2, "loss": {"l1": 1.0, "perceptual": 0.1}, "perceptual": vgg19},
+    )
+    assert weights.load(train(gray)).settings.in_channels == 1
 
 
 # ---- steps that explode
@@ -571,8 +725,12 @@ def test_a_device_that_cannot_be_is_refused(settings: TrainSettings) -> None:
         ({"network": {"embed": 16}}, r"network has no field 'embed' \(did you mean 'embed_dim'\?\)"),
         ({"network": {"embed_dim": 12}}, "network: embed_dim must be at least 16, got 12"),
         ({"network": {"mlp_ratio": "wide"}}, r"network: 'mlp_ratio': input should be a valid number.*got 'wide'"),
-        ({"name": "a/b"}, "'name'"),
-        ({"name": ""}, "'name'"),
+        ({"name": "a/b"}, "'name': must be a name without folders, got 'a/b'"),
+        ({"name": ""}, "'name': must be a name without folders, got ''"),
+        ({"name": "x" * 300}, "'name': must have at most 255 bytes, got 'xxx"),
+        ({"name": ".a"}, "'name': must not begin with a dot, nor contain a backslash"),
+        ({"name": "a\\b"}, "'name': must not begin with a dot, nor contain a backslash"),
+        ({"network": {"in_channels": 4}}, "network.in_channels must be 3, for RGB .*, or 1, for gray ones, got 4"),
         ({"data": {"hr": []}}, "'data.hr'"),
         (
             {"data": {"hr": ["a"], "lr": ["b"], "degradation": {}}},

@@ -79,6 +79,7 @@ def evaluate(
 
     Pictures are upscaled whole unless -t, --overlap or --tile-rule is given.
     """
+    from finescale.data import check_name
     from finescale.evaluate import (
         BICUBIC,
         PAPERS,
@@ -109,6 +110,8 @@ def evaluate(
         engine=engine_name,
         ensemble=ensemble,
     )
+    if name is not None:
+        check_name(name, what="--name")
     folder = output or (None if name is None else _RESULTS / name)
     if folder is not None:
         check_results_folder(folder)
@@ -141,7 +144,9 @@ def evaluate(
             )  # fmt: skip
     further = perceptual_metrics(options.names_of(metrics), device=execution.device)
     keep_pictures = plan.keep_pictures if save_images is None else save_images
-    folder = folder or _RESULTS / plan.name
+    if folder is None:
+        check_name(plan.name, what="the name of the results")
+        folder = _RESULTS / plan.name
     results = ResultsFolder(folder, overwrite=overwrite, keep_pictures=keep_pictures, suffix=plan.suffix)
 
     for note in plan.notes:

@@ -119,7 +119,8 @@ class _Given:
 def _read(what: str, *, scale: int | None, stage: int | None) -> _Given:
     from finescale.networks import recipes
 
-    if what in {name for name, _ in recipes()} or not (Path(what).exists() or Path(what).suffix in (".yml", ".yaml")):
+    is_file = Path(what).suffix in (".yml", ".yaml") or os.path.exists(what)  # noqa: PTH110 - of any text
+    if what in {name for name, _ in recipes()} or not is_file:
         return _recipe(what, scale=scale, stage=stage)
     if (scale, stage) != (None, None):
         raise typer.BadParameter("-s and --stage need a recipe; a file states its scale itself")
@@ -170,7 +171,11 @@ def _check_places(settings: TrainSettings) -> None:
     """Refuse pictures to train or validate on that do not exist."""
     data, validation = settings.data, settings.validation
     for place in (*data.hr, *data.lr, validation.hr, validation.lr):
-        if place is not None and not place.exists():
+        try:
+            is_missing = place is not None and not place.exists()
+        except OSError as error:
+            raise typer.BadParameter(f"{place}: cannot be read ({error.strerror})") from None
+        if is_missing:
             raise typer.BadParameter(f"{place}: no such file or folder")
 
 

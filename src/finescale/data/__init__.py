@@ -5,6 +5,7 @@ from finescale.data.cache import CachedImages, open_cache, write_cache
 from finescale.data.check import PictureSet, Problem, benchmark_sets, check_pictures, plan_check
 from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.downsampling import DownsampleSettings, downsample_files
+from finescale.data.folders import check_name
 from finescale.data.hr_images import find_hr_images
 from finescale.data.lmdb import LmdbImages, write_lmdb
 from finescale.data.loader import Batches, batches, make_batch
@@ -31,6 +32,7 @@ __all__ = [
     "benchmark_names",
     "benchmark_pairs",
     "benchmark_sets",
+    "check_name",
     "check_pictures",
     "crop_files",
     "crop_pair",

@@ -71,7 +71,7 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
     hr, lr = benchmark_folders(root, name, scale=scale)
     hr_images = find_images(hr)
     names = {path: hr_name(path, scale=scale) for path in hr_images}
-    if not lr.is_dir():
+    if not _is_folder(lr):
         return [Pair(name, hr=path) for path, name in names.items()]
     smaller = match_pairs(hr_images, find_images(lr), scale=scale).pairs
     return [
@@ -102,18 +102,18 @@ def benchmark_folders(root: Path, name: str, *, scale: int) -> tuple[Path, Path]
 
 def _sets(root: Path, scale: int) -> Iterator[tuple[str, Path, Path]]:
     """Yield each set's folder name, the folder of its HR images, and where its low-resolution pictures belong."""
-    if not root.is_dir():
+    if not _is_folder(root):
         raise DataError(f"{printable_name(root)} is not a folder; name the folder that holds the test sets")
     for folder in _folders(root):
         for hr, lr in (
             (folder / "HR", folder / "LR_bicubic" / f"X{scale}"),
             (_cut_hr_folder(folder, scale), folder / f"LRbicx{scale}"),
         ):
-            if hr is not None and hr.is_dir():
+            if hr is not None and _is_folder(hr):
                 yield folder.name, hr, lr
                 break
     for folder in _folders(root / "HR"):
-        if (folder / f"x{scale}").is_dir():
+        if _is_folder(folder / f"x{scale}"):
             yield folder.name, folder / f"x{scale}", root / "LRBI" / folder.name / f"x{scale}"
 
 
@@ -125,7 +125,20 @@ def _cut_hr_folder(folder: Path, scale: int) -> Path | None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    """Return the folders in a folder; none where it does not exist."""
+    if not _is_folder(folder):
+        return []
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError as error:
+        raise DataError(f"{printable_name(folder)}: cannot be read ({error.strerror})") from None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise DataError(f"{printable_name(path)}: cannot be read ({error.strerror})") from None
 
 
 def _remedy(root: Path) -> str:

@@ -23,7 +23,7 @@ def make_batch(source: Source, indices: range) -> tuple[Tensor, Tensor]:
         indices: Which samples of its sequence.
 
     Returns:
-        lr (N, 3, patch, patch) and hr (N, 3, scale * patch, scale * patch), float32 in [0, 1].
+        lr (N, C, patch, patch) and hr (N, C, scale * patch, scale * patch), float32 in [0, 1].
 
     Raises:
         DataError: A picture is decoded when it is drawn, and damaged.

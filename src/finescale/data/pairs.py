@@ -27,12 +27,15 @@ def find_images(folder: Path) -> list[Path]:
     """List the pictures directly in a folder, without hidden files, in natural order (``t2`` before ``t10``).
 
     Raises:
-        DataError: The folder does not exist or holds no picture.
+        DataError: The folder does not exist, cannot be read, or holds no picture.
     """
-    if not folder.is_dir():
-        raise DataError(f"{printable_name(folder)} is not a folder; name the folder that holds the pictures")
-    files = (path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES and path.name[0] != ".")
-    images = sorted((path for path in files if path.is_file()), key=_natural)
+    try:
+        if not folder.is_dir():
+            raise DataError(f"{printable_name(folder)} is not a folder; name the folder that holds the pictures")
+        files = (path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES and path.name[0] != ".")
+        images = sorted((path for path in files if path.is_file()), key=_natural)
+    except OSError as error:
+        raise DataError(f"{printable_name(folder)}: cannot be read ({error.strerror})") from None
     if not images:
         raise DataError(
             f"{printable_name(folder)} holds no picture; known suffixes: {', '.join(sorted(READABLE_SUFFIXES))}"

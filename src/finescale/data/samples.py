@@ -12,6 +12,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from finescale.data.degradation import BLOCK, REACH, DegradationSettings, degrade
@@ -46,6 +47,8 @@ class Source:
     """How samples are varied."""
     degradation: DegradationSettings | None = None
     """What else happens to low-resolution pictures that samples make; None is nothing."""
+    channels: int = 3
+    """Channels of a sample: 3 for RGB; 1 for gray, made by `as_gray` of the HR image and of a given lr picture."""
     too_small: tuple[str, ...] = ()
     """File names of the HR images that were left out because no patch fits into them."""
 
@@ -66,8 +69,8 @@ class Source:
             index: The place in the sequence that the seed names; 0 to 2**64 - 1.
 
         Returns:
-            lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8; an lr that is made here and not
-            degraded is, byte for byte, that part of the whole picture's `downsample`.
+            lr (C, patch, patch) and hr (C, scale * patch, scale * patch), uint8, C = ``channels``; an lr that is made
+            here and not degraded is, byte for byte, that part of the whole picture's `downsample`.
 
         Raises:
             ValueError: The drawn picture is smaller than the patch.
@@ -85,18 +88,35 @@ class Source:
             size = " x ".join(str(side) for side in hr_image.shape[-2:])
             raise ValueError(f"a picture of {size} pixels has no patch of {patch} x {patch} at scale {scale}")
         top, left = row % rows, column % columns
-        hr = _crop(hr_image, scale * top, scale * left, scale * patch)
+        hr = _with_channels(_crop(hr_image, scale * top, scale * left, scale * patch), self.channels)
         if self.lr is not None:
-            lr = _crop(self.lr[number], top, left, patch)
+            lr = _with_channels(_crop(self.lr[number], top, left, patch), self.channels)
         elif self.degradation is not None:
             make = partial(degrade, settings=self.degradation, scale=scale, seed=self.seed, index=index)
-            lr = _made(hr_image, make, top, left, patch, scale=scale, margin=REACH, grid=BLOCK)
+            lr = _made(hr_image, make, top, left, patch, scale=scale, margin=REACH, grid=BLOCK, channels=self.channels)
         else:
-            lr, hr = crop_pair(hr_image, top=top, left=left, scale=scale, patch=patch)
+            lr, hr = crop_pair(hr_image, top=top, left=left, scale=scale, patch=patch, channels=self.channels)
         return _vary(lr, coins, self.augmentation), _vary(hr, coins, self.augmentation)
 
 
-def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int) -> tuple[Tensor, Tensor]:
+def as_gray(levels: Tensor) -> Tensor:
+    """Convert RGB to gray: luma by the weights of ITU-R BT.601 over the full range, rounded to whole levels.
+
+    So do MATLAB's ``rgb2gray``, OpenCV and Pillow, with which gray pictures of data sets are made. Black stays 0 and
+    white 255, as in a gray file, unlike the luma that PSNR is measured on (`finescale.metrics`), from 16 to 235.
+
+    Args:
+        levels: RGB (3, H, W), uint8.
+
+    Returns:
+        (1, H, W), uint8; of equal channels, one of them.
+    """
+    red, green, blue = levels.to(torch.int32)
+    luma: Tensor = (299 * red + 587 * green + 114 * blue + 500) // 1000
+    return luma.to(torch.uint8)[None]
+
+
+def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int, channels: int = 3) -> tuple[Tensor, Tensor]:
     """Cut a part of an HR image and the same part of its low-resolution image, of which no more than needed is made.
 
     Args:
@@ -105,13 +125,14 @@ def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int) -> tup
         left: First column of the part, in low-resolution pixels.
         scale: How many times smaller the low-resolution part is.
         patch: Height and width of the low-resolution part.
+        channels: 3 for RGB, 1 for gray, see `as_gray`.
 
     Returns:
-        lr (3, patch, patch) and hr (3, scale * patch, scale * patch), uint8.
+        lr (C, patch, patch) and hr (C, scale * patch, scale * patch), uint8, C = ``channels``.
     """
     make, margin = partial(downsample, scale=scale), -(-tap_margin(scale) // scale)
-    lr = _made(hr, make, top, left, patch, scale=scale, margin=margin)
-    return lr, _crop(hr, scale * top, scale * left, scale * patch)
+    lr = _made(hr, make, top, left, patch, scale=scale, margin=margin, channels=channels)
+    return lr, _with_channels(_crop(hr, scale * top, scale * left, scale * patch), channels)
 
 
 def _made(
@@ -123,6 +144,7 @@ def _made(
     *,
     scale: int,
     margin: int,
+    channels: int,
     grid: int = 1,
 ) -> Tensor:
     """Part of what ``make`` makes of an HR image, made of that part and its surroundings.
@@ -133,8 +155,12 @@ def _made(
     height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
     above, before = (max(start - margin, 0) // grid * grid for start in (top, left))
     below, after = min(top + patch + margin, height), min(left + patch + margin, width)
-    surroundings = make(hr[:, scale * above : scale * below, scale * before : scale * after])
-    return _crop(surroundings, top - above, left - before, patch)
+    surroundings = hr[:, scale * above : scale * below, scale * before : scale * after]
+    return _crop(make(_with_channels(surroundings, channels)), top - above, left - before, patch)
+
+
+def _with_channels(image: Tensor, channels: int) -> Tensor:
+    return as_gray(image) if channels == 1 else image
 
 
 def _crop(image: Tensor, top: int, left: int, side: int) -> Tensor:

@@ -40,6 +40,7 @@ def open_source(
     seed: int,
     augmentation: Augmentation,
     degradation: DegradationSettings | None = None,
+    channels: int = 3,
     processes: int = 1,
 ) -> Source:
     """Check all pictures of some places, and decode them where memory suffices.
@@ -57,6 +58,7 @@ def open_source(
         seed: Names the sequence of samples; 0 to 2**64 - 1.
         augmentation: How samples are varied.
         degradation: What else happens to low-resolution pictures that samples make; None is nothing.
+        channels: Channels of a sample: 3 for RGB, or 1 for gray, see `finescale.data.samples.as_gray`.
         processes: Number of processes on this machine that open the same source, and share its memory.
 
     Raises:
@@ -94,6 +96,7 @@ def open_source(
         seed=seed,
         augmentation=augmentation,
         degradation=degradation,
+        channels=channels,
         too_small=tuple(pair[0].name for pair in pairs if min(pair[0].size) < scale * patch),
     )
 
@@ -176,9 +179,13 @@ class _Pictures(PictureSequence):
 def _open_place(place: Path, mistakes: list[str]) -> list[_Picture]:
     """List the pictures of a place; add those that cannot be opened to the mistakes."""
     images: CachedImages | LmdbImages
-    if (place / "pixels.bin").is_file():
+    try:
+        is_cache, is_lmdb = ((place / name).is_file() for name in ("pixels.bin", "data.mdb"))
+    except OSError as error:
+        raise DataError(f"{printable_name(place)}: cannot be read ({error.strerror})") from None
+    if is_cache:
         images = open_cache(place)
-    elif (place / "data.mdb").is_file():
+    elif is_lmdb:
         images = LmdbImages(place)
     else:
         return list(_open_folder(place, mistakes))

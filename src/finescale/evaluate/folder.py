@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finescale.data.folders import check_name
 from finescale.errors import DataError, printable_name
 from finescale.images import read_image, write_image
 from finescale.system.files import whole_file
 
 _FINISHED = "finished.jsonl"
+_TEMPORARY = ".finescale-"  # how the names of files begin that `whole_file` has not completed
+_VALUES = {"psnr", "ssim", "metrics", "picture"}
 
 Key = Mapping[str, Any]
 """Everything that a result depends on, as plain values."""
@@ -27,7 +30,7 @@ class ResultsFolder:
     nothing of that changes.
 
     Args:
-        path: The folder; created when something is written.
+        path: The folder; `begin` creates it.
         overwrite: Redo existing results.
         keep_pictures: Keep upscaled pictures.
         suffix: Follows the names of upscaled pictures.
@@ -42,8 +45,26 @@ class ResultsFolder:
         self.suffix = suffix
         self._log = path / _FINISHED
         check_results_folder(path)
-        self._finished = self._read() if self._log.is_file() and not overwrite else {}
-        self._is_begun = False
+        self._finished = {} if overwrite else self._read()
+        self._has_begun = False
+
+    def begin(self) -> None:
+        """Create the folder and its log, before any other file, so that a run that is killed can resume.
+
+        The log is rewritten without overwritten results and half lines of a crash.
+
+        Raises:
+            DataError: The folder cannot be written to.
+        """
+        if self._has_begun:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._log) as file:
+                file.writelines(_line(*entry) for entry in self._finished.items())
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self._has_begun = True
 
     def find(self, key: Key) -> dict[str, Any] | None:
         """Return the values of a finished result; None where it, or the picture to be kept with it, is missing."""
@@ -57,24 +78,31 @@ class ResultsFolder:
         """Store a result and, where pictures are kept, its picture (3, H, W) in [0, 1].
 
         Raises:
+            ValueError: A name in the key leads out of the folder.
             DataError: The folder cannot be written to.
             ImageWriteError: The picture cannot be written.
         """
+        self.begin()
         try:
             if self.keep_pictures:
                 path = self.picture(key["model"], key["set"], key["image"])
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_image(path, sr)
-            self._begin()
             values = {**values, "picture": self._stamp(key) if self.keep_pictures else None}
             self._finished[_text(key)] = dict(values)
             with self._log.open("ab") as log:
                 log.write(_line(_text(key), values))
         except OSError as error:
-            raise DataError(f"{printable_name(self.path)}: cannot be written to ({error.strerror})") from None
+            raise self._unwritable(error) from None
 
     def picture(self, model: str, set_name: str, image: str) -> Path:
-        """Return the path of an upscaled picture."""
+        """Return the path of an upscaled picture.
+
+        Raises:
+            ValueError: A name is not that of a file or a folder, and would lead out of the results.
+        """
+        for what, name in (("model", model), ("test set", set_name), ("picture", image)):
+            check_name(name, what=f"the name of a {what}")
         return self.path / "images" / model / set_name / f"{image}_{self.suffix}.png"
 
     def read_picture(self, model: str, set_name: str, image: str) -> Tensor | None:
@@ -88,20 +116,12 @@ class ResultsFolder:
         Raises:
             DataError: The file cannot be written.
         """
+        self.begin()
         try:
-            self._begin()
             with whole_file(self.path / name) as file:
                 file.write(text.encode("utf-8", errors="backslashreplace"))
         except OSError as error:
             raise DataError(f"{printable_name(self.path / name)}: cannot be written ({error.strerror})") from None
-
-    def _begin(self) -> None:
-        """Create the folder, and rewrite the finished results without overwritten ones and half lines of a crash."""
-        if not self._is_begun:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with whole_file(self._log) as file:
-                file.writelines(_line(*entry) for entry in self._finished.items())
-            self._is_begun = True
 
     def _stamp(self, key: Key) -> list[int] | None:
         path = self.picture(key["model"], key["set"], key["image"])
@@ -109,27 +129,45 @@ class ResultsFolder:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         finished = {}
-        for line in self._log.read_bytes().splitlines(keepends=True):
+        try:
+            lines = self._log.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise DataError(f"{printable_name(self._log)}: cannot be read ({error.strerror})") from None
+        for line in lines:
             if not line.endswith(b"\n"):
                 break  # half a line: the process was killed
             try:
                 entry = json.loads(line)
-                finished[_text(entry["key"])] = entry["values"]
-            except (ValueError, KeyError, TypeError):
-                raise DataError(f"{printable_name(self._log)}: damaged; delete it or give --overwrite") from None
+                key, values = entry["key"], entry["values"]
+                is_result = isinstance(values, dict) and values.keys() == _VALUES
+            except (ValueError, KeyError, TypeError, RecursionError):
+                is_result = False
+            if not is_result:
+                raise DataError(f"{printable_name(self._log)}: damaged; delete it or give --overwrite")
+            finished[_text(key)] = values
         return finished
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(f"{printable_name(self.path)}: cannot be written to ({error.strerror})")
 
 
 def check_results_folder(path: Path) -> None:
     """Refuse a folder that results cannot be added to; it need not exist.
 
     Raises:
-        DataError: It contains other files than those of an evaluation, or is a file.
+        DataError: It contains other files than those of an evaluation, is a file, or cannot be entered.
     """
-    if path.exists() and not path.is_dir():
-        raise DataError(f"{printable_name(path)} is a file; name a folder for the results")
-    if path.is_dir() and any(path.iterdir()) and not (path / _FINISHED).is_file():
-        raise DataError(f"{printable_name(path)} contains files that are not results; name another folder")
+    name = printable_name(path)
+    try:
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{name} is a file; name a folder for the results")
+        names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    except OSError as error:
+        raise DataError(f"{name}: cannot be used ({error.strerror}); name another folder for the results") from None
+    if _FINISHED not in names and not all(name.startswith(_TEMPORARY) for name in names):
+        raise DataError(f"{name} contains files that are not results; name another folder")
 
 
 def rounded(sr: Tensor) -> Tensor:

@@ -100,7 +100,13 @@ def run(
         metrics: What to measure besides PSNR and SSIM.
         results: Stores results, and returns finished ones as long as nothing that they depend on has changed.
         on_tile: Called after each tile.
+
+    Raises:
+        DataError: The folder of results cannot be written to.
+        ImageWriteError: An upscaled picture cannot be written.
     """
+    if results:
+        results.begin()
     for case in cases:
         keys = {model.name: _key(model, case, scale=scale, protocol=protocol, metrics=metrics) for model in models}
         kept = {name: results.find(key) if results else None for name, key in keys.items()}

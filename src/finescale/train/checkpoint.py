@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +12,12 @@ from typing import Any
 
 import torch
 
-from finescale.errors import CheckpointError
+from finescale.errors import CheckpointError, WeightsError, printable_name
 from finescale.settings import group_of
 from finescale.system.files import whole_file
+from finescale.train.folder import writing
 from finescale.train.settings import TrainSettings
+from finescale.weightfiles.tensors import check_archive
 
 MAY_CHANGE = {
     "output",
@@ -90,26 +91,46 @@ class Checkpoint:
     """Result of `Learner.state`: all tensors whole, so that any number of devices can continue from it."""
 
     def save(self, path: Path) -> None:
-        """Write to disk; at any moment the file is a complete checkpoint, or does not exist."""
-        with whole_file(path) as file:
-            values = {name: value for name, value in self.__dict__.items() if name != "state"}
-            torch.save({**values, _STATE: asdict(self.state)}, file)
+        """Write to disk; at any moment the file is a complete checkpoint, or does not exist.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        values = {name: value for name, value in self.__dict__.items() if name != "state"}
+        with writing(path), whole_file(path) as file:
+            try:
+                torch.save({**values, _STATE: asdict(self.state)}, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # torch replaces it while it closes its archive
+                    raise error.__context__ from None
+                raise
 
     @staticmethod
     def load(path: Path, settings: TrainSettings) -> Checkpoint:
-        """Read the checkpoint of a training with these settings.
+        """Read the checkpoint of a training with these settings; the checksums of its content are compared first.
 
         Raises:
-            CheckpointError: The checkpoint is damaged, or of a training with other settings.
+            CheckpointError: The checkpoint is damaged or cannot be read, or is of a training with other settings.
         """
         try:
-            if not zipfile.is_zipfile(path):
-                raise _unreadable(path, "truncated, or of another kind")
-            values = {**torch.load(path, map_location="cpu", weights_only=True)}
+            file = path.open("rb")
+        except OSError as error:
+            raise CheckpointError(f"{printable_name(path)}: cannot be read ({error.strerror})") from None
+        try:
+            with file:
+                check_archive(file)
+                file.seek(0)
+                values = {**torch.load(file, map_location="cpu", weights_only=True)}
             checkpoint = Checkpoint(state=TrainingState(**values.pop(_STATE)), **values)
-        except (OSError, RuntimeError, TypeError, IndexError, KeyError, pickle.UnpicklingError) as error:
-            raise _unreadable(path, type(error).__name__) from None
-        now, then = _flat(settings.model_dump(mode="json")), _flat(checkpoint.settings)
+            then = _flat(checkpoint.settings)
+        except WeightsError as error:
+            raise _unreadable(path, str(error).partition(";")[0]) from None
+        except (
+            # All that another program's file, and a seek to where its archive should begin, can lead to.
+            RuntimeError, TypeError, ValueError, LookupError, AttributeError, EOFError, OSError, pickle.UnpicklingError,
+        ) as error:  # fmt: skip
+            raise _unreadable(path, f"damaged, or of another kind: {type(error).__name__}") from None
+        now = _flat(settings.model_dump(mode="json"))
         changed = [
             "{} was {!r}, is {!r}".format(field, *_differences(then.get(field), value))
             for field, value in now.items()
@@ -137,23 +158,31 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """Return the newest checkpoint; None where there is none."""
-        return next(iter(self._newest_first()), None)
+        return next(iter(_newest_first(self._folder)), None)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Save a checkpoint; delete the oldest beyond the limit, and files that a killed process left half written."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(self._folder / f"step_{checkpoint.state.step:08d}.pt")
-        for path in (*self._newest_first()[self._last :], *self._folder.glob(".finescale-*")):
-            path.unlink()
+        with writing(self._folder):
+            for path in (*_newest_first(self._folder)[self._last :], *self._folder.glob(".finescale-*")):
+                path.unlink()
 
-    def _newest_first(self) -> list[Path]:
-        names = ((re.fullmatch(r"step_(\d+)\.pt", path.name), path) for path in self._folder.glob("step_*.pt"))
-        steps = {path: int(name[1]) for name, path in names if name}
-        return sorted(steps, key=lambda path: steps[path], reverse=True)
+
+def _newest_first(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, that of the most steps first."""
+    names = ((re.fullmatch(r"step_(\d+)\.pt", path.name), path) for path in folder.glob("step_*.pt"))
+    steps = {path: int(name[1]) for name, path in names if name}
+    return sorted(steps, key=lambda path: steps[path], reverse=True)
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"{path}: not a readable checkpoint ({reason}); delete it to resume from the one before")
+    """Return the error of a damaged checkpoint; it says whether there is an older one to resume from."""
+    found = _newest_first(path.parent)
+    older = found[found.index(path) + 1 :] if path in found else []
+    remedy = f"resume from {older[0].name}, the one before" if older else "restart, since there is no older one"
+    return CheckpointError(f"{printable_name(path)}: not a readable checkpoint ({reason}); delete it to {remedy}")
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

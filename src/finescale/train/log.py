@@ -13,6 +13,7 @@ from finescale.errors import CheckpointError, DataError, MissingExtraError, prin
 from finescale.figures import svg
 from finescale.figures.curves import Series, draw_curves
 from finescale.system.files import whole_file
+from finescale.train.folder import writing
 from finescale.train.settings import TrainSettings
 
 _METRICS, _TENSORBOARD, _CURVE = "metrics.csv", "tensorboard", "curve.png"
@@ -34,6 +35,7 @@ class Log:
     Raises:
         MissingExtraError: TensorBoard or the tracking service is requested but not installed.
         CheckpointError: ``metrics.csv`` is damaged.
+        DataError: It cannot be written.
     """
 
     def __init__(self, folder: Path, settings: TrainSettings, *, done_step: int) -> None:
@@ -55,13 +57,16 @@ class Log:
         Args:
             step: Number of steps done.
             values: Numbers by column; columns may be new.
+
+        Raises:
+            DataError: They cannot be written.
         """
         new = [name for name in values if name not in self._columns]
         if new:
             rows = _read_rows(self._path)
             self._columns += new
             self._write(rows)
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow({"step": step, **values})
         for follower in self._followers:
             follower.add(step, values)
@@ -76,7 +81,7 @@ class Log:
         writer = csv.DictWriter(text, self._columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-        with whole_file(self._path) as file:
+        with writing(self._path), whole_file(self._path) as file:
             file.write(text.getvalue().encode())
 
 
@@ -123,12 +128,15 @@ class _TensorBoard:
             raise MissingExtraError(
                 "keep.tensorboard needs the package tensorboard; install it with: pip install 'finescale[train]'"
             ) from None
-        self._writer = SummaryWriter(folder, purge_step=done_step + 1 if done_step else None)
+        self._folder = folder
+        with writing(folder):
+            self._writer = SummaryWriter(folder, purge_step=done_step + 1 if done_step else None)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        with writing(self._folder):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()

@@ -6,7 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from finescale.data.loader import Batches, batches
 from finescale.data.sources import open_source
 from finescale.errors import CheckpointError, NumericalError
 from finescale.networks import Frame
-from finescale.settings import save_settings
+from finescale.settings import settings_text
+from finescale.system.files import whole_file
 from finescale.system.interrupt import deferred_interrupt
 from finescale.train.checkpoint import Checkpoint, Checkpoints, TrainingState
 from finescale.train.distributed import Team, joined
+from finescale.train.folder import check_space, owned, writing
 from finescale.train.initial_weights import initial_network
 from finescale.train.learner import Learner, StepResult
 from finescale.train.log import Log, plot_curve
@@ -61,33 +63,40 @@ def train(
 
     Raises:
         ValueError: The samples of a step cannot be divided among the devices, or the device's name is invalid.
-        DataError: A folder has no usable images.
+        DataError: A folder has no usable images, or the training's folder cannot be written to.
         DeviceError: The device does not exist on this machine.
         WeightsError: The file of ``warm_start`` does not fit.
         NumericalError: Too many steps in a row exploded, twice from the same checkpoint, which is kept.
-        CheckpointError: There is nothing to resume from, the folder holds a training that would be overwritten, or the
-            checkpoint is of a training with other settings.
+        CheckpointError: There is nothing to resume from, the folder holds a training that would be overwritten, another
+            process is training in it, or the checkpoint is damaged, beyond the last step, or of a training with other
+            settings.
         KeyboardInterrupt: Ctrl+C or SIGTERM, once the checkpoint is saved.
     """
     with joined(device) as team:
         cuda = [team.device] if team.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), deferred_interrupt(termination=True) as is_interrupted:
-            return _Training(settings, team, resume).run(is_interrupted, on_step)
+        folder = settings.output / settings.name
+        with (
+            owned(folder) if team.is_first else nullcontext(),
+            torch.random.fork_rng(devices=cuda),
+            deferred_interrupt(termination=True) as is_interrupted,
+        ):
+            return _Training(settings, team, resume, folder).run(is_interrupted, on_step)
 
 
 class _Training:
     """One call of `train` in one process; only the first process validates, writes files and logs."""
 
-    def __init__(self, settings: TrainSettings, team: Team, resume: bool | None) -> None:
+    def __init__(self, settings: TrainSettings, team: Team, resume: bool | None, folder: Path) -> None:
         self.settings = settings
         self.team = team
-        self.folder = settings.output / settings.name
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", last=settings.keep.last)
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder / "checkpoints", last=settings.keep.last)
         found = team.broadcast(self._find(resume) if team.is_first else None)
         self.source = open_source(
             settings.data.hr, settings.data.lr, scale=settings.scale, patch=settings.data.patch,
             seed=settings.train.seed, augmentation=settings.data.augmentation,
-            degradation=settings.data.degradation, processes=team.local_world,
+            degradation=settings.data.degradation, channels=settings.network_settings().in_channels,
+            processes=team.local_world,
         )  # fmt: skip
         validates = settings.validation.hr is not None and team.is_first
         self.validation = (
@@ -103,8 +112,10 @@ class _Training:
             self._restore(found)
         if team.is_first:
             self._report_plan()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_settings(settings, self.folder / "settings.yml")
+            self._check_space()
+            path = folder / "settings.yml"
+            with writing(path), whole_file(path) as file:
+                file.write(settings_text(settings).encode())
 
     def run(self, is_interrupted: Callable[[], bool], on_step: OnStep | None) -> Path:
         """Take all steps, return to a checkpoint where necessary, and save the weights."""
@@ -183,7 +194,20 @@ class _Training:
             raise CheckpointError(f"{self.folder} holds a training already; resume it, or choose another name")
         if not path and resume:
             raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from; start without resuming")
-        return Checkpoint.load(path, self.settings) if path else None
+        found = Checkpoint.load(path, self.settings) if path else None
+        iterations = self.settings.train.iterations
+        if found and found.state.step > iterations:
+            raise CheckpointError(
+                f"{self.folder}: {found.state.step} steps are done already, more than train.iterations={iterations}; "
+                f"set it to {found.state.step} or more, or choose another name"
+            )
+        return found
+
+    def _check_space(self) -> None:
+        """Refuse a disk that cannot hold what the training surely writes, rather than fail there after many steps."""
+        weights = sum(tensor.nbytes for tensor in self.averaged.state_dict().values())
+        in_checkpoint = 2 if self.state.step < self.settings.train.iterations else 0  # weights, and their average
+        check_space(self.folder, (1 + in_checkpoint) * weights)
 
     def _restore(self, found: Checkpoint) -> None:
         """Restore everything to the state of a checkpoint."""

@@ -57,7 +57,8 @@ class PerceptualLoss(nn.Module):
         """Compute the loss, a scalar.
 
         Args:
-            sr: RGB in [0, 1] or slightly beyond (N, 3, H, W), at least `SMALLEST_SIDE` on each side.
+            sr: RGB in [0, 1] or slightly beyond (N, 3, H, W), at least `SMALLEST_SIDE` on each side; gray (N, 1, H, W)
+                counts as RGB with three equal channels.
             hr: Same shape.
         """
         sr, hr = (sr - self.mean) / self.std, (hr - self.mean) / self.std

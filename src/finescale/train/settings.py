@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from finescale.data.degradation import DegradationSettings
+from finescale.data.folders import mistake_in_name
 from finescale.data.samples import Augmentation
 from finescale.networks import SCALES, FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
@@ -163,7 +164,7 @@ class KeepSettings(Settings):
 class TrainSettings(Settings):
     """The training and its network. Samples depend on the seed alone: runs with the same settings use the same ones."""
 
-    name: str = Field(pattern=r"^[^/\\.][^/\\]*$")
+    name: str
     """Name of the folder under ``output`` that holds all files of the training."""
     output: Path = Path("experiments")
     """Folder that holds all trainings."""
@@ -189,6 +190,15 @@ class TrainSettings(Settings):
     keep: KeepSettings = KeepSettings()
     """Checkpoints and logs."""
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if mistake := mistake_in_name(value):
+            raise ValueError(mistake)
+        if value[0] == "." or "\\" in value or "\0" in value:
+            raise ValueError("must not begin with a dot, nor contain a backslash or a null character")
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         known = variants()
@@ -208,7 +218,9 @@ class TrainSettings(Settings):
         side = self.scale * self.data.patch
         if self.train.perceptual and side < SMALLEST_SIDE:
             raise ValueError(f"the loss perceptual needs samples of {SMALLEST_SIDE} hr pixels or more, got {side}")
-        self.network_settings()
+        channels = self.network_settings().in_channels
+        if channels not in (1, 3):
+            raise ValueError(f"network.in_channels must be 3, for RGB pictures, or 1, for gray ones, got {channels}")
         return self
 
     def shareable(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from finescale.images import read_size, write_image
 from finescale.metrics.ssim import SSIM_WINDOW
 from finescale.networks import Frame
 from finescale.system.files import whole_file
+from finescale.train.folder import writing
 from finescale.train.settings import ValidationSettings
 from finescale.upscale import Upscaler
 
@@ -69,6 +70,8 @@ class Validation:
             ImageReadError: A picture is missing or damaged.
             NumericalError: The network's output is not finite.
             DeviceError: The device has too little memory.
+            DataError: The training's folder cannot be written to.
+            ImageWriteError: A picture cannot be kept.
         """
         began = time.monotonic()
         scores = []
@@ -97,7 +100,8 @@ class Validation:
         if self._folder is None or step is None:
             return
         path = self._folder / case.name / f"step_{step:06d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, sr)
 
     def _remember(self, num_measured: int) -> None:
@@ -111,9 +115,11 @@ class Validation:
                 num_measured, len(self._cases), self._settings.seconds,
             )  # fmt: skip
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(self._folder / _CHOICE) as file:
-                file.write(json.dumps({"seconds": self._settings.seconds, "pictures": num_measured}).encode())
+            path = self._folder / _CHOICE
+            with writing(path):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with whole_file(path) as file:
+                    file.write(json.dumps({"seconds": self._settings.seconds, "pictures": num_measured}).encode())
 
     def _recall(self) -> int | None:
         """Return the number of pictures that the same time limit allowed before; None where that is unknown."""
