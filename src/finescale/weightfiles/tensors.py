@@ -257,7 +257,7 @@ def _without_counters(state: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[s
         return dict(state), ()
     kept = {key: value for key, value in state.items() if key not in set(counters)}
     return kept, (
-        f"left out {len(counters)} of its keys, which count and are no weights (first: {quoted(counters[0])})",
+        f"left out {len(counters)} of its keys, which are counters, not weights (first: {quoted(counters[0])})",
     )
 
 
