@@ -416,3 +416,41 @@ def test_it_is_told_what_a_quantized_network_computes_in(
     picture, named = pictures / "one.png", ("-n", tmp_path / "n.safetensors")
     assert upscale(picture, "-o", tmp_path / "out", *named, "--device", "cpu", "--engine", engine) == 0
     assert re.search(rf"^computing in {told} on cpu by engine {engine}$", capsys.readouterr().err, re.MULTILINE)
+
+
+# ---- equal names
+
+
+@pytest.mark.parametrize("place", ["named", "pattern", "folder"])
+def test_pictures_of_one_name_have_a_result_each_and_keep_it(
+    place: str, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, folder in enumerate("abcd"):
+        (tmp_path / "same" / folder).mkdir(parents=True)
+        images.write_image(tmp_path / "same" / folder / "cat.png", torch.full((3, 4, 5), number / 8))
+    folders = [tmp_path / "same" / folder for folder in "abcd"]
+    inputs = {
+        "named": [folder / "cat.png" for folder in folders],
+        "pattern": [tmp_path / "same" / "**" / "c*.png"],
+        "folder": folders,
+    }[place]
+    command = [*inputs, "-o", tmp_path / "out", "-n", tiny_weights, "--json"]
+    assert upscale(*command) == 0
+    first = json.loads(capsys.readouterr().out)["files"]
+    assert [row["status"] for row in first] == ["done"] * 4
+    assert len({row["output"] for row in first}) == len(files_below(tmp_path / "out")) == 4
+    assert upscale(*command) == 0
+    again = json.loads(capsys.readouterr().out)["files"]
+    assert [row["status"] for row in again] == ["kept"] * 4
+    assert [(row["input"], row["output"]) for row in again] == [(row["input"], row["output"]) for row in first]
+
+
+def test_the_reported_pictures_of_one_name_have_four_results(
+    data_root: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*sorted((data_root / "reports").rglob("same/*/cat.png")), "-o", tmp_path / "out", "-n", tiny_weights]
+    assert len(command) == 8
+    assert upscale(*command) == 0
+    assert len(files_below(tmp_path / "out")) == 4
+    assert upscale(*command) == 0
+    assert "4 kept" in capsys.readouterr().err

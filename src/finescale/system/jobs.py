@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -111,6 +111,20 @@ def collision_key(name: str | Path) -> str:
     Such file systems ignore case, or whether an accented letter is one character or two.
     """
     return unicodedata.normalize("NFC", str(name)).casefold()
+
+
+def entry_keys() -> Callable[[Path], str]:
+    """Return a function that returns equal keys for paths of one entry of a folder, or that `collision_key` makes one.
+
+    Links among the folders are followed, each folder once; a link under the last name is an entry of its own.
+    """
+    real = cache(os.path.realpath)
+
+    def key(path: Path) -> str:
+        folder, name = os.path.split(path)
+        return collision_key(os.path.join(real(folder), name))  # noqa: PTH118 - of thousands of paths
+
+    return key
 
 
 def find_namesakes(paths: Iterable[Path]) -> dict[Path, Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from finescale.errors import printable_name
 from finescale.images import READABLE_SUFFIXES
 from finescale.images.formats import UNREADABLE_SUFFIXES
+from finescale.system.jobs import entry_keys
 from finescale.upscale.report import UpscaleReport
 
 
@@ -20,7 +21,14 @@ class InputImage:
 
     path: Path
     within: Path | None = None
-    """Its folder relative to the folder that the user named; None where the user named the file itself."""
+    """Its folder relative to the folder that the user named; None where the user named no folder."""
+    by_pattern: bool = False
+    """Whether a pattern matched it."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the user named the file itself, instead of a folder or a pattern."""
+        return self.within is None and not self.by_pattern
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
         recursive: Also search the folders below the named ones.
         exclude: A folder to leave out of the search, such as that of the results.
     """
-    images: dict[Path, InputImage] = {}
+    images: dict[str, InputImage] = {}
+    entry_key = entry_keys()
     failures: list[UpscaleReport] = []
     skipped: list[str] = []
     for name in names:
@@ -59,13 +68,13 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
         elif os.path.lexists(path):
             found = [InputImage(path)]
         else:
-            found = [InputImage(Path(match)) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+            found = [InputImage(Path(match), by_pattern=True) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
             found = [image for image in found if image.path.is_file()]
             if not found:
                 reason = "no file matches this pattern" if glob.has_magic(name) else "no such file or folder"
                 failures.append(_failure(path, reason))
         for image in found:
-            images.setdefault(Path(os.path.abspath(image.path)), image)  # noqa: PTH100 - links are not resolved
+            images.setdefault(entry_key(image.path), image)
     return FoundInputs(tuple(images.values()), tuple(failures), tuple(skipped))
 
 
