@@ -8,12 +8,11 @@ header, before anything is decoded.
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyvips
@@ -31,6 +30,7 @@ from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
 from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
 from finescale.images.png import Png, inspect_png
 from finescale.images.vips import bracketed_message, forget_errors, messages
+from finescale.system.search import kind_of_entry
 
 # Warnings of the JPEG decoder about files of phones and cameras whose pixels are intact.
 _HARMLESS = re.compile(r"\d+ extraneous bytes before marker|Invalid SOS parameters for sequential JPEG")
@@ -71,7 +71,7 @@ def read_size(path: Path | str) -> tuple[int, int]:
         ImageReadError: The file does not exist, or its start is not that of an image.
     """
     path = Path(path)
-    with _name_in_errors(path), path.open("rb") as file:
+    with _name_in_errors(path), _open_file(path) as file:
         format_name = identify_format(file.read(SIGNATURE_LENGTH))
         file.seek(0)
         if format_name == "BMP":
@@ -113,11 +113,17 @@ def _name_in_errors(name: Path | str) -> Iterator[None]:
     raise ImageReadError(f"{printable_name(name)}: {reason}") from None
 
 
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file; a pipe or a device, which may give bytes for ever or none, is refused."""
+    kind = kind_of_entry(path)
+    if kind is not None:
+        raise ImageReadError(f"is {kind}, not a file")
+    return path.open("rb")
+
+
 def _read_bytes(path: Path) -> bytes:
     """Return the whole file, which is read only if its first bytes are those of an image."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ImageReadError("is a folder or a device, not a file")
-    with path.open("rb") as file:
+    with _open_file(path) as file:
         start = file.read(SIGNATURE_LENGTH)
         if not start:
             raise ImageReadError("the file is empty")
