@@ -79,6 +79,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (FinescaleError, ValueError) as error:
         console.say(f"finescale: {error}")
         return WRONG_USAGE
+    except (MemoryError, RuntimeError) as error:
+        from finescale.system.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        console.say(f"finescale: too little memory ({error or 'nothing more could be allocated'})")
+        return WRONG_USAGE
     except (KeyboardInterrupt, typer.Abort):
         console.say("finescale: interrupted")
         return INTERRUPTED

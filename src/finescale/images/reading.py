@@ -29,7 +29,7 @@ from finescale.images.image import Image, Levels, Notes
 from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
 from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
 from finescale.images.png import Png, inspect_png
-from finescale.images.vips import bracketed_message, forget_errors, messages
+from finescale.images.vips import bracketed_message, forget_errors, messages, ran_out_of_memory
 from finescale.system.search import kind_of_entry
 
 # Warnings of the JPEG decoder about files of phones and cameras whose pixels are intact.
@@ -107,6 +107,8 @@ def _name_in_errors(name: Path | str) -> Iterator[None]:
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
     except pyvips.Error as error:
+        if ran_out_of_memory(error):
+            raise MemoryError from None
         reason = f"truncated or damaged{bracketed_message(error)}"
     except ImageReadError as error:
         reason = str(error)

@@ -21,3 +21,8 @@ def bracketed_message(error: pyvips.Error) -> str:
     """Return the longest message in brackets after a space, or an empty string if there is none."""
     found = messages(error)
     return f" ({max(found, key=len)})" if found else ""
+
+
+def ran_out_of_memory(error: pyvips.Error) -> bool:
+    """Return whether libvips could not allocate memory; a decoder's own words may be about sizes in a damaged file."""
+    return "vips_tracked: out of memory" in error.detail

@@ -27,7 +27,7 @@ from finescale.images.formats import (
 from finescale.images.image import Image, Levels, Notes
 from finescale.images.metadata import profile_mismatch
 from finescale.images.png import insert_texts, xmp_chunk
-from finescale.images.vips import bracketed_message, forget_errors
+from finescale.images.vips import bracketed_message, forget_errors, ran_out_of_memory
 from finescale.system.files import whole_file
 
 _INTERPRETATIONS = {(1, 8): "b-w", (3, 8): "srgb", (1, 16): "grey16", (3, 16): "rgb16"}  # by channels and depth
@@ -69,12 +69,26 @@ def write_image(path: Path | str, image: Image | Tensor, *, quality: int | None 
     except OSError as error:
         reason = _reason_of_system(path, error)
     except pyvips.Error as error:
+        if ran_out_of_memory(error):
+            raise MemoryError from None
         reason = f"cannot be encoded{bracketed_message(error)}"
     except ImageWriteError as error:
         reason = str(error)
     else:
         return notes
     raise ImageWriteError(f"{printable_name(path)}: {reason}")
+
+
+def check_size(path: Path, size: tuple[int, int]) -> None:
+    """Refuse an image that is too large for the format that the suffix of its name states.
+
+    Raises:
+        ImageWriteError: A side of ``size`` is longer than the format holds.
+    """
+    try:
+        _check_sides(size, OUTPUT_FORMATS[path.suffix.lower()])
+    except ImageWriteError as error:
+        raise ImageWriteError(f"{printable_name(path)}: {error}") from None
 
 
 def encode_png(levels: Tensor, *, compression: int = 6) -> bytes:
@@ -141,14 +155,19 @@ def _as_vips(levels: Tensor) -> pyvips.Image:
     return picture.copy(interpretation=_INTERPRETATIONS[num_channels, 8])
 
 
-def _encode(image: Image, target: OutputFormat, quality: int | None) -> tuple[bytes, Notes]:
-    """Return the file, and notes about what it does not hold."""
-    height, width = image.size
-    if max(image.size) > target.max_side:
+def _check_sides(size: tuple[int, int], target: OutputFormat) -> None:
+    height, width = size
+    if max(size) > target.max_side:
         raise ImageWriteError(
             f"{width} x {height} pixels exceed the {target.max_side} per side that {target.name} holds; "
             "choose .png or .tif"
         )
+
+
+def _encode(image: Image, target: OutputFormat, quality: int | None) -> tuple[bytes, Notes]:
+    """Return the file, and notes about what it does not hold."""
+    height, width = image.size
+    _check_sides(image.size, target)
     depth = min(image.depth, target.depth)
     reduced = f"{target.name} holds {depth} bits per channel: reduced from {image.depth}"
     depth_notes = (reduced,) if depth < image.depth else ()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from finescale.errors import DataError, FinescaleError, printable_name
+from finescale.system.memory import is_out_of_memory
 from finescale.system.threads import single_core_threads
 
 T = TypeVar("T")
@@ -60,7 +61,9 @@ def guard(work: Callable[[], T], path: Path, *, report: type[ReportT], out_of_me
         return work()
     except FinescaleError as error:
         return report(path, "failed", reason=str(error))
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return report(path, "failed", reason=f"{printable_name(path)}: {out_of_memory}")
 
 

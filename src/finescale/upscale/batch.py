@@ -5,6 +5,7 @@ No failure of a single file ends a batch; it becomes that file's `UpscaleReport`
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -14,11 +15,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from finescale.errors import FinescaleError, ImageWriteError, printable_name
-from finescale.images import MAX_PIXELS, Image, read_image, write_image
+from finescale.errors import DeviceError, FinescaleError, ImageError, ImageWriteError, printable_name
+from finescale.images import MAX_PIXELS, Image, check_size, read_image, write_image
 from finescale.resize import resize
 from finescale.system.jobs import guard
-from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory
+from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory, is_out_of_memory
 from finescale.system.threads import single_core_threads
 from finescale.upscale.compression import Compression, compression_of
 from finescale.upscale.outputs import Job, OutputSettings
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 _GPU_WRITERS = 4  # a GPU makes results faster than one core encodes them
 _BYTES_PER_PIXEL = 24  # an image while it is decoded: float32 RGB and alpha beside 16-bit levels
+_BYTES_PER_ROW = 200  # positions and weights of the resizing
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ def run_jobs(
                 early = pool.submit(_read_early, partial(read, following), max_pixels)
             try:
                 if isinstance(picture, _Picture):
-                    picture = _guarded(job, partial(_upscale, picture, upscaler, settings, on_tile))
+                    picture = _guarded(job, partial(_upscale, picture, upscaler, settings, max_pixels, on_tile))
             except BaseException:
                 yield from (report.result() for report in reports)
                 raise
@@ -128,7 +130,9 @@ def _read_early(read: Callable[..., _Picture | UpscaleReport], max_pixels: int) 
     """Read an image before its turn; None where it is too large for that, or fails, which its turn will report."""
     try:
         return read(max_pixels=min(max_pixels, _spare_memory() // _BYTES_PER_PIXEL))
-    except (FinescaleError, MemoryError):
+    except (FinescaleError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
         return None
 
 
@@ -148,14 +152,47 @@ def _upscale(
     picture: _Picture,
     upscaler: Upscaler,
     settings: OutputSettings,
+    max_pixels: int,
     on_tile: Callable[[Job, int, int], None] | None,
 ) -> _Picture:
     started = time.monotonic()
+    height, width = picture.input_size
+    size = settings.final_size((height, width), (height * upscaler.scale, width * upscaler.scale))
+    _check_result(picture, size, upscaler.scale, max_pixels)
     result = upscaler(picture.image, on_tile=None if on_tile is None else partial(on_tile, picture.job))
-    size = settings.final_size(picture.input_size, result.size)
     if size != result.size:
         result = _resized(result, size)
     return replace(picture, image=result, seconds=picture.seconds + time.monotonic() - started)
+
+
+def _check_result(picture: _Picture, size: tuple[int, int], scale: int, max_pixels: int) -> None:
+    """Refuse a result that is too large for its format, or whose requested size is out of reach.
+
+    Raises:
+        ImageError: It exceeds what the format holds, or ``max_pixels`` enlarged by the network.
+        DeviceError: It takes more memory than is free.
+    """
+    path = picture.job.output
+    assert path is not None
+    check_size(path, size)
+    height, width = picture.input_size
+    if size == (height * scale, width * scale):
+        return  # the network's own result, whose memory `Upscaler` checks
+    num_pixels, usual = math.prod(size), height * width * scale**2
+    if num_pixels > max_pixels * scale**2:
+        raise ImageError(
+            f"{printable_name(path)}: a result of {size[1]} x {size[0]} pixels exceeds the limit of "
+            f"{max_pixels * scale**2 / 1e6:g} megapixels; choose a smaller one, or raise --max-pixels"
+        )
+    image = picture.image
+    num_channels = len(image.pixels) + (0 if image.alpha is None else 1)
+    needed = 4 * num_channels * (usual + 2 * num_pixels) + _BYTES_PER_ROW * sum(size)
+    free = free_host_memory()
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"{printable_name(path)}: a result of {size[1]} x {size[0]} pixels takes {needed / 2**30:.1f} GiB of "
+            f"memory, but only {free / 2**30:.1f} GiB are free; choose a smaller one"
+        )
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:

@@ -19,6 +19,9 @@ from finescale.settings import Settings, suggest
 from finescale.system.jobs import entry_keys
 from finescale.upscale.inputs import InputImage
 
+MAX_SIDE = 2**31 - 1
+"""Longest side of a result in pixels, which PNG and TIFF hold."""
+
 
 class OutputSettings(Settings):
     """Place, names, format and final size of the results."""
@@ -36,13 +39,13 @@ class OutputSettings(Settings):
     overwrite: bool = False
     """Redo results that exist already."""
 
-    outscale: float | None = Field(None, gt=0)
+    outscale: float | None = Field(None, gt=0, le=MAX_SIDE)
     """Size of the result as a multiple of the input's, by bicubic resizing; None keeps the network's scale."""
-    width: int | None = Field(None, ge=1)
+    width: int | None = Field(None, ge=1, le=MAX_SIDE)
     """Width of the result in pixels; keeps the aspect ratio unless the height is given too."""
-    height: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=1, le=MAX_SIDE)
     """Height of the result in pixels; keeps the aspect ratio unless the width is given too."""
-    long_side: int | None = Field(None, ge=1)
+    long_side: int | None = Field(None, ge=1, le=MAX_SIDE)
     """Longer side of the result in pixels; keeps the aspect ratio."""
 
     @field_validator("folder")
