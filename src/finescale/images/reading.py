@@ -29,7 +29,7 @@ from finescale.images.image import Image, Levels, Notes
 from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
 from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
 from finescale.images.png import Png, inspect_png
-from finescale.images.vips import bracketed_message, forget_errors, messages, ran_out_of_memory
+from finescale.images.vips import bracketed_message, check_process, forget_errors, messages, ran_out_of_memory
 from finescale.system.search import kind_of_entry
 
 # Warnings of the JPEG decoder about files of phones and cameras whose pixels are intact.
@@ -209,6 +209,7 @@ def _decode_heic(data: bytes, max_pixels: int) -> Image:
 
 def _open(source: bytes | pyvips.Source, format_name: str, *, fail_on: str = "warning") -> pyvips.Image:
     """Open the header of an image, whose pixels libvips decodes on demand, once and from top to bottom."""
+    check_process()
     loader = f"{'heif' if format_name == 'AVIF' else format_name.lower()}load_source"
     if not pyvips.type_find("VipsOperation", loader):
         raise ImageReadError(f"this libvips was built without {format_name}; convert the file to PNG first")

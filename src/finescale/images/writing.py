@@ -27,7 +27,7 @@ from finescale.images.formats import (
 from finescale.images.image import Image, Levels, Notes
 from finescale.images.metadata import profile_mismatch
 from finescale.images.png import insert_texts, xmp_chunk
-from finescale.images.vips import bracketed_message, forget_errors, ran_out_of_memory
+from finescale.images.vips import bracketed_message, check_process, forget_errors, ran_out_of_memory
 from finescale.system.files import whole_file
 
 _INTERPRETATIONS = {(1, 8): "b-w", (3, 8): "srgb", (1, 16): "grey16", (3, 16): "rgb16"}  # by channels and depth
@@ -147,6 +147,7 @@ def to_levels(planes: Sequence[Tensor], depth: int) -> Levels:
 
 def _as_vips(levels: Tensor) -> pyvips.Image:
     """Return 8-bit pixels (1 or 3, H, W) as an image of libvips."""
+    check_process()
     if levels.dtype != torch.uint8 or levels.ndim != 3 or len(levels) not in (1, 3) or 0 in levels.shape:
         raise ValueError(f"levels must be uint8 (1 or 3, H, W), got {levels.dtype} {tuple(levels.shape)}")
     num_channels, height, width = levels.shape
@@ -166,6 +167,7 @@ def _check_sides(size: tuple[int, int], target: OutputFormat) -> None:
 
 def _encode(image: Image, target: OutputFormat, quality: int | None) -> tuple[bytes, Notes]:
     """Return the file, and notes about what it does not hold."""
+    check_process()
     height, width = image.size
     _check_sides(image.size, target)
     depth = min(image.depth, target.depth)
