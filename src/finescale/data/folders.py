@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finescale.errors import DataError, printable_name
-from finescale.system.files import whole_file
+from finescale.system.files import sweep_temporaries, whole_file
 
 _MARK = ".finescale.json"  # hidden, since some programs take every other file of a folder for a picture
 
@@ -59,6 +59,7 @@ def may_be_replaced(folder: Path, *, ours: Sequence[str]) -> bool:
     Raises:
         DataError: It holds other files, or is not a folder.
     """
+    sweep_temporaries(folder.parent)  # which puts back a folder whose replacement was killed
     if not folder.exists():
         return False
     if not folder.is_dir():

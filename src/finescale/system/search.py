@@ -30,6 +30,11 @@ def kind_of_entry(path: Path | str) -> str | None:
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
+def is_folder(path: Path | str) -> bool:
+    """Return whether a path is that of a folder; it is not where it may not be looked at."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
+
+
 class Search:
     """Search below folders and by patterns; links to folders and hidden folders are not entered unless they are named.
 
@@ -59,8 +64,8 @@ class Search:
         while waiting:
             here = waiting.pop()
             others, below = [], []
-            for entry, is_folder in self._entries(here):
-                if not is_folder:
+            for entry, leads_on in self._entries(here):
+                if not leads_on:
                     others.append(entry)
                 elif recursive and (excluded is None or _identity(entry.path) != excluded):
                     if entry.name.startswith("."):
@@ -95,12 +100,12 @@ class Search:
             path = os.path.join(base, part)  # noqa: PTH118
             if rest:
                 yield from self._expand(path, rest)
-            elif self._exists(path) and not os.path.isdir(path):  # noqa: PTH112
+            elif self._exists(path) and not is_folder(path):
                 yield path
         else:
-            for entry, is_folder in self._entries(base):
+            for entry, leads_on in self._entries(base):
                 matches = fnmatch.fnmatch(entry.name, part) and (part.startswith(".") or not entry.name.startswith("."))
-                if matches and is_folder == bool(rest):
+                if matches and leads_on == bool(rest):
                     path = os.path.join(base, entry.name)  # noqa: PTH118
                     yield from self._expand(path, rest) if rest else (path,)
 

@@ -12,7 +12,7 @@ from finescale.errors import printable_name
 from finescale.images import READABLE_SUFFIXES
 from finescale.images.formats import UNREADABLE_SUFFIXES
 from finescale.system.jobs import entry_keys
-from finescale.system.search import Search, kind_of_entry
+from finescale.system.search import Search, is_folder, kind_of_entry
 from finescale.upscale.report import UpscaleReport
 
 
@@ -78,7 +78,7 @@ def _failure(path: Path, reason: str) -> UpscaleReport:
 
 
 def _reason_of_nothing(name: str) -> str:
-    if os.path.isdir(name):  # noqa: PTH112 - false also where it may not be looked at
+    if is_folder(name):
         return "no picture in this folder"
     return "no file matches this pattern" if glob.has_magic(name) else "no such file or folder"
 
@@ -91,7 +91,7 @@ def _meant_by(
     reason = _reason_against(path)
     if reason is None:
         return [InputImage(path)], [], {}
-    if os.path.isdir(path):  # noqa: PTH112
+    if is_folder(path):
         return _in_folder(path, search.walk(path, recursive=recursive, exclude=exclude))
     if reason != _MISSING:
         return [], [], {path: reason}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ from finescale.images import WRITABLE_SUFFIXES
 from finescale.images.formats import UNWRITABLE_SUFFIXES
 from finescale.settings import Settings, suggest
 from finescale.system.jobs import entry_keys
+from finescale.system.search import is_folder
 from finescale.upscale.inputs import InputImage
 
 MAX_SIDE = 2**31 - 1
 """Longest side of a result in pixels, which PNG and TIFF hold."""
+
+_LONGEST_NAME = 255  # bytes that file systems allow
+_NUMBER = re.compile(r"\d+")
 
 
 class OutputSettings(Settings):
@@ -53,7 +58,7 @@ class OutputSettings(Settings):
     def _check_folder(cls, value: Path | None) -> Path | None:
         if value is not None and value.name == "-":
             raise ValueError("results cannot be written to standard output; name a folder or a file")
-        if value is not None and value.suffix.lower() in UNWRITABLE_SUFFIXES and not value.is_dir():
+        if value is not None and value.suffix.lower() in UNWRITABLE_SUFFIXES and not is_folder(value):
             known = " ".join(WRITABLE_SUFFIXES)
             raise ValueError(
                 f"pictures are not written as {value.suffix}; name a folder, or a file that ends in {known}"
@@ -73,18 +78,27 @@ class OutputSettings(Settings):
     def _check_name(cls, value: str) -> str:
         known = ("stem", "scale", "network")
         try:
-            fields = [field for _, field, _, _ in string.Formatter().parse(value) if field is not None]
+            parts = [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(value) if field is not None]
         except ValueError as error:
             raise ValueError(f"not a template ({error})") from None
-        for field in fields:
+        fields = [field for field, _ in parts]
+        for field, spec in parts:
             if field not in known:
                 raise ValueError(
                     f"unknown field {{{field}}}{suggest(field, known)}; known: {{stem}} {{scale}} {{network}}"
                 )
+            if "{" in spec or any(
+                len(number) > 3 or int(number) > _LONGEST_NAME for number in re.findall(r"\d+", spec)
+            ):
+                raise ValueError(f"the format of {{{field}}} may only hold numbers up to {_LONGEST_NAME}")
+        try:
+            value.format(stem="stem", scale=4, network="network")
+        except ValueError as error:
+            raise ValueError(f"not a template ({error})") from None
         if "stem" not in fields:
             raise ValueError("a name without {stem} would be the same for every picture")
-        if "/" in value or os.sep in value:
-            raise ValueError("a name must not contain folders; choose the folder with -o")
+        if "/" in value or os.sep in value or "\0" in value:
+            raise ValueError("a name must not contain folders or null bytes; choose the folder with -o")
         return value
 
     @model_validator(mode="after")
