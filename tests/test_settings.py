@@ -228,3 +228,66 @@ def test_overrides_alone_are_values_by_their_fields() -> None:
         "a": {"b": 2e-4, "c": "off"},
     }
     assert read_overrides([]) == {}
+
+
+# ---- texts that grow, nest or lie
+
+
+def bomb(levels: int) -> str:
+    lines = ["z0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"z{n}: &a{n} [{', '.join(10 * [f'*a{n - 1}'])}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+LIES = [
+    (900 * "[" + 900 * "]", "nested in more than 50 levels"),
+    ("&a [*a]", "an alias refers to what contains it"),
+    ("!!bool abc", "not a value of type 'bool': 'abc'"),
+    ("!!int abc", "not a value of type 'int': 'abc'"),
+    ("!!float 1.2.3", "not a value of type 'float': '1.2.3'"),
+    ("!!timestamp 2026-99-01", "not a value of type 'timestamp': '2026-99-01'"),
+    (5000 * "1", "not a value of type 'int'"),
+    ("!!python/object:os.system x", "could not determine a constructor"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(bomb(40), "its aliases stand for more than 100000 values"), *((f"steps: {text}", why) for text, why in LIES)],
+    ids=lambda value: value[:24],
+)
+def test_a_file_that_grows_nests_or_lies_is_refused_in_a_short_sentence(text: str, reason: str, file: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(file, text)
+    sentence = str(refusal.value).removeprefix(f"{file}: ")
+    assert reason in sentence
+    assert len(sentence) < 400
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(("text", "reason"), LIES, ids=lambda value: value[:24])
+def test_an_override_that_nests_or_lies_is_refused_in_a_short_sentence(text: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read_overrides([f"steps={text}"])
+    assert reason in str(refusal.value)
+    assert len(str(refusal.value)) < 800
+    assert "\n" not in str(refusal.value)
+
+
+def test_dates_are_words() -> None:
+    assert read_overrides(["name=2026-13-45", "day=2026-11-27"]) == {"name": "2026-13-45", "day": "2026-11-27"}
+
+
+def test_an_alias_that_is_used_twice_is_fine() -> None:
+    assert read_overrides(["a={b: &x [1, 2], c: *x}"]) == {"a": {"b": [1, 2], "c": [1, 2]}}
+
+
+def test_a_long_value_is_quoted_by_its_ends(file: Path) -> None:
+    with pytest.raises(SettingsError, match=r"got \[0, 1, 2, .* \.\.\. .*4999\]") as refusal:
+        read(file, f"steps: [{', '.join(map(str, range(5000)))}]")
+    assert len(str(refusal.value)) < 400 + len(str(file))
+
+
+def test_a_file_too_large_for_settings_is_not_read(file: Path) -> None:
+    with pytest.raises(SettingsError, match="not a settings file; it has more than 1 MiB"):
+        read(file, "#" * (2**20 + 1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -85,13 +86,15 @@ def read_values(path: Path) -> dict[str, Any]:
         SettingsError: The file cannot be read, is not YAML, or contains no fields.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
+        if path.is_file() and path.stat().st_size > _MAX_BYTES:
+            raise SettingsError(f"{path}: not a settings file; it has more than {_MAX_BYTES // 2**20} MiB")
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not a text file; settings are YAML in UTF-8") from None
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        raise SettingsError(f"{path}: not valid YAML ({_in_one_line(error)})") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -139,18 +142,18 @@ def _override(values: dict[str, Any], text: str) -> None:
     """Set the field that ``a.b=value`` names; the value is parsed as YAML."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise SettingsError(f"override {text!r} must have the form name=value, for instance batch=8")
+        raise SettingsError(f"override {shortened(text)} must have the form name=value, for instance batch=8")
     *parents, last = name.strip().split(".")
     for parent in parents:
         if values.get(parent) is None:  # a group that is left out, or null
             values[parent] = {}
         values = values[parent]
         if not isinstance(values, dict):
-            raise SettingsError(f"override {text!r}: {parent!r} is a single value and has no fields")
+            raise SettingsError(f"override {shortened(text)}: {parent!r} is a single value and has no fields")
     try:
-        values[last] = yaml.load(value, Loader=_YamlLoader)
+        values[last] = _parse_yaml(value)
     except yaml.YAMLError as error:
-        raise SettingsError(f"override {text!r}: not a valid value ({' '.join(str(error).split())})") from None
+        raise SettingsError(f"override {shortened(text)}: not a valid value ({_in_one_line(error)})") from None
 
 
 def _describe(kind: type[BaseModel], mistake: Any) -> str:
@@ -164,7 +167,7 @@ def _describe(kind: type[BaseModel], mistake: Any) -> str:
         return f"{path!r} is missing"
     # A group's own check names the values that it is about.
     is_groups_own = mistake["type"] == "value_error" and isinstance(mistake["input"], dict)
-    got = "" if is_groups_own else f", got {mistake['input']!r}"
+    got = "" if is_groups_own else f", got {shortened(mistake['input'])}"
     return f"{path!r}: {message[0].lower() + message[1:]}{got}"
 
 
@@ -196,8 +199,68 @@ def _paths_to(name: str, kind: type[BaseModel], prefix: str = "") -> Iterator[st
             yield from _paths_to(name, nested, f"{prefix}{field}.")
 
 
+def shortened(value: object) -> str:
+    """Return the representation of a value as an error message quotes it: in full, or its two ends."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 40]} ... {text[-30:]}"
+
+
+_LONGEST_QUOTE = 300  # characters
+_MAX_BYTES = 2**20  # of a settings file
+_MAX_DEPTH = 50  # levels of nesting
+_MAX_NODES = 100_000  # values of a file, those of a repeated alias counted each time
+
+
 class _YamlLoader(yaml.SafeLoader):
-    """Loader of YAML 1.2 scalars: ``2e-4`` is a number, ``off`` a word and ``010`` ten, unlike in YAML 1.1 (PyYAML)."""
+    """Loader of YAML 1.2 scalars: ``2e-4`` is a number, ``off`` a word and ``010`` ten, unlike in YAML 1.1 (PyYAML).
+
+    What a text can grow to is bounded: its depth, and its size once every alias is written out.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._sizes: dict[int, int] = {}
+        """Number of values in each node that is complete, by its identity."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a node and count the values in it."""
+        self._depth += 1
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
+        if self._depth > _MAX_DEPTH:
+            raise yaml.MarkedYAMLError(None, None, f"nested in more than {_MAX_DEPTH} levels", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is None or id(node) in self._sizes:  # an alias of a complete node
+            return node
+        if is_alias:
+            raise yaml.MarkedYAMLError(None, None, "an alias refers to what contains it", mark)
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+        size = 1 + sum(self._sizes[id(part)] for part in inner)
+        if size > _MAX_NODES:
+            raise yaml.MarkedYAMLError(None, None, f"its aliases stand for more than {_MAX_NODES} values", mark)
+        self._sizes[id(node)] = size
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Construct a value; a text that does not fit its tag is an error of YAML's, such as ``!!int abc``."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, OverflowError, TypeError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                None, None, f"not a value of type {shortened(kind)}: {shortened(node.value)}", node.start_mark
+            ) from None
+
+
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_YamlLoader)
+
+
+def _in_one_line(error: yaml.YAMLError) -> str:
+    return textwrap.shorten(str(error).replace(' in "<unicode string>",', ""), _LONGEST_QUOTE, placeholder=" ...")
 
 
 class _YamlDumper(yaml.SafeDumper):
@@ -212,7 +275,7 @@ _SCALARS = {
 
 for _kind in (_YamlLoader, _YamlDumper):
     _kind.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _SCALARS]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in (*_SCALARS, "timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     for _name, (_pattern, _first) in _SCALARS.items():

@@ -104,11 +104,11 @@ def rewritten(path: Path, *, tensors: dict[str, Any] | None = None, **facts: Any
         ({"scheme": "logarithmic"}, "update finescale"),
         ({"settings": None}, "lacks settings"),
         ({"settings": {"bits": 5}}, "bits"),
-        ({"weights": {"conv_first": [4, [12, 3, 3, 10**6]]}}, "has not the size"),
+        ({"weights": {"conv_first": [4, [12, 3, 3, 10**6]]}}, "does not have the size"),
         ({"weights": {"conv_first": [99, [12, 3, 3, 3]]}}, "without width or shape"),
         ({"activations": {"result": "eight"}}, "without width"),
         ({"tensors": {CODES: None}}, "is missing"),
-        ({"tensors": {BOUNDS: torch.zeros(3)}}, "has not the size"),
+        ({"tensors": {BOUNDS: torch.zeros(3)}}, "does not have the size"),
     ],
 )
 def test_a_damaged_quantization_is_refused(change: dict[str, Any], reason: str, tmp_path: Path) -> None:

@@ -179,8 +179,10 @@ def _arithmetic(upscaler: Upscaler) -> str:
     if not is_quantized(upscaler.network):
         return upscaler.precision
     bits = settings_of(upscaler.network).bits
-    if upscaler.engine == "openvino":
+    if upscaler.multiplies_integers:
         return f"integers of {bits} bits, all else in {upscaler.precision},"
+    if upscaler.engine == "openvino":
+        return f"{upscaler.precision} what integers of {bits} bits give (sums of bytes saturate on this CPU)"
     return f"{upscaler.precision} what integers of {bits} bits give ('--engine openvino' multiplies integers)"
 
 

@@ -43,7 +43,7 @@ class ResultsFolder:
         self._log = path / _FINISHED
         check_results_folder(path)
         self._finished = self._read() if self._log.is_file() and not overwrite else {}
-        self._is_begun = False
+        self._has_begun = False
 
     def find(self, key: Key) -> dict[str, Any] | None:
         """Return the values of a finished result; None where it, or the picture to be kept with it, is missing."""
@@ -97,11 +97,11 @@ class ResultsFolder:
 
     def _begin(self) -> None:
         """Create the folder, and rewrite the finished results without overwritten ones and half lines of a crash."""
-        if not self._is_begun:
+        if not self._has_begun:
             self.path.mkdir(parents=True, exist_ok=True)
             with whole_file(self._log) as file:
                 file.writelines(_line(*entry) for entry in self._finished.items())
-            self._is_begun = True
+            self._has_begun = True
 
     def _stamp(self, key: Key) -> list[int] | None:
         path = self.picture(key["model"], key["set"], key["image"])

@@ -201,6 +201,11 @@ class Upscaler:
                 result = replace(result, notes=(*result.notes, note))
         return result
 
+    @property
+    def multiplies_integers(self) -> bool:
+        """Whether the engine multiplies the integers of a quantized network, rather than floats of the same values."""
+        return self._compute.multiplies_integers
+
     @cached_property
     def bytes_per_pixel(self) -> float:
         """Bytes that the network takes on the device per lr pixel of a tile, besides its weights (measured once)."""
