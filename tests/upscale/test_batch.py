@@ -254,6 +254,12 @@ def test_a_result_out_of_reach_fails_before_the_network_runs(
 
 
 def test_sizes_that_no_format_holds_are_refused_as_settings() -> None:
-    for asked in ({"outscale": 1e300}, {"outscale": float("inf")}, {"outscale": float("nan")}, {"width": 2**31}, {"long_side": 10**30}):
+    for asked in (
+        {"outscale": 1e300},
+        {"outscale": float("inf")},
+        {"outscale": float("nan")},
+        {"width": 2**31},
+        {"long_side": 10**30},
+    ):
         with pytest.raises(ValueError, match=next(iter(asked))):
             OutputSettings(**asked)  # type: ignore[arg-type]

@@ -47,8 +47,8 @@ def single_core_threads(num_threads: int, name: str) -> ThreadPoolExecutor:
         have_started.abort()  # none may wait for a thread that will never come
         pool.shutdown(cancel_futures=True)
         raise DeviceError(
-            f"the system does not start {num_threads} more threads ({str(error) or 'one of them failed'}); raise its limit "
-            "on processes (ulimit -u), or end other programs"
+            f"the system does not start {num_threads} more threads ({str(error) or 'one of them failed'}); raise "
+            "its limit on processes (ulimit -u), or end other programs"
         ) from None
     finally:
         torch.set_num_threads(default)
