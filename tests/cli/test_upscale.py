@@ -213,6 +213,16 @@ def test_the_result_can_be_given_a_size(
         (["--format", "pgn"], "did you mean 'png'?"),
         (["--name", "{stm}_big"], "did you mean 'stem'?"),
         (["--name", "big"], "without {stem}"),
+        (["--name", "{stem:999999999}"], "the format of {stem} may only hold numbers up to 255"),
+        (["--name", "{stem}{scale:{scale}}"], "the format of {scale} may only hold numbers up to 255"),
+        (["--name", "{stem:d}"], "not a template (Unknown format code 'd'"),
+        (["--name", "{stem!x}"], "not a template"),
+        (["--name", "{stem.__class__}"], "unknown field {stem.__class__}"),
+        (["--name", "{stem[0]}{stem}"], "unknown field {stem[0]}"),
+        (["--name", "../../{stem}"], "must not contain folders"),
+        (["--name", "{0}{stem}" + 100_000 * "x"], "unknown field {0}"),
+        (["--max-memory", 400 * "9"], "800M or 4G"),
+        (["--outscale", "inf"], "outscale"),
         (["--suffix", "_a", "--name", "{stem}"], "are mutually exclusive"),
         (["--width", "5", "--long-side", "9"], "mutually exclusive"),
         (["-s", "3"], "scale"),
@@ -252,7 +262,10 @@ def test_one_output_file_cannot_hold_several_results(
     assert "can hold one result, got 2 inputs" in capsys.readouterr().err
 
 
-def test_an_interrupted_batch_ends_with_130_and_leaves_no_partial_file(tiny_weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_batch_ends_with_130_and_leaves_no_partial_file(
+    number: signal.Signals, tiny_weights: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for index in range(40):
@@ -270,7 +283,7 @@ def test_an_interrupted_batch_ends_with_130_and_leaves_no_partial_file(tiny_weig
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "interrupted" in said
@@ -420,3 +433,159 @@ def test_it_is_told_what_a_quantized_network_computes_in(
     picture, named = pictures / "one.png", ("-n", tmp_path / "n.safetensors")
     assert upscale(picture, "-o", tmp_path / "out", *named, "--device", "cpu", "--engine", engine) == 0
     assert re.search(rf"^computing in {told} on cpu by engine {engine}$", capsys.readouterr().err, re.MULTILINE)
+
+
+# ---- equal names
+
+
+@pytest.mark.parametrize("place", ["named", "pattern", "folder"])
+def test_pictures_of_one_name_have_a_result_each_and_keep_it(
+    place: str, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, folder in enumerate("abcd"):
+        (tmp_path / "same" / folder).mkdir(parents=True)
+        images.write_image(tmp_path / "same" / folder / "cat.png", torch.full((3, 4, 5), number / 8))
+    folders = [tmp_path / "same" / folder for folder in "abcd"]
+    inputs = {
+        "named": [folder / "cat.png" for folder in folders],
+        "pattern": [tmp_path / "same" / "**" / "c*.png"],
+        "folder": folders,
+    }[place]
+    command = [*inputs, "-o", tmp_path / "out", "-n", tiny_weights, "--json"]
+    assert upscale(*command) == 0
+    first = json.loads(capsys.readouterr().out)["files"]
+    assert [row["status"] for row in first] == ["done"] * 4
+    assert len({row["output"] for row in first}) == len(files_below(tmp_path / "out")) == 4
+    assert upscale(*command) == 0
+    again = json.loads(capsys.readouterr().out)["files"]
+    assert [row["status"] for row in again] == ["kept"] * 4
+    assert [(row["input"], row["output"]) for row in again] == [(row["input"], row["output"]) for row in first]
+
+
+def test_the_reported_pictures_of_one_name_have_four_results(
+    data_root: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*sorted((data_root / "reports").rglob("same/*/cat.png")), "-o", tmp_path / "out", "-n", tiny_weights]
+    assert len(command) == 8
+    assert upscale(*command) == 0
+    assert len(files_below(tmp_path / "out")) == 4
+    assert upscale(*command) == 0
+    assert "4 kept" in capsys.readouterr().err
+
+
+# ---- what stands in the way
+
+
+def test_ctrl_c_during_the_first_picture_counts_it(
+    pictures: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from finescale.upscale import Upscaler
+
+    original = Upscaler.__call__
+
+    def interrupted(self: Upscaler, *args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Upscaler, "__call__", interrupted)
+    assert upscale(pictures, "-o", tmp_path / "out", "-n", tiny_weights, "--json") == 130
+    told = capsys.readouterr()
+    assert told.err.endswith("nothing done, 1 interrupted, 1 not started\nfinescale: interrupted\n")
+    assert json.loads(told.out)["files"] == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_stands_in_the_place_of_a_result_is_reported(
+    pictures: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [pictures / "one.png", "-n", tiny_weights, "-o"]
+
+    def reason(*options: object) -> str:
+        assert upscale(*command, *options) == 2
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        return next(line for line in told.splitlines() if line.startswith("failed: ")).removeprefix("failed: ")
+
+    (out / "one_x2.png").symlink_to("nowhere")
+    place = f"{out / 'one_x2.png'}: is"
+    assert reason(out) == f"{place} a link to nothing, in the place of the result; rename or delete it"
+    (out / "one_x2.png").unlink()
+    (out / "one_x2.png").mkdir()
+    assert reason(out, "--overwrite") == f"{place} a folder, in the place of the result; rename or delete it"
+    os.mkfifo(out / "pipe.png")
+    assert "pipe.png: is a named pipe, in the place" in reason(out / "pipe.png")
+    assert "cannot be written (File name too long)" in reason(out, "--suffix", 300 * "x")
+    (tmp_path / "file").touch()
+    assert reason(tmp_path / "file" / "deep").endswith("cannot be written (Not a directory)")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert reason(tmp_path / "new" / "deep").endswith(f"{tmp_path} cannot be written to")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_result_of_other_settings_or_of_an_older_input_is_told_apart(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "one_x2.png"
+    command = [pictures / "one.png", "-n", tiny_weights, "-o", tmp_path, "--json"]
+
+    def reason(*options: object) -> str:
+        assert upscale(*command, *options) == 0
+        (row,) = report(capsys)
+        assert row["status"] == "kept"
+        return str(row["reason"])
+
+    assert upscale(*command) == 0
+    capsys.readouterr()
+    assert reason() == "the result exists already; --overwrite redoes it"
+    other = (
+        "the result exists already, but has 24 x 18 pixels instead of 36 x 27 pixels, as by another network or other"
+    )
+    assert reason("--outscale", 3).startswith(other.replace(" pixels instead", " instead"))
+    os.utime(pictures / "one.png", (time.time() + 100, time.time() + 100))
+    assert reason() == "the result exists already, but is older than its input; --overwrite redoes it"
+    out.write_text("mine")
+    assert reason().endswith("but is older than its input and cannot be read as a picture; --overwrite redoes it")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (">/dev/full", "No space left on device"),
+        (">&-", "Bad file descriptor"),
+        ("| true", "Broken pipe"),
+    ],
+)
+def test_a_report_that_cannot_be_printed_is_one_sentence(
+    output: str, reason: str, pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    if output == ">/dev/full" and not Path("/dev/full").exists():
+        pytest.skip("only Linux has a device that is always full")
+    command = f"'{ENTRY_POINT}' upscale '{pictures}' -o '{tmp_path}/out' -n '{tiny_weights}' --json"
+    script = f"{{ {command}; echo $? >&2; }} {output}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120)
+    *_, sentence, code = done.stderr.splitlines()
+    assert sentence == f"finescale: standard output cannot be written ({reason})"
+    assert code == "1"
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert files_below(tmp_path / "out") == {"one_x2.png", "below/two_x2.png"}
+
+
+@pytest.mark.parametrize("errors", ["2>/dev/full", "2>&-"])
+def test_messages_that_nobody_reads_do_not_end_a_batch(
+    errors: str, pictures: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    command = f"'{ENTRY_POINT}' upscale '{pictures}' -o '{tmp_path}/out' -n '{tiny_weights}' --json {errors}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert [row["status"] for row in json.loads(done.stdout)["files"]] == ["done", "done"]

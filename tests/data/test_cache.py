@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from finescale.data import open_cache, write_cache
 from finescale.errors import DataError
+from finescale.system import files
 from pictures import draw
 from samples import sample
 
@@ -141,6 +144,35 @@ def test_an_interrupted_cache_leaves_nothing_and_the_old_one(originals: dict[Pat
     next(reports)
     reports.close()
     assert len(open_cache(cache)) == 3
+    assert sorted(path.name for path in cache.parent.iterdir()) == ["cache", "hr"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from finescale.data import write_cache
+
+rename = Path.rename
+
+def killed(self, target):
+    if target.name == "cache":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+
+Path.rename = killed
+list(write_cache([*map(Path, sys.argv[2:])], Path(sys.argv[1]), overwrite=True))
+"""
+
+
+def test_a_cache_whose_replacement_was_killed_between_old_and_new_is_put_back(
+    originals: dict[Path, Tensor], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file.name: file.read_bytes() for file in cache.iterdir()}
+    subprocess.run([sys.executable, "-c", KILLED, cache, *originals], check=False, timeout=120)
+    assert not cache.exists()
+    monkeypatch.setattr(files, "_swept", set())  # as in the process of the next run
+    assert [report.status for report in write_cache([*originals], cache)] == ["kept"] * 3
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == before
     assert sorted(path.name for path in cache.parent.iterdir()) == ["cache", "hr"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread, current_thread
@@ -15,7 +16,7 @@ from finescale.images import Image, write_image
 from finescale.upscale import Upscaler, batch
 from finescale.upscale.batch import run_jobs
 from finescale.upscale.outputs import Job, OutputSettings
-from upscale.stand_ins import Nearest
+from upscale.stand_ins import Limited, Nearest
 
 
 def test_a_picture_too_large_for_the_memory_does_not_stop_the_others(
@@ -169,3 +170,96 @@ def test_failed_and_kept_pictures_keep_their_places_among_the_reports(tmp_path: 
     reports = list(run_jobs(jobs, Upscaler(Nearest()), OutputSettings()))
     assert [report.status for report in reports] == ["done", "failed", "kept", "done"]
     assert [report.input for report in reports] == [job.input for job in jobs]
+
+
+# ---- memory and sizes
+
+FAILED_ALLOCATIONS = [
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried"),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("std::bad_alloc"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+]
+
+
+@pytest.mark.parametrize("place", ["read_image", "network", "resize", "write_image"])
+@pytest.mark.parametrize("error", FAILED_ALLOCATIONS, ids=str)
+def test_a_failed_allocation_fails_one_picture_wherever_it_happens(
+    error: Exception, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(Nearest):
+        def forward(self, lr: Tensor) -> Tensor:
+            if place == "network" and lr.mean() > 0.5:
+                raise error
+            return super().forward(lr)
+
+    def short(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            image = next(
+                (one.pixels if isinstance(one, Image) else one for one in args if not isinstance(one, Path)), 0
+            )
+            if "b" in [getattr(one, "stem", "")[:1] for one in args] or (
+                isinstance(image, Tensor) and image.mean() > 0.5
+            ):
+                raise error
+            return step(*args, **kwargs)
+
+        return run
+
+    if place != "network":
+        monkeypatch.setattr(batch, place, short(getattr(batch, place)))
+    jobs = planned(tmp_path, "a", "b", "c")
+    write_image(jobs[1].input, torch.ones(3, 2, 2))
+    reports = list(run_jobs(jobs, Upscaler(Short()), OutputSettings(outscale=3)))
+    assert [report.status for report in reports] == ["done", "failed", "done"]
+    assert "too little" in str(reports[1].reason)
+    assert "\n" not in str(reports[1].reason)
+    assert sorted(path.name for path in tmp_path.glob("*_x2*")) == ["a_x2.png", "c_x2.png"]
+
+
+def test_another_error_of_the_network_is_raised(tmp_path: Path) -> None:
+    class Broken(Nearest):
+        def forward(self, lr: Tensor) -> Tensor:
+            raise RuntimeError("could not create a primitive descriptor for a convolution")
+
+    with pytest.raises(RuntimeError, match="descriptor"):
+        list(run_jobs(planned(tmp_path, "a"), Upscaler(Broken()), OutputSettings()))
+
+
+@pytest.mark.parametrize(
+    ("asked", "suffix", "free", "reason"),
+    [
+        ({"outscale": 1e8}, ".png", None, r"exceeds the limit of 0\.0004 megapixels; choose a smaller one"),
+        ({"outscale": 11.0}, ".png", None, "a result of 22 x 22 pixels exceeds the limit"),
+        ({"outscale": 9.0}, ".png", 10_000, r"a result of 18 x 18 pixels takes 0\.0 GiB of memory, but only"),
+        ({"width": 2**31 - 1}, ".png", None, "a result of 2147483647 x 2147483647 pixels exceeds the limit"),
+        ({"height": 65501, "width": 1}, ".jpg", None, "1 x 65501 pixels exceed the 65500 per side that JPEG holds"),
+        ({"long_side": 16384}, ".webp", None, "16384 x 16384 pixels exceed the 16383 per side that WebP holds"),
+    ],
+)
+def test_a_result_out_of_reach_fails_before_the_network_runs(
+    asked: dict[str, float], suffix: str, free: int | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "a.png", torch.zeros(3, 2, 2))
+    network = Limited(pixels=10**9)
+    settings = OutputSettings(**asked)  # type: ignore[arg-type]
+    monkeypatch.setattr(batch, "free_host_memory", lambda: free)
+    job = Job(tmp_path / "a.png", tmp_path / f"out{suffix}")
+    (report,) = run_jobs([job], Upscaler(network), settings, max_pixels=100)
+    assert report.status == "failed"
+    assert re.search(reason, str(report.reason))
+    assert network.asked == []
+
+
+def test_sizes_that_no_format_holds_are_refused_as_settings() -> None:
+    for asked in (
+        {"outscale": 1e300},
+        {"outscale": float("inf")},
+        {"outscale": float("nan")},
+        {"width": 2**31},
+        {"long_side": 10**30},
+    ):
+        with pytest.raises(ValueError, match=next(iter(asked))):
+            OutputSettings(**asked)  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ from finescale.analyze.published import BEYOND, count_by_rule
 from finescale.errors import DeviceError
 from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
 from finescale.networks import Cost, Count, Frame, build, family_of
-from finescale.upscale.memory import LiveBytes, is_out_of_memory
+from finescale.system.memory import is_out_of_memory
+from finescale.upscale.memory import LiveBytes
 from finescale.weights import third_party
 from finescale.weights.third_party import ThirdPartyNetwork
 
@@ -142,7 +143,7 @@ def measure_cost(
         try:
             timing = time_forward(network, image, runs=runs)
             memory_mib = _peak_bytes(network, image) / 2**20
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             raise DeviceError(

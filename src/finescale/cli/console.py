@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from finescale.errors import printable_name
+from finescale.errors import FinescaleError, printable_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,17 +29,38 @@ SOME_FAILED = 2
 """Exit code where some inputs failed and the rest is done."""
 
 
+LONGEST_MESSAGE = 2000
+"""Characters of the longest message; of a longer one the middle is left out."""
+
+
 @cache
 def errors() -> Console:
     """Return the console on standard error; it prints text verbatim, brackets included."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    class Messages(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True  # nobody reads them any more, which is no reason to end the work
+
+    return Messages(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print a message on one line of standard error, with control characters escaped."""
-    errors().print(printable_name(text))
+    """Print a message on one line of standard error, with control characters escaped, and of bounded length.
+
+    Where standard error cannot be written, there is nowhere to report that, and the work goes on.
+    """
+    try:
+        errors().print(_bounded(printable_name(_bounded(text))))
+    except OSError:
+        errors().quiet = True
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    half = LONGEST_MESSAGE // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
 
 
 class _Say(logging.Handler):
@@ -80,10 +102,12 @@ def print_tables(*tables: Table) -> None:
     from rich.console import Console
 
     output = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    for number, table in enumerate(tables):
-        if number:
-            output.print()
-        output.print(table)
+    with output.capture() as captured:
+        for number, table in enumerate(tables):
+            if number:
+                output.print()
+            output.print(table)
+    write(captured.get())
 
 
 def check_new_file(path: Path, *, suffix: str, overwrite: bool) -> None:
@@ -103,12 +127,39 @@ def check_new_file(path: Path, *, suffix: str, overwrite: bool) -> None:
 
 def print_json(report: dict[str, Any]) -> None:
     """Print the report of a command as JSON on standard output, invalid bytes in names escaped."""
-    sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    write(json.dumps(report, indent=2) + "\n")
 
 
-def summary_of(statuses: Iterable[str], *, planned: int) -> str:
-    """Return the counts of what became of files, such as "3 done, 1 failed, 2 not started"."""
+def write(text: str = "") -> None:
+    """Write text, and what was written before, to standard output at once.
+
+    Raises:
+        FinescaleError: It is closed, or its disk is full; what could not be written is dropped.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        raise FinescaleError(f"standard output cannot be written ({error.strerror})") from None
+
+
+def _drop_output() -> None:
+    """Lead standard output nowhere, or Python would try once more at its end, and print a traceback."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return  # a stand-in that is no file
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def summary_of(statuses: Iterable[str], *, planned: int, interrupted: int = 0) -> str:
+    """Return the counts of what became of files, such as "3 done, 1 failed, 1 interrupted, 2 not started"."""
     counts = Counter(statuses)
     told = ", ".join(f"{counts[one]} {one}" for one in ("done", "kept", "left out", "failed") if counts[one])
-    missing = planned - counts.total()
-    return (told or "nothing done") + (f", {missing} not started" if missing else "")
+    missing = planned - counts.total() - interrupted
+    parts = [told or "nothing done"]
+    parts += [f"{number} {what}" for number, what in ((interrupted, "interrupted"), (missing, "not started")) if number]
+    return ", ".join(parts)

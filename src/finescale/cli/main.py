@@ -1,10 +1,12 @@
 """``finescale``: its verbs, its exit codes, and errors as one sentence.
 
-Exit codes: 0 all done; 1 wrong usage or settings, nothing was started; 2 some inputs failed; 130 interrupted.
+Exit codes: 0 all done; 1 wrong usage or settings, nothing was started, or standard output cannot be written; 2 some
+inputs failed; 130 interrupted, by Ctrl+C or SIGTERM.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -21,6 +23,7 @@ from finescale.cli.quantize import quantize
 from finescale.cli.train import train
 from finescale.cli.upscale import upscale
 from finescale.errors import FinescaleError
+from finescale.system.interrupt import termination_as_interrupt
 
 WRONG_USAGE, INTERRUPTED = 1, 130
 
@@ -62,22 +65,37 @@ def _finescale(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    _open_closed_streams()
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; an error is one sentence on standard error.
+    """Run one command; an error is one sentence on standard error. SIGTERM interrupts it as Ctrl+C does.
 
     Returns:
         The exit code.
     """
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="finescale", standalone_mode=False)
+        with termination_as_interrupt():
+            code = app(
+                args=None if arguments is None else list(arguments), prog_name="finescale", standalone_mode=False
+            )
+            console.write()
     except _UsageError as error:
         console.say(f"finescale: {error.format_message()}")  # type: ignore[attr-defined]
         return WRONG_USAGE
     except (FinescaleError, ValueError) as error:
         console.say(f"finescale: {error}")
+        return WRONG_USAGE
+    except OSError as error:
+        console.say(f"finescale: {error.filename or 'a file'}: cannot be used ({error.strerror})")
+        return WRONG_USAGE
+    except (MemoryError, RuntimeError) as error:
+        from finescale.system.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        console.say(f"finescale: too little memory ({str(error) or 'nothing more could be allocated'})")
         return WRONG_USAGE
     except (KeyboardInterrupt, typer.Abort):
         console.say("finescale: interrupted")
@@ -85,3 +103,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:  # typer's code for a KeyboardInterrupt
         console.say("finescale: interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """Open what the caller has closed of the three standard streams, whose numbers our files would get otherwise.
+
+    Standard output is opened such that writing to it fails, since a report that nobody gets is an error.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - until the end

@@ -70,6 +70,7 @@ def upscale(
     from finescale import weights
     from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
     from finescale.settings import parse_settings, read_overrides
+    from finescale.system.search import is_folder
     from finescale.upscale import Tiling, Upscaler
     from finescale.upscale.batch import run_jobs
     from finescale.upscale.inputs import find_inputs
@@ -85,7 +86,7 @@ def upscale(
     engine_name = options.engine_of(engine, compile=compile)
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
-    one_file = output is not None and not output.is_dir() and output.suffix.lower() in WRITABLE_SUFFIXES
+    one_file = output is not None and output.suffix.lower() in WRITABLE_SUFFIXES and not is_folder(output)
     given = {
         "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is
         "file": output if one_file else None,
@@ -141,6 +142,7 @@ def upscale(
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     reports, notes = list(found.failures), list(upscaler.notes)
+    interrupted = 0
     try:
         with _watched(len(jobs)) as (on_tile, on_report, is_interrupted):
             for report in run_jobs(
@@ -154,13 +156,18 @@ def upscale(
             ):
                 reports.append(report)
                 on_report(report)
-            if is_interrupted():
-                raise KeyboardInterrupt
+            has_stopped = is_interrupted()
+    except KeyboardInterrupt:
+        interrupted = 1  # the picture at work
+        raise
     finally:
         if any(report.compression for report in reports):
             notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
-        _print_end(reports, notes, planned=len(jobs) + len(found.failures), as_json=as_json)
+        planned = len(jobs) + len(found.failures)
+        _print_end(reports, notes, planned=planned, interrupted=interrupted, as_json=as_json)
+    if has_stopped:
+        raise KeyboardInterrupt
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(console.SOME_FAILED)
 
@@ -181,7 +188,7 @@ def _arithmetic(upscaler: Upscaler) -> str:
 
 def _bytes(text: str) -> int:
     """Parse a size such as "4G" or "800 MiB" into bytes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if not found:
         raise typer.BadParameter(f"--max-memory must be a size such as 800M or 4G, got {text!r}")
     return int(float(found[1]) * _UNITS[found[2]])
@@ -212,9 +219,12 @@ def _watched(
         yield on_tile, on_report, is_interrupted
 
 
-def _print_end(reports: Sequence[UpscaleReport], notes: Sequence[str], *, planned: int, as_json: bool) -> None:
+def _print_end(
+    reports: Sequence[UpscaleReport], notes: Sequence[str], *, planned: int, interrupted: int = 0, as_json: bool
+) -> None:
     """Print the summary and the report of a batch."""
-    console.say(console.summary_of((report.status for report in reports), planned=planned))
+    statuses = (report.status for report in reports)
+    console.say(console.summary_of(statuses, planned=planned, interrupted=interrupted))
     if as_json:
         console.print_json({"files": [report.as_json() for report in reports], "notes": list(notes)})
 

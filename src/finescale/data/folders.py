@@ -10,12 +10,11 @@ from typing import Any
 
 from finescale.errors import DataError, printable_name
 from finescale.settings import shortened
-from finescale.system.files import whole_file
+from finescale.system.files import TEMPORARY_PREFIX, sweep_temporaries, whole_file
 
 _LONGEST_NAME = 255
 """Bytes of the longest name of a file or folder on common file systems."""
 
-_TEMPORARY = ".finescale-"  # how the names of files begin that `whole_file` has not completed
 _MARK = ".finescale.json"  # hidden, since some programs take every other file of a folder for a picture
 
 
@@ -89,6 +88,7 @@ def may_be_replaced(folder: Path, *, ours: Sequence[str]) -> bool:
         DataError: It holds other files, is not a folder, or cannot be read.
     """
     try:
+        sweep_temporaries(folder.parent)  # which puts back a folder whose replacement was killed
         if not folder.exists():
             return False
         if not folder.is_dir():
@@ -105,7 +105,7 @@ def may_be_replaced(folder: Path, *, ours: Sequence[str]) -> bool:
 
 def _is_unused(folder: Path) -> bool:
     """Return whether a folder holds nothing but its mark and what `whole_file` has not completed."""
-    return all(path.name == _MARK or path.name.startswith(_TEMPORARY) for path in folder.iterdir())
+    return all(path.name == _MARK or path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir())
 
 
 def _as_text(settings: Any) -> str:

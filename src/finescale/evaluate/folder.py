@@ -13,10 +13,9 @@ from torch import Tensor
 from finescale.data.folders import check_name
 from finescale.errors import DataError, printable_name
 from finescale.images import read_image, write_image
-from finescale.system.files import whole_file
+from finescale.system.files import TEMPORARY_PREFIX, whole_file
 
 _FINISHED = "finished.jsonl"
-_TEMPORARY = ".finescale-"  # how the names of files begin that `whole_file` has not completed
 _VALUES = {"psnr", "ssim", "metrics", "picture"}
 
 Key = Mapping[str, Any]
@@ -166,7 +165,7 @@ def check_results_folder(path: Path) -> None:
         names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
     except OSError as error:
         raise DataError(f"{name}: cannot be used ({error.strerror}); name another folder for the results") from None
-    if _FINISHED not in names and not all(name.startswith(_TEMPORARY) for name in names):
+    if _FINISHED not in names and not all(name.startswith(TEMPORARY_PREFIX) for name in names):
         raise DataError(f"{name} contains files that are not results; name another folder")
 
 

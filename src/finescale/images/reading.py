@@ -8,13 +8,12 @@ header, before anything is decoded.
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyvips
@@ -35,8 +34,9 @@ from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
 from finescale.images.metadata import profile_mismatch, upright_exif
 from finescale.images.png import Png, inspect_png
 from finescale.images.tiff import Tiff, inspect_tiff, is_missing_codec
-from finescale.images.vips import bracketed_message, forget_errors, messages
+from finescale.images.vips import bracketed_message, check_process, forget_errors, messages, ran_out_of_memory
 from finescale.images.xmp import has_extended_xmp, upright_xmp, xmp_orientation
+from finescale.system.search import kind_of_entry
 
 # Warnings of the JPEG decoder about files of phones and cameras whose pixels are intact.
 _HARMLESS = re.compile(r"\d+ extraneous bytes before marker|Invalid SOS parameters for sequential JPEG")
@@ -78,19 +78,19 @@ def read_size(path: Path | str) -> tuple[int, int]:
         ImageReadError: The file does not exist, or its start is not that of an image.
     """
     path = Path(path)
-    with _name_in_errors(path), path.open("rb") as file:
+    with _name_in_errors(path), _open_file(path) as file:
         format_name = identify_format(file.read(SIGNATURE_LENGTH))
         file.seek(0)
         if format_name == "BMP":
             return read_bmp_header(file.read()).size
         if format_name == "HEIC":
             return HeicFile(file.read()).size
-        header = _open_file(file.fileno(), format_name)
+        header = _open_header(file.fileno(), format_name)
         is_transposed = _field(header, "orientation", 1) in _TRANSPOSED
         return (header.width, header.height) if is_transposed else (header.height, header.width)
 
 
-def _open_file(descriptor: int, format_name: str) -> pyvips.Image:
+def _open_header(descriptor: int, format_name: str) -> pyvips.Image:
     """Open the header of an image in an open file, of which no more is read than the header takes."""
     source = pyvips.Source.new_from_descriptor(descriptor)
     if format_name != "TIFF":
@@ -124,17 +124,25 @@ def _name_in_errors(name: Path | str) -> Iterator[None]:
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
     except pyvips.Error as error:
+        if ran_out_of_memory(error):
+            raise MemoryError from None
         reason = f"truncated or damaged{bracketed_message(error)}"
     except ImageReadError as error:
         reason = str(error)
     raise ImageReadError(f"{printable_name(name)}: {reason}") from None
 
 
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file; a pipe or a device, which may give bytes for ever or none, is refused."""
+    kind = kind_of_entry(path)
+    if kind is not None:
+        raise ImageReadError(f"is {kind}, not a file")
+    return path.open("rb")
+
+
 def _read_bytes(path: Path) -> bytes:
     """Return the whole file, which is read only if its first bytes are those of an image."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ImageReadError("is a folder or a device, not a file")
-    with path.open("rb") as file:
+    with _open_file(path) as file:
         start = file.read(SIGNATURE_LENGTH)
         if not start:
             raise ImageReadError("the file is empty")
@@ -238,6 +246,7 @@ def _open(
 
     Its field ``orientation`` is the one to apply: of the file, or of its XMP data where the file itself states none.
     """
+    check_process()
     loader = f"{'heif' if format_name == 'AVIF' else format_name.lower()}load_source"
     if not pyvips.type_find("VipsOperation", loader):
         raise ImageReadError(f"this libvips was built without {format_name}; convert the file to PNG first")

@@ -29,7 +29,7 @@ from finescale.images.image import Image, Notes
 from finescale.images.levels import to_levels
 from finescale.images.metadata import profile_mismatch, resized_exif
 from finescale.images.png import insert_texts, xmp_chunk
-from finescale.images.vips import bracketed_message, forget_errors
+from finescale.images.vips import bracketed_message, check_process, forget_errors, ran_out_of_memory
 from finescale.images.xmp import resized_xmp
 from finescale.system.files import whole_file
 
@@ -73,12 +73,26 @@ def write_image(path: Path | str, image: Image | Tensor, *, quality: int | None 
     except OSError as error:
         reason = _reason_of_system(path, error)
     except pyvips.Error as error:
+        if ran_out_of_memory(error):
+            raise MemoryError from None
         reason = f"cannot be encoded{bracketed_message(error)}"
     except ImageWriteError as error:
         reason = str(error)
     else:
         return notes
     raise ImageWriteError(f"{printable_name(path)}: {reason}")
+
+
+def check_size(path: Path, size: tuple[int, int]) -> None:
+    """Refuse an image that is too large for the format that the suffix of its name states.
+
+    Raises:
+        ImageWriteError: A side of ``size`` is longer than the format holds.
+    """
+    try:
+        _check_sides(size, OUTPUT_FORMATS[path.suffix.lower()])
+    except ImageWriteError as error:
+        raise ImageWriteError(f"{printable_name(path)}: {error}") from None
 
 
 def encode_png(levels: Tensor, *, compression: int = 6) -> bytes:
@@ -115,6 +129,7 @@ def encode_jpeg(levels: Tensor, *, quality: int, subsample: bool) -> bytes:
 
 def _as_vips(levels: Tensor) -> pyvips.Image:
     """Return 8-bit pixels (1 or 3, H, W) as an image of libvips."""
+    check_process()
     if levels.dtype != torch.uint8 or levels.ndim != 3 or len(levels) not in (1, 3) or 0 in levels.shape:
         raise ValueError(f"levels must be uint8 (1 or 3, H, W), got {levels.dtype} {tuple(levels.shape)}")
     num_channels, height, width = levels.shape
@@ -123,14 +138,20 @@ def _as_vips(levels: Tensor) -> pyvips.Image:
     return picture.copy(interpretation=_INTERPRETATIONS[num_channels, 8])
 
 
-def _encode(image: Image, target: OutputFormat, quality: int | None) -> tuple[bytes, Notes]:
-    """Return the file, and notes about what it does not hold."""
-    height, width = image.size
-    if max(image.size) > target.max_side:
+def _check_sides(size: tuple[int, int], target: OutputFormat) -> None:
+    height, width = size
+    if max(size) > target.max_side:
         raise ImageWriteError(
             f"{width} x {height} pixels exceed the {target.max_side} per side that {target.name} holds; "
             "choose .png or .tif"
         )
+
+
+def _encode(image: Image, target: OutputFormat, quality: int | None) -> tuple[bytes, Notes]:
+    """Return the file, and notes about what it does not hold."""
+    check_process()
+    height, width = image.size
+    _check_sides(image.size, target)
     depth = min(image.depth, target.depth)
     reduced = f"{target.name} holds {depth} bits per channel: reduced from {image.depth}"
     depth_notes = (reduced,) if depth < image.depth else ()

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from finescale.errors import DataError, FinescaleError, printable_name
+from finescale.system.memory import is_out_of_memory
 from finescale.system.threads import single_core_threads
 
 T = TypeVar("T")
@@ -60,7 +61,9 @@ def guard(work: Callable[[], T], path: Path, *, report: type[ReportT], out_of_me
         return work()
     except FinescaleError as error:
         return report(path, "failed", reason=str(error))
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return report(path, "failed", reason=f"{printable_name(path)}: {out_of_memory}")
 
 
@@ -111,6 +114,20 @@ def collision_key(name: str | Path) -> str:
     Such file systems ignore case, or whether an accented letter is one character or two.
     """
     return unicodedata.normalize("NFC", str(name)).casefold()
+
+
+def entry_keys() -> Callable[[Path], str]:
+    """Return a function that returns equal keys for paths of one entry of a folder, or that `collision_key` makes one.
+
+    Links among the folders are followed, each folder once; a link under the last name is an entry of its own.
+    """
+    real = cache(os.path.realpath)
+
+    def key(path: Path) -> str:
+        folder, name = os.path.split(path)
+        return collision_key(os.path.join(real(folder), name))  # noqa: PTH118 - of thousands of paths
+
+    return key
 
 
 def find_namesakes(paths: Iterable[Path]) -> dict[Path, Path]:

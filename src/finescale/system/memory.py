@@ -1,9 +1,12 @@
-"""Free memory of the host, also inside a container."""
+"""Free memory of the host, also inside a container, and the errors of allocations that fail."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+import torch
 
 UNKNOWN_MEMORY = 2 * 2**30
 """Bytes to assume where the system does not report how much memory is free."""
@@ -12,6 +15,24 @@ _GROUPS = (  # files of a control group: limit, usage, statistics, and the entry
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),  # version 2
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
+
+
+_FAILED_ALLOCATION = re.compile(
+    r"out of memory|(?:can't|cannot) allocate memory|not enough memory|bad[_ ]alloc|ALLOC_FAILED"  # PyTorch, C++, CUDA
+    r"|could not (?:create|execute) a (?:primitive(?! descriptor)|memory object)"  # oneDNN, which gives no reason
+    r"|size calculation overflowed",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is a failure to allocate memory, on the host or on a device.
+
+    PyTorch, oneDNN, CUDA and OpenVINO raise plain RuntimeErrors, which only their texts tell apart.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _FAILED_ALLOCATION.search(str(error)) is not None
 
 
 def free_host_memory(

@@ -14,7 +14,7 @@ import torch
 
 from finescale.errors import CheckpointError, WeightsError, printable_name
 from finescale.settings import group_of
-from finescale.system.files import whole_file
+from finescale.system.files import TEMPORARY_PREFIX, whole_file
 from finescale.train.folder import writing
 from finescale.train.settings import TrainSettings
 from finescale.weightfiles.tensors import check_archive
@@ -166,7 +166,7 @@ class Checkpoints:
             self._folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(self._folder / f"step_{checkpoint.state.step:08d}.pt")
         with writing(self._folder):
-            for path in (*_newest_first(self._folder)[self._last :], *self._folder.glob(".finescale-*")):
+            for path in (*_newest_first(self._folder)[self._last :], *self._folder.glob(f"{TEMPORARY_PREFIX}*")):
                 path.unlink()
 
 

@@ -5,6 +5,7 @@ No failure of a single file ends a batch; it becomes that file's `UpscaleReport`
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -12,13 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
-from finescale.errors import FinescaleError, ImageWriteError, printable_name
-from finescale.images import MAX_PIXELS, Image, read_image, write_image
+from finescale.errors import DeviceError, FinescaleError, ImageError, ImageWriteError, printable_name
+from finescale.images import MAX_PIXELS, Image, check_size, read_image, read_size, write_image
 from finescale.resize import resize
+from finescale.system.files import sweep_temporaries
 from finescale.system.jobs import guard
-from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory
+from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory, is_out_of_memory
+from finescale.system.search import is_folder, kind_of_entry
 from finescale.system.threads import single_core_threads
 from finescale.upscale.compression import Compression, compression_of
 from finescale.upscale.outputs import Job, OutputSettings
@@ -29,6 +33,7 @@ T = TypeVar("T")
 
 _GPU_WRITERS = 4  # a GPU makes results faster than one core encodes them
 _BYTES_PER_PIXEL = 24  # an image while it is decoded: float32 RGB and alpha beside 16-bit levels
+_BYTES_PER_ROW = 200  # positions and weights of the resizing
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +78,7 @@ def run_jobs(
     """
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
     pool = single_core_threads(1 + num_writers, "pictures")
-    read = partial(_read, settings=settings, detect_compression=detect_compression)
+    read = partial(_read, settings=settings, scale=upscaler.scale, detect_compression=detect_compression)
     reports: deque[Future[UpscaleReport]] = deque()
     remaining = iter(jobs)
     job = next(remaining, None)
@@ -91,7 +96,7 @@ def run_jobs(
                 early = pool.submit(_read_early, partial(read, following), max_pixels)
             try:
                 if isinstance(picture, _Picture):
-                    picture = _guarded(job, partial(_upscale, picture, upscaler, settings, on_tile))
+                    picture = _guarded(job, partial(_upscale, picture, upscaler, settings, max_pixels, on_tile))
             except BaseException:
                 yield from (report.result() for report in reports)
                 raise
@@ -128,34 +133,123 @@ def _read_early(read: Callable[..., _Picture | UpscaleReport], max_pixels: int) 
     """Read an image before its turn; None where it is too large for that, or fails, which its turn will report."""
     try:
         return read(max_pixels=min(max_pixels, _spare_memory() // _BYTES_PER_PIXEL))
-    except (FinescaleError, MemoryError):
+    except (FinescaleError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
         return None
 
 
-def _read(job: Job, *, settings: OutputSettings, max_pixels: int, detect_compression: bool) -> _Picture | UpscaleReport:
+def _read(
+    job: Job, *, settings: OutputSettings, scale: int, max_pixels: int, detect_compression: bool
+) -> _Picture | UpscaleReport:
     """Read the input of a job, or report that there is nothing to do."""
     if job.output is None:
         return UpscaleReport(job.input, "failed", reason=job.reason)
-    if os.path.lexists(job.output) and not settings.overwrite:
-        return UpscaleReport(job.input, "kept", (job.output,), "the result exists already; --overwrite redoes it")
+    sweep_temporaries(job.output.parent)
+    if _is_taken(job.output, settings.overwrite):
+        return UpscaleReport(job.input, "kept", (job.output,), _reason_to_keep(job.input, job.output, settings, scale))
     started = time.monotonic()
     image = read_image(job.input, max_pixels=max_pixels)
     compression = compression_of(image) if detect_compression else None
     return _Picture(job, image, image.size, time.monotonic() - started, compression)
 
 
+def _is_taken(path: Path, overwrite: bool) -> bool:
+    """Return whether a result exists that is to be kept.
+
+    Raises:
+        ImageWriteError: There is something else in its place, or its folder cannot be written to.
+    """
+    try:
+        path.lstat()
+        kind = kind_of_entry(path)
+    except FileNotFoundError:
+        _check_place(path)
+        return False
+    except OSError as error:
+        raise ImageWriteError(f"{printable_name(path)}: cannot be written ({error.strerror})") from None
+    if kind is not None and not (overwrite and path.is_symlink()):
+        raise ImageWriteError(f"{printable_name(path)}: is {kind}, in the place of the result; rename or delete it")
+    return not overwrite
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a result whose folder, or the one in which that is to be created, cannot be written to."""
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not is_folder(folder):
+        raise ImageWriteError(f"{printable_name(path)}: {printable_name(folder)} is not a folder that one may enter")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ImageWriteError(f"{printable_name(path)}: {printable_name(folder)} cannot be written to")
+
+
+def _reason_to_keep(source: Path, result: Path, settings: OutputSettings, scale: int) -> str:
+    """Return why an existing result is kept, with what shows that it is not what would be made now."""
+    doubts = []
+    if source.is_file() and result.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        doubts.append("is older than its input")
+    try:
+        height, width = read_size(source)
+        expected = settings.final_size((height, width), (height * scale, width * scale))
+    except ImageError:
+        expected = None  # an input that cannot be read says nothing about its result
+    try:
+        found = read_size(result)
+    except ImageError:
+        doubts.append("cannot be read as a picture")
+    else:
+        if expected not in (None, found):
+            sizes = " instead of ".join(f"{size[1]} x {size[0]}" for size in (found, expected) if size)
+            doubts.append(f"has {sizes} pixels, as by another network or other settings")
+    return f"the result exists already{', but ' * bool(doubts)}{' and '.join(doubts)}; --overwrite redoes it"
+
+
 def _upscale(
     picture: _Picture,
     upscaler: Upscaler,
     settings: OutputSettings,
+    max_pixels: int,
     on_tile: Callable[[Job, int, int], None] | None,
 ) -> _Picture:
     started = time.monotonic()
+    height, width = picture.input_size
+    size = settings.final_size((height, width), (height * upscaler.scale, width * upscaler.scale))
+    _check_result(picture, size, upscaler.scale, max_pixels)
     result = upscaler(picture.image, on_tile=None if on_tile is None else partial(on_tile, picture.job))
-    size = settings.final_size(picture.input_size, result.size)
     if size != result.size:
         result = _resized(result, size)
     return replace(picture, image=result, seconds=picture.seconds + time.monotonic() - started)
+
+
+def _check_result(picture: _Picture, size: tuple[int, int], scale: int, max_pixels: int) -> None:
+    """Refuse a result that is too large for its format, or whose requested size is out of reach.
+
+    Raises:
+        ImageError: It exceeds what the format holds, or ``max_pixels`` enlarged by the network.
+        DeviceError: It takes more memory than is free.
+    """
+    path = picture.job.output
+    assert path is not None
+    check_size(path, size)
+    height, width = picture.input_size
+    if size == (height * scale, width * scale):
+        return  # the network's own result, whose memory `Upscaler` checks
+    num_pixels, usual = math.prod(size), height * width * scale**2
+    if num_pixels > max_pixels * scale**2:
+        raise ImageError(
+            f"{printable_name(path)}: a result of {size[1]} x {size[0]} pixels exceeds the limit of "
+            f"{max_pixels * scale**2 / 1e6:g} megapixels; choose a smaller one, or raise --max-pixels"
+        )
+    image = picture.image
+    num_channels = len(image.pixels) + (0 if image.alpha is None else 1)
+    needed = 4 * num_channels * (usual + 2 * num_pixels) + _BYTES_PER_ROW * sum(size)
+    free = free_host_memory()
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"{printable_name(path)}: a result of {size[1]} x {size[0]} pixels takes {needed / 2**30:.1f} GiB of "
+            f"memory, but only {free / 2**30:.1f} GiB are free; choose a smaller one"
+        )
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:

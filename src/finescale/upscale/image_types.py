@@ -120,6 +120,10 @@ def _adapt_pil(image: Any) -> AdaptedImage:
 
 
 def _on_host(image: Tensor) -> Tensor:
+    if image.is_nested or image.layout != torch.strided:
+        raise ValueError(f"a tensor must be dense, got layout {image.layout}; convert it with to_dense()")
+    if image.is_meta:
+        raise ValueError("a tensor must hold values, got one on device 'meta'")
     return image.detach().to("cpu", torch.float32)
 
 
@@ -137,4 +141,7 @@ def _join(color: Tensor, alpha: Tensor | None) -> Tensor:
 def _check_range(image: Tensor) -> None:
     lowest, highest = (value.item() for value in image.aminmax())
     if not (lowest >= 0 and highest <= 1):  # also true if there is a NaN
-        raise ValueError(f"an image must be in [0, 1], got values from {lowest:g} to {highest:g}")
+        shortest = [
+            str(np.float32(value)).removesuffix(".0") for value in (lowest, highest)
+        ]  # that tell it from 0 and 1
+        raise ValueError(f"an image must be in [0, 1], got values from {shortest[0]} to {shortest[1]}")

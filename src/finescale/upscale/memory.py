@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from finescale.errors import DeviceError
-from finescale.system.memory import free_host_memory
+from finescale.system.memory import free_host_memory, is_out_of_memory
 
 MIN_TILE = 32  # below this, a tile is mostly overlap
 MAX_TILE = 256  # HiT-SRF on one CPU core takes 48 us per lr pixel at 256 a side, 87 at 384, 94 at 448, 117 at 640
@@ -63,7 +63,7 @@ def measure_bytes_per_pixel(forward: Callable[[Tensor], Tensor], in_channels: in
             live = LiveBytes()
             with live:
                 forward(probe)
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
         else:
@@ -125,12 +125,6 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes that could be allocated now on a device or the host, or None where they are unknown."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_host_memory()
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error is PyTorch's failure to allocate memory, on the host or on a device."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text
 
 
 def too_small(device: torch.device) -> DeviceError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
@@ -15,8 +17,15 @@ from finescale.errors import printable_name
 from finescale.images import WRITABLE_SUFFIXES
 from finescale.images.formats import UNWRITABLE_SUFFIXES
 from finescale.settings import Settings, suggest
-from finescale.system.jobs import collision_key
+from finescale.system.jobs import entry_keys
+from finescale.system.search import is_folder
 from finescale.upscale.inputs import InputImage
+
+MAX_SIDE = 2**31 - 1
+"""Longest side of a result in pixels, which PNG and TIFF hold."""
+
+_LONGEST_NAME = 255  # bytes that file systems allow
+_NUMBER = re.compile(r"\d+")
 
 
 class OutputSettings(Settings):
@@ -35,13 +44,13 @@ class OutputSettings(Settings):
     overwrite: bool = False
     """Redo results that exist already."""
 
-    outscale: float | None = Field(None, gt=0)
+    outscale: float | None = Field(None, gt=0, le=MAX_SIDE)
     """Size of the result as a multiple of the input's, by bicubic resizing; None keeps the network's scale."""
-    width: int | None = Field(None, ge=1)
+    width: int | None = Field(None, ge=1, le=MAX_SIDE)
     """Width of the result in pixels; keeps the aspect ratio unless the height is given too."""
-    height: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=1, le=MAX_SIDE)
     """Height of the result in pixels; keeps the aspect ratio unless the width is given too."""
-    long_side: int | None = Field(None, ge=1)
+    long_side: int | None = Field(None, ge=1, le=MAX_SIDE)
     """Longer side of the result in pixels; keeps the aspect ratio."""
 
     @field_validator("folder")
@@ -49,7 +58,7 @@ class OutputSettings(Settings):
     def _check_folder(cls, value: Path | None) -> Path | None:
         if value is not None and value.name == "-":
             raise ValueError("results cannot be written to standard output; name a folder or a file")
-        if value is not None and value.suffix.lower() in UNWRITABLE_SUFFIXES and not value.is_dir():
+        if value is not None and value.suffix.lower() in UNWRITABLE_SUFFIXES and not is_folder(value):
             known = " ".join(WRITABLE_SUFFIXES)
             raise ValueError(
                 f"pictures are not written as {value.suffix}; name a folder, or a file that ends in {known}"
@@ -69,18 +78,27 @@ class OutputSettings(Settings):
     def _check_name(cls, value: str) -> str:
         known = ("stem", "scale", "network")
         try:
-            fields = [field for _, field, _, _ in string.Formatter().parse(value) if field is not None]
+            parts = [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(value) if field is not None]
         except ValueError as error:
             raise ValueError(f"not a template ({error})") from None
-        for field in fields:
+        fields = [field for field, _ in parts]
+        for field, spec in parts:
             if field not in known:
                 raise ValueError(
                     f"unknown field {{{field}}}{suggest(field, known)}; known: {{stem}} {{scale}} {{network}}"
                 )
+            if "{" in spec or any(
+                len(number) > 3 or int(number) > _LONGEST_NAME for number in re.findall(r"\d+", spec)
+            ):
+                raise ValueError(f"the format of {{{field}}} may only hold numbers up to {_LONGEST_NAME}")
+        try:
+            value.format(stem="stem", scale=4, network="network")
+        except ValueError as error:
+            raise ValueError(f"not a template ({error})") from None
         if "stem" not in fields:
             raise ValueError("a name without {stem} would be the same for every picture")
-        if "/" in value or os.sep in value:
-            raise ValueError("a name must not contain folders; choose the folder with -o")
+        if "/" in value or os.sep in value or "\0" in value:
+            raise ValueError("a name must not contain folders or null bytes; choose the folder with -o")
         return value
 
     @model_validator(mode="after")
@@ -126,8 +144,9 @@ def plan_jobs(
 ) -> tuple[list[Job], list[Path]]:
     """Decide where each result goes, so that no two results collide and none replaces an input.
 
-    Where two inputs would have results of the same name (``cat.png`` and ``cat.jpg``), the name of the second one
-    includes its input's extension (``cat.jpg_x4.png``).
+    The first of several inputs whose results would have the same name gets that name. The name of the second one
+    includes its input's extension (``cat.jpg_x4.png`` beside ``cat_x4.png``), and those of further ones as many folders
+    as are needed (``b_cat.jpg_x4.png``). The names depend on the inputs alone, not on which results exist already.
 
     Args:
         inputs: The images to upscale.
@@ -136,35 +155,82 @@ def plan_jobs(
         network: Name of the network, for the names.
 
     Returns:
-        The jobs; and the images of a folder that are left out since their names are those of other images' results, as
-        when a folder is upscaled a second time.
+        The jobs; and the images found in a folder or by a pattern that are left out since their names are those of
+        other images' results, as when a folder is upscaled a second time.
 
     Raises:
         ValueError: ``settings.file`` is given for several inputs.
     """
     inputs = list(inputs)
     check_one_result(inputs, settings)
-    first_choice = {image.path: _output(image, settings, image.path.stem, scale, network) for image in inputs}
-    makers = {_key(output): path for path, output in first_choice.items()}
-    results = [
-        image.path
-        for image in inputs
-        if image.within is not None and makers.get(_key(image.path), image.path) != image.path
-    ]
-    inputs = [image for image in inputs if image.path not in results]
-    taken_by_inputs = {_key(image.path) for image in inputs}
-    taken: set[str] = set()
+
+    entry_key = entry_keys()
+
+    def output(image: InputImage, stem: str) -> tuple[Path, str]:
+        path = _output(image, settings, stem, scale, network)
+        return path, entry_key(path)
+
+    remaining = [_Planned(image, entry_key(image.path), *output(image, image.path.stem)) for image in inputs]
+    results: set[Path] = set()
+    while True:
+        jobs, made = _assign(remaining, output)
+        found = {one.image.path for one in remaining if not one.image.is_named and one.key in made}
+        if not found:
+            return jobs, [image.path for image in inputs if image.path in results]
+        results |= found
+        remaining = [one for one in remaining if one.image.path not in found]
+
+
+class _Planned(NamedTuple):
+    """An input, and the result that it has unless that is another's; their keys are those of `entry_keys`."""
+
+    image: InputImage
+    key: str
+    choice: Path
+    choice_key: str
+
+
+def _assign(
+    inputs: Sequence[_Planned], output: Callable[[InputImage, str], tuple[Path, str]]
+) -> tuple[list[Job], set[str]]:
+    """Give each input a result of its own, and return the keys of the results too.
+
+    They may be keys of inputs that were found in a folder or by a pattern: those are results of an earlier run.
+    """
+    protected = {one.key for one in inputs if one.image.is_named or one.key == one.choice_key}
+    first: dict[str, _Planned] = {}
+    for one in inputs:
+        first.setdefault(one.choice_key, one)
+    taken = set(first)
     jobs = []
-    for image in inputs:
-        output = first_choice[image.path]
-        if _key(output) in taken:
-            output = _output(image, settings, image.path.name, scale, network)
-        if _key(output) in taken_by_inputs:
-            jobs.append(Job(image.path, None, f"{printable_name(output)}: the result would replace an input"))
+    for one in inputs:
+        path = one.image.path
+        if one.choice_key in protected:
+            jobs.append(Job(path, None, f"{printable_name(one.choice)}: the result would replace an input"))
             continue
-        taken.add(_key(output))
-        jobs.append(Job(image.path, output))
-    return jobs, results
+        if first[one.choice_key] is one:
+            jobs.append(Job(path, one.choice))
+            continue
+        for stem in _longer_stems(path):
+            choice, key = output(one.image, stem)
+            if key not in taken and key not in protected:
+                taken.add(key)
+                jobs.append(Job(path, choice))
+                break
+        else:
+            reason = "every name for its result is that of another picture or result; rename it"
+            jobs.append(Job(path, None, f"{printable_name(path)}: {reason}"))
+    return jobs, taken - protected
+
+
+def _longer_stems(path: Path) -> Iterator[str]:
+    """Names of an input that tell it from others of its stem: with its extension, then with ever more folders."""
+    stem = path.name
+    yield stem
+    for folder in Path(os.path.abspath(path)).parents:  # noqa: PTH100 - links are not resolved
+        if folder.name:
+            stem = f"{folder.name}_{stem}"
+            yield stem
 
 
 def check_one_result(inputs: Sequence[InputImage], settings: OutputSettings) -> None:
@@ -184,7 +250,3 @@ def _output(image: InputImage, settings: OutputSettings, stem: str, scale: int, 
         return settings.file
     folder = image.path.parent if settings.folder is None else settings.folder / (image.within or "")
     return folder / f"{settings.name.format(stem=stem, scale=scale, network=network)}.{settings.format}"
-
-
-def _key(path: Path) -> str:
-    return collision_key(os.path.abspath(path))  # noqa: PTH100 - links are not resolved

@@ -18,7 +18,7 @@ from finescale.engines import EngineName, Precision, build_engine, check_engine,
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
 from finescale.networks import Frame
-from finescale.system.memory import UNKNOWN_MEMORY
+from finescale.system.memory import UNKNOWN_MEMORY, is_out_of_memory
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.image_types import adapt_image
@@ -26,7 +26,6 @@ from finescale.upscale.memory import (
     MIN_TILE,
     PROBE_SIDES,
     free_memory,
-    is_out_of_memory,
     largest_tile,
     measure_bytes_per_pixel,
     too_small,
@@ -250,7 +249,7 @@ class Upscaler:
             plan = self._plan((height, width), tile)
             try:
                 return self._attempt(passes, plan, on_tile)
-            except RuntimeError as error:
+            except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside the handler, where the failed tile's tensors are released.
