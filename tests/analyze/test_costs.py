@@ -44,7 +44,7 @@ def test_a_weight_file_of_a_published_size_is_compared_with_what_is_published(
 def test_names_and_scales_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ValueError, match="no model is called 'hit-xyz'"):
         costs.subject("hit-xyz", scale=4)
-    with pytest.raises(ValueError, match="scale must be one of 2, 3, 4 for hit-srf, got 5"):
+    with pytest.raises(ValueError, match="scale must be 2, 3 or 4 for hit-srf, got 5"):
         costs.subject("hit-srf", scale=5)
     with pytest.raises(WeightsError, match="there is no such file"):
         costs.subject("nowhere.pth", scale=4)

@@ -1,3 +1,5 @@
+"""Progress bars appear on a terminal and nowhere else."""
+
 from __future__ import annotations
 
 import io
@@ -7,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from finescale.cli import console
-from finescale.cli.progress import training_bar
+from finescale.cli.progress import bars, training_bar
 from finescale.train.progress import TrainingProgress
 
 
@@ -33,4 +35,25 @@ def test_elsewhere_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = on_terminal(monkeypatch, is_terminal=False)
     with training_bar() as on_step:
         assert on_step is None
+    assert shown.getvalue() == ""
+
+
+def test_each_work_has_a_bar_with_its_label_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_terminal(monkeypatch, is_terminal=True)
+    with bars() as drawn:
+        assert drawn.are_drawn
+        drawn.show("pictures", 0, 3)
+        drawn.show("tiles", 1, 4, label="[red]a\n.png")
+        drawn.show("pictures", 2, 3)
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.getvalue())
+    assert re.search(r"pictures .* 2/3", text)
+    assert "/100" not in text
+    assert re.search(r"\[red\]a\\n.png .* 1/4", text)
+
+
+def test_bars_without_a_terminal_have_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_terminal(monkeypatch, is_terminal=False)
+    with bars() as drawn:
+        assert not drawn.are_drawn
+        drawn.show("pictures", 1, 3)
     assert shown.getvalue() == ""

@@ -78,10 +78,11 @@ def test_craft_is_tested_on_images_that_always_grow_by_their_mirror(size: tuple[
         alone = network(lr[None])[0].clamp(0, 1)
     upscaler = Upscaler(network, tiling=Tiling(tile=0))
     model = network_model(upscaler, "craft")
-    torch.testing.assert_close(model.upscale(lr, None), wanted, rtol=0, atol=1e-6)
+    # 1e-5: the order of float32 sums depends on the CPU and on the layout of the image. Another padding changes 1e-4.
+    torch.testing.assert_close(model.upscale(lr, None), wanted, rtol=0, atol=1e-5)
     assert model.conditions["padding"] == "mirror, to the next multiple of 8"
     plain = network_model(upscaler, "craft", follow_published_padding=False)
-    torch.testing.assert_close(plain.upscale(lr, None), alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close(plain.upscale(lr, None), alone, rtol=0, atol=1e-5)
     assert plain.conditions["padding"] == "network"
     is_multiple = any(side % 8 == 0 for side in size)
     assert ((wanted - alone).abs().max() > 1e-4) == is_multiple

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -46,8 +47,21 @@ def saved(**options: object) -> bytes:
 
 def test_the_facts_of_a_plain_file() -> None:
     data = saved()
-    assert inspect_png(data) == Png((24, 40), 1, False, False, True, b"", data)
-    assert inspect_png(data + b"more") == Png((24, 40), 1, False, False, True, b"", data + b"more")
+    facts = Png(
+        size=(24, 40),
+        num_frames=1,
+        has_profile=False,
+        cicp=None,
+        is_srgb=False,
+        chromaticities=None,
+        gamma=0,
+        has_compressed_texts=False,
+        is_whole=True,
+        texts=b"",
+        picture=data,
+    )
+    assert inspect_png(data) == facts
+    assert inspect_png(data + b"more") == dataclasses.replace(facts, picture=data + b"more")
     assert not inspect_png(data[:-1]).is_whole
     assert inspect_png(data[:20]).size == (0, 0)
     assert inspect_png(saved(icc_profile=SRGB)).has_profile

@@ -60,16 +60,24 @@ def test_floating_point_values_are_taken_as_they_are(tmp_path: Path) -> None:
     image = read_image(tmp_path / "x.tif")
     np.testing.assert_array_equal(image.pixels.permute(1, 2, 0).numpy(), values)
     assert (image.depth, image.notes) == (16, ())
-    save_tiff(tmp_path / "x.tif", values * 2)
+
+
+def test_floating_point_values_beyond_the_range_are_refused_and_a_slight_overshoot_is_clipped(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 48, dtype=np.float32).reshape(4, 4, 3)
+    save_tiff(tmp_path / "x.tif", values * np.float32(1.003))
     image = read_image(tmp_path / "x.tif")
     assert image.pixels.max() == 1
     assert image.notes == ("values outside [0, 1] are clipped",)
+    for wrong, extent in ((values * 255, "0 to 255"), (values - 0.5, "-0.5 to 0.5"), (values * 1.5, "0 to 1.5")):
+        save_tiff(tmp_path / "x.tif", wrong.astype(np.float32))
+        with pytest.raises(ImageReadError, match=f"its values go from {extent}, outside 0 to 1; scale them"):
+            read_image(tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize(
     ("shape", "kind", "reason"),
     [
-        ((4, 4, 1), np.int32, "int samples are not supported"),
+        ((4, 4, 1), np.int32, "32-bit signed integer samples are not supported"),
         ((4, 4, 7), np.uint8, "7 channels per pixel are not supported"),
     ],
     ids=["int32", "7 channels"],

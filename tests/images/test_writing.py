@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from finescale.errors import ImageReadError, ImageWriteError, printable_name
 from finescale.images import Image, decode_image, encode_png, read_image, write_image
-from finescale.images.writing import to_levels
+from finescale.images.levels import to_levels
 from images.samples import (
     SRGB,
     SUFFIXES,
@@ -147,7 +147,7 @@ def test_what_a_format_cannot_hold_is_reported(tmp_path: Path) -> None:
         "JPEG holds no transparency: flattened on white",
     )
     assert write_image(tmp_path / "x.bmp", everything)[2:] == (
-        "BMP holds no colour profile: dropped",
+        "BMP holds no colour profile: converted to sRGB",
         "BMP holds no EXIF data: dropped",
         "BMP holds no XMP data: dropped",
         "BMP holds no IPTC data: dropped",

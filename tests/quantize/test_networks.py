@@ -291,7 +291,7 @@ def test_no_image_to_calibrate_with_is_refused() -> None:
     family, network = small()
     placement = family.quantization.placement(network.settings)
     insert_quantizers(network, placement, QuantSettings(bits=8))
-    with pytest.raises(ValueError, match="one image at least"):
+    with pytest.raises(ValueError, match="at least one image"):
         calibrate(network, [], placement, QuantSettings(bits=8))
 
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 import finescale
 from finescale import weights
@@ -104,11 +105,11 @@ def rewritten(path: Path, *, tensors: dict[str, Any] | None = None, **facts: Any
         ({"scheme": "logarithmic"}, "update finescale"),
         ({"settings": None}, "lacks settings"),
         ({"settings": {"bits": 5}}, "bits"),
-        ({"weights": {"conv_first": [4, [12, 3, 3, 10**6]]}}, "has not the size"),
+        ({"weights": {"conv_first": [4, [12, 3, 3, 10**6]]}}, "does not have the size"),
         ({"weights": {"conv_first": [99, [12, 3, 3, 3]]}}, "without width or shape"),
         ({"activations": {"result": "eight"}}, "without width"),
         ({"tensors": {CODES: None}}, "is missing"),
-        ({"tensors": {BOUNDS: torch.zeros(3)}}, "has not the size"),
+        ({"tensors": {BOUNDS: torch.zeros(3)}}, "does not have the size"),
     ],
 )
 def test_a_damaged_quantization_is_refused(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
@@ -154,3 +155,18 @@ def test_quantizers_without_bounds_are_not_saved(tmp_path: Path) -> None:
     insert_quantizers(network, family.quantization.placement(network.settings), QuantSettings(bits=4))
     with pytest.raises(ValueError, match="calibrate it before"):
         finescale.save(network, tmp_path / "a.safetensors", source="a test")
+
+
+@pytest.mark.parametrize("change", ["swapped", "empty"])
+def test_ranges_without_width_are_refused(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    finescale.save(quantized("drct", "drct", bits=4), path, source="a test")
+    bounds = load_file(path)[BOUNDS]
+    rewritten(path, tensors={BOUNDS: -bounds if change == "swapped" else torch.zeros_like(bounds)})
+    with pytest.raises(WeightsError, match="is empty, or its lower bound is above its upper bound"):
+        weights.load(path)
+
+
+def test_bounds_of_public_reports_are_refused(data_root: Path) -> None:
+    with pytest.raises(WeightsError, match="is empty, or its lower bound is above its upper bound"):
+        weights.load(data_root / "reports" / "faults" / "qq_bounds_negated.safetensors")

@@ -30,3 +30,22 @@ def test_the_other_files_of_a_folder_are_reported_in_one_sentence(tmp_path: Path
         (tmp_path / name).touch()
     skipped = "skipped 2 files that are hidden or have no image extension (.hidden.png, notes.txt)"
     assert find_inputs([str(tmp_path)]).skipped == (f"{tmp_path}: {skipped}",)
+
+
+def test_pictures_in_formats_that_are_not_read_are_counted_apart(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jxl", "c.CR2", ".d.psd", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_inputs([str(tmp_path)]).skipped == (
+        f"{tmp_path}: skipped 2 pictures in formats that finescale does not read (b.jxl, c.CR2); convert to TIFF or "
+        "PNG first",
+        f"{tmp_path}: skipped 2 files that are hidden or have no image extension (.d.psd, notes.txt)",
+    )
+
+
+def test_the_rarer_endings_of_readable_pictures_count(tmp_path: Path) -> None:
+    names = ["a.jfif", "b.jpe", "c.mpo", "d.DIB", "e.apng", "f.heic"]
+    for name in names:
+        (tmp_path / name).touch()
+    found = find_inputs([str(tmp_path)])
+    assert [image.path.name for image in found.images] == names
+    assert found.skipped == ()

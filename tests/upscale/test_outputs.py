@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from finescale.upscale.inputs import InputImage
 from finescale.upscale.outputs import OutputSettings, plan_jobs
 
@@ -39,3 +41,19 @@ def test_results_of_an_earlier_run_are_left_out_of_a_folder_but_not_when_named()
     assert results == []
     assert jobs[0].reason == "a_x2.png: the result would replace an input"
     assert jobs[1].output == Path("a_x2_x2.png")
+
+
+@pytest.mark.parametrize("name", ["res.jxl", "res.HEIC", "res.gif", "res.jfif", "res.cr2"])
+def test_a_picture_that_cannot_be_written_is_not_taken_for_a_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=rf"pictures are not written as \{Path(name).suffix}; name a folder, or a file"
+    ):
+        OutputSettings(folder=tmp_path / name)
+    (tmp_path / name).mkdir()
+    assert OutputSettings(folder=tmp_path / name).folder == tmp_path / name
+    assert OutputSettings(folder=tmp_path / "v1.2").folder == tmp_path / "v1.2"
+
+
+def test_standard_output_is_not_taken_for_a_folder() -> None:
+    with pytest.raises(ValueError, match="results cannot be written to standard output; name a folder or a file"):
+        OutputSettings(folder=Path("-"))

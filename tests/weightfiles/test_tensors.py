@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from finescale import weights
 from finescale.errors import UnsafeWeightsError, WeightsError, WeightsMismatchError
@@ -184,3 +188,132 @@ def test_a_file_that_is_missing_or_a_folder_is_told(tmp_path: Path) -> None:
         weights.load(tmp_path / "absent.pth")
     with pytest.raises(WeightsError, match=r"cannot be read .Is a directory"):
         weights.load(tmp_path)
+
+
+# ---- what tools put around and among weights
+
+
+@pytest.mark.parametrize("wrappers", [("model", "params"), ("ema", "state_dict"), ("g", "network", "weights")])
+def test_wrappers_within_wrappers_are_taken_off(
+    wrappers: tuple[str, ...], state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    content: Any = state
+    for name in reversed(wrappers):
+        content = {name: content, "epoch": 3}
+    stored = read_tensors(write(content, tmp_path / "file.pth"))
+    assert stored.wrapper == "/".join(wrappers)
+    assert stored.tensors.keys() == state.keys()
+
+
+def test_counters_beside_the_weights_are_left_out_with_a_note(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    counters = {"total_ops": torch.zeros(1), "conv_first.total_params": torch.zeros(1), "n_averaged": 7, "step": 5}
+    path = write({**state, **counters}, tmp_path / "file.pth")
+    stored = read_tensors(path)
+    assert stored.tensors.keys() == state.keys()
+    assert stored.notes == ("left out 4 of its keys, which are counters, not weights (first: 'total_ops')",)
+    assert stored.notes[0] in weights.inspect(path).notes
+
+
+def test_any_prefix_that_all_keys_share_is_taken_off_and_reported(
+    state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = write({f"ema.sr_net.{key}": tensor for key, tensor in state.items()}, tmp_path / "file.pth")
+    loaded = weights.load(path)
+    assert loaded.prefix == "ema.sr_net."
+    assert torch.equal(loaded.network.state_dict()["conv_first.bias"], state["conv_first.bias"])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_numbers_and_arrays_of_numpy_in_a_checkpoint_are_read(
+    legacy: bool, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    content = {
+        "params": {**state, "conv_first.bias": state["conv_first.bias"].numpy()},
+        "best": np.float64(31.5), "iter": np.int64(5), "flag": np.bool_(True), "lr": np.arange(6.0).reshape(2, 3),
+    }  # fmt: skip
+    torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=not legacy)
+    stored = read_tensors(tmp_path / "file.pth")
+    assert torch.equal(stored.tensors["conv_first.bias"], state["conv_first.bias"])
+    assert stored.tensors.keys() == state.keys()
+
+
+def test_shards_are_read_by_their_index(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    place = {key: names[number % 2] for number, key in enumerate(state)}
+    for name in names:
+        save_file({key: state[key] for key in state if place[key] == name}, tmp_path / name)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": place}))
+    stored = read_tensors(index)
+    assert stored.format == "safetensors index"
+    assert all(torch.equal(stored.tensors[key], state[key]) for key in state)
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(WeightsError, match="1 of 2 shards are missing \\(first: 'model-00002-of-00002"):
+        read_tensors(index)
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        ("[]", "not an index of shards"),
+        ('{"weight_map": 5}', "not an index of shards"),
+        ('{"weight_map": {"a.weight": "../../etc/passwd"}}', "shards in other folders"),
+    ],
+)
+def test_an_index_of_something_else_is_refused(index: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "x.index.json").write_text(index)
+    with pytest.raises(WeightsError, match=reason):
+        read_tensors(tmp_path / "x.index.json")
+
+
+# ---- files that ask for memory
+
+
+def pickled(content: bytes, path: Path) -> Path:
+    """A file of ``torch.save`` with a pickle of ours."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/version", "3\n")
+    return path
+
+
+PARAMS = b"\x80\x02}X\x06\x00\x00\x00params"
+BOMBS = {
+    "bytearray": PARAMS + b"cbuiltins\nbytearray\n\x8a\x05\x00\xbc\xa0e\x01\x85Rs.",
+    "encode": PARAMS + b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86Rs.",
+    "far place": b"\x80\x02}r\xff\xff\xff\x7f.",
+    "length": b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.",
+    "copies": b"\x80\x02]q\x00("
+    + b"K\x01K\x02\x86" * 400
+    + b"e0("
+    + b"ccollections\nOrderedDict\nh\x00\x85R" * 400
+    + b"l.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> None:
+    path = pickled(BOMBS[name], tmp_path / "bomb.pth")
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError):
+            read_tensors(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pickle_of_public_reports_is_refused(data_root: Path) -> None:
+    with pytest.raises(UnsafeWeightsError, match=r"contains code, not only weights \(builtins.bytearray\)"):
+        read_tensors(data_root / "reports" / "faults" / "p_bytearraybomb.pth")
+
+
+def test_a_file_larger_than_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = json.dumps({"a.weight": {"dtype": "U8", "shape": [2**40], "data_offsets": [0, 2**40]}}).encode()
+    with (tmp_path / "sparse.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 2**40)
+    with pytest.raises(WeightsError, match=r"1024.0 GiB do not fit into the .* GiB of free memory"):
+        read_tensors(tmp_path / "sparse.safetensors")

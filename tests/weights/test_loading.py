@@ -52,8 +52,10 @@ def test_another_scale_than_the_files_is_refused(state: dict[str, torch.Tensor],
 
 
 def test_wrong_settings_are_told_with_the_right_name(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"unknown key 'img_range' .did you mean 'image_range'"):
-        weights.load(write(state, tmp_path / "file.pth"), settings={"img_range": 4})
+    path = write(state, tmp_path / "file.pth")
+    message = f"settings for {path}: unknown key 'img_range' (did you mean 'image_range'?)"
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}"):
+        weights.load(path, settings={"img_range": 4})
 
 
 def test_an_unknown_device_is_told(state: dict[str, torch.Tensor], tmp_path: Path) -> None:

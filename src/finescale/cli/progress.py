@@ -44,9 +44,10 @@ class Bars:
         if self._progress is None:
             return
         text = work if label is None else printable_name(label)
-        if work not in self._tasks:
-            self._tasks[work] = self._progress.add_task(text, note="")
-        self._progress.update(self._tasks[work], description=text, completed=done, total=total, note=note)
+        if work in self._tasks:
+            self._progress.update(self._tasks[work], description=text, completed=done, total=total, note=note)
+        else:
+            self._tasks[work] = self._progress.add_task(text, completed=done, total=total, note=note)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def upscale(
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
     one_file = output is not None and not output.is_dir() and output.suffix.lower() in WRITABLE_SUFFIXES
     given = {
-        "folder": None if one_file else output,
+        "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is
         "file": output if one_file else None,
         "name": name,
         "format": format,
@@ -172,8 +172,10 @@ def _arithmetic(upscaler: Upscaler) -> str:
     if not is_quantized(upscaler.network):
         return upscaler.precision
     bits = settings_of(upscaler.network).bits
-    if upscaler.engine == "openvino":
+    if upscaler.multiplies_integers:
         return f"integers of {bits} bits, all else in {upscaler.precision},"
+    if upscaler.engine == "openvino":
+        return f"{upscaler.precision} what integers of {bits} bits give (sums of bytes saturate on this CPU)"
     return f"{upscaler.precision} what integers of {bits} bits give ('--engine openvino' multiplies integers)"
 
 

@@ -21,6 +21,10 @@ class Engine(Protocol):
     def precisions(self) -> tuple[str, ...]:
         """Precisions in which it can compute this network on this machine, "float32" first."""
 
+    @property
+    def multiplies_integers(self) -> bool:
+        """Whether it multiplies the integers of a quantized network; otherwise it computes in floats what they give."""
+
     def __call__(self, images: Tensor, *, precision: str) -> Tensor:
         """Upscale images (N, in_channels, H, W); returns float32 on the same device, ``scale`` times as large."""
 

@@ -4,7 +4,8 @@ Sizes are fixed, since a network's padding and number of windows depend on them.
 reading a cached one less than one.
 
 A quantized network is translated in its integer form (`finescale.quantize.integer_form`): layers and products of
-attention multiply integers of eight bits, all other operations have the requested precision.
+attention multiply integers of eight bits, all other operations have the requested precision. On CPUs whose sums of such
+products saturate it is translated as it is, and computes in floats what the integers give.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,12 +64,14 @@ class OpenVINOEngine:
         self._openvino = _openvino()
         self._core = self._openvino.Core()
         self._network = network
+        self.multiplies_integers = is_quantized(network) and _multiplies_bytes_exactly(self._openvino, self._core)
         self._identity = _digest(
             *(
                 text.encode()
                 for text in (type(network).__name__, str(network.scale), network.settings.model_dump_json())
             ),
             *_contents(network),
+            str(self.multiplies_integers).encode(),
             *(path.read_bytes() for path in _sources()),
             *(text.encode() for text in (self._openvino.__version__, torch.__version__, platform.platform())),
             self._core.get_property("CPU", "FULL_DEVICE_NAME").encode(),
@@ -113,7 +117,7 @@ class OpenVINOEngine:
     def _compile(self, shape: Shape, precision: str) -> Any:
         logger.info("translating the network for %d x %d pixels; the result is cached", *shape[2:])
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        model = translate(self._network, image)
+        model = translate(self._network, image, integers=self.multiplies_integers)
         exact = self._core.compile_model(model, "CPU", self._options("float32"))
         check_parity(
             self._network, _infer(exact, image), image, by=f"OpenVINO {self._openvino.__version__}",
@@ -153,12 +157,13 @@ class OpenVINOEngine:
             logger.warning("%s: cannot be written (%s), so the network is translated again next time", file, error)
 
 
-def translate(network: Frame, image: Tensor) -> Any:
+def translate(network: Frame, image: Tensor, *, integers: bool) -> Any:
     """Translate a network into a model of OpenVINO for images of one shape.
 
     Args:
         network: On the CPU, in evaluation mode; it is left as it is.
         image: An example (N, C, H, W).
+        integers: Translate the integer form of a quantized network.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
@@ -166,7 +171,7 @@ def translate(network: Frame, image: Tensor) -> Any:
 
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # raised by PyTorch's own code
-        network = exportable(integer_form(network) if is_quantized(network) else network, image)
+        network = exportable(integer_form(network) if integers else network, image)
         table: Any = torch.export.default_decompositions()
         for operator in ops_to_not_decompose():
             if operator in table:
@@ -176,6 +181,22 @@ def translate(network: Frame, image: Tensor) -> Any:
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchFXPythonDecoder(program.module(), dynamic_shapes=False)
         return frontend.convert(frontend.load(decoder))
+
+
+def _multiplies_bytes_exactly(openvino: Any, core: Any) -> bool:
+    """Whether OpenVINO sums products of bytes exactly on this CPU.
+
+    Without instructions for it (VNNI), CPUs add pairs of such products in 16 bits, which saturate: 2 * 255 * 127
+    exceeds 32767. The largest sum that a layer of 64 channels can give shows it.
+    """
+    from openvino import opset13 as ops
+
+    images = ops.parameter([1, 64], np.float32)
+    codes = ops.fake_quantize(images, *map(np.float32, (0, 255, 0, 255)), 256)
+    weights = ops.convert(ops.constant(np.full((64, 64), 127, np.int8)), np.float32)
+    product = ops.matmul(codes, ops.multiply(weights, ops.constant(np.float32(1))), False, True)
+    model = core.compile_model(openvino.Model([product], [images]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return bool((model(np.full((1, 64), 255, np.float32))[0] == 64 * 255 * 127).all())
 
 
 def delete_least_recently_used(folder: Path) -> None:

@@ -20,6 +20,8 @@ class PyTorchEngine:
         compiled: Compile the network with `torch.compile`, which takes minutes for each new size of image.
     """
 
+    multiplies_integers = False
+
     def __init__(
         self,
         network: nn.Module,

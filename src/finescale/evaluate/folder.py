@@ -46,7 +46,7 @@ class ResultsFolder:
         self._log = path / _FINISHED
         check_results_folder(path)
         self._finished = {} if overwrite else self._read()
-        self._is_begun = False
+        self._has_begun = False
 
     def begin(self) -> None:
         """Create the folder and its log, before any other file, so that a run that is killed can resume.
@@ -56,7 +56,7 @@ class ResultsFolder:
         Raises:
             DataError: The folder cannot be written to.
         """
-        if self._is_begun:
+        if self._has_begun:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class ResultsFolder:
                 file.writelines(_line(*entry) for entry in self._finished.items())
         except OSError as error:
             raise self._unwritable(error) from None
-        self._is_begun = True
+        self._has_begun = True
 
     def find(self, key: Key) -> dict[str, Any] | None:
         """Return the values of a finished result; None where it, or the picture to be kept with it, is missing."""

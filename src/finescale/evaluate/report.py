@@ -229,8 +229,8 @@ class Report:
         yield "The value of a set is the mean of its pictures' values."
         for model in self.models:
             if model.name != BICUBIC:
-                told = (f"{name} {value}" for name, value in model.conditions.items() if value is not None)
-                yield f"`{model.name}`: {'; '.join(told)}."
+                conditions = (f"{name} {value}" for name, value in model.conditions.items() if value is not None)
+                yield f"`{model.name}`: {'; '.join(conditions)}."
 
     def _row(self, model: Model, name: str) -> Row:
         scores = [score for score in self.scores if (score.model, score.set) == (model.name, name)]

@@ -19,11 +19,47 @@ _SIGNATURES = {
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
     "GIF": re.compile(rb"GIF8[79]a"),
     "AVIF": re.compile(rb".{4}ftyp.{0,48}avi[fs]", re.DOTALL),
+    "HEIC": re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
     "BMP": re.compile(rb"BM"),
+}
+
+_UNREADABLE_SIGNATURES = {  # looked for before those above, some of which begin alike
+    "a PNG file for iPhone apps (CgBI)": re.compile(rb"\x89PNG\r\n\x1a\n.{4}CgBI", re.DOTALL),
+    "a camera raw file (CR2)": re.compile(rb"II\*\0.{4}CR", re.DOTALL),
+    "a camera raw file (CR3)": re.compile(rb".{4}ftypcrx ", re.DOTALL),
+    "a camera raw file (RAF)": re.compile(rb"FUJIFILMCCD-RAW"),
+    "a camera raw file (ORF)": re.compile(rb"IIR[OS]|MMOR"),
+    "a camera raw file (RW2)": re.compile(rb"IIU\0"),
+    "a camera raw file (X3F)": re.compile(rb"FOVb"),
+    "a camera raw file (MRW)": re.compile(rb"\0MRM"),
+    "a JPEG XL file": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+    "a JPEG 2000 file": re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+    "a JPEG XR file": re.compile(rb"II\xbc[\0\x01]"),
+    "an OpenEXR file": re.compile(rb"v/1\x01"),
+    "a Radiance HDR file": re.compile(rb"#\?R(?:ADIANCE|GBE)"),
+    "a Photoshop file": re.compile(rb"8BPS\0[\1\2]"),
+    "a GIMP file": re.compile(rb"gimp xcf "),
+    "an icon file": re.compile(rb"\0\0[\1\2]\0[^\0]\0"),
+    "a DDS file": re.compile(rb"DDS \x7c"),
+    "a QOI file": re.compile(rb"qoif"),
+    "a PNM file": re.compile(rb"P[1-6]\s+[\d#]|P7\nWIDTH|P[Ff]\n"),
+    "a PDF file": re.compile(rb"%PDF-"),
+    "an SVG file": re.compile(rb"<svg\b"),
+    "a video": re.compile(rb".{4}ftyp(?:isom|iso[2-6]|mp4[12]|avc1|qt  |M4V )|\x1a\x45\xdf\xa3", re.DOTALL),
 }
 
 SIGNATURE_LENGTH = 60
 """Number of bytes from the start of a file that are enough to identify its format."""
+
+
+def unreadable_kind(data: bytes) -> str | None:
+    """Return what a file is, as "a JPEG XL file", if it is of a known kind that is not read; else None.
+
+    Args:
+        data: The file, or at least its first `SIGNATURE_LENGTH` bytes.
+    """
+    start = data[:SIGNATURE_LENGTH]
+    return next((kind for kind, signature in _UNREADABLE_SIGNATURES.items() if signature.match(start)), None)
 
 
 def identify_format(data: bytes) -> str:
@@ -33,8 +69,11 @@ def identify_format(data: bytes) -> str:
         data: The file, or at least its first `SIGNATURE_LENGTH` bytes.
 
     Raises:
-        ImageReadError: They are the first bytes of no known format.
+        ImageReadError: They are the first bytes of a format that is not read, or of none that is known.
     """
+    kind = unreadable_kind(data)
+    if kind:
+        raise ImageReadError(f"is {kind}, which finescale does not read; convert it to TIFF or PNG first")
     for name, signature in _SIGNATURES.items():
         if signature.match(data[:SIGNATURE_LENGTH]):
             return name
@@ -116,5 +155,24 @@ OUTPUT_FORMATS = {
 WRITABLE_SUFFIXES = tuple(OUTPUT_FORMATS)
 """Suffixes under which an image can be written, in lower case."""
 
-READABLE_SUFFIXES = frozenset({*WRITABLE_SUFFIXES, ".gif"})
+READABLE_SUFFIXES = frozenset(
+    {*WRITABLE_SUFFIXES, ".apng", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".mpo"}
+)
 """Suffixes that mark a file of a folder as an image, in lower case; a file that is named itself needs none of them."""
+
+_RAW_SUFFIXES = {
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+}
+
+UNREADABLE_SUFFIXES = frozenset(
+    {
+        *_RAW_SUFFIXES,
+        *(".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jpm", ".jxr", ".hdp", ".wdp", ".exr", ".hdr", ".psd", ".psb"),
+        *(".xcf", ".ico", ".cur", ".dds", ".qoi", ".tga", ".pcx", ".pnm", ".pbm", ".pgm", ".ppm", ".pam", ".svg"),
+    }
+)
+"""Suffixes of pictures in formats that are not read, in lower case."""
+
+UNWRITABLE_SUFFIXES = frozenset({*READABLE_SUFFIXES, *UNREADABLE_SUFFIXES}) - frozenset(WRITABLE_SUFFIXES)
+"""Suffixes of pictures that cannot be written, in lower case: as the name of a result, each of them is a mistake."""

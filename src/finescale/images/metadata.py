@@ -1,16 +1,15 @@
-"""Checks and corrections of metadata: ICC profiles, and the orientation in EXIF and XMP.
+"""Checks and corrections of metadata: ICC profiles, and the orientation, the size and the thumbnail in EXIF.
 
-libvips' own field ``orientation`` is no replacement: it corrects the EXIF data of written files, but neither those of
-`Image.metadata` nor XMP data anywhere, and it does not report damaged EXIF data.
+libvips' own field ``orientation`` is no replacement: it corrects the EXIF data of written files, but not those of
+`Image.metadata`, and it does not report damaged EXIF data.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8]")
-_EXIF_ORIENTATION, _EXIF_LONG = 0x0112, 4  # a tag, and a type of value
+_ORIENTATION, _HEIGHT_AND_WIDTH = 0x0112, (0x0101, 0x0100)  # tags
+_LONG = 4  # a type of value, 32 bits; SHORT has 16
 
 
 def profile_mismatch(profile: bytes, num_channels: int) -> str | None:
@@ -22,24 +21,61 @@ def profile_mismatch(profile: bytes, num_channels: int) -> str | None:
 
 
 def upright_exif(exif: bytes) -> bytes | None:
-    """Return EXIF data with the orientation set to upright, or None where their first directory is damaged."""
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
-    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
-    if order is None:
+    """Return EXIF data, or None where their first directory is damaged.
+
+    The orientation is set to upright; the second directory, of a thumbnail that will not fit the result, is unlinked.
+    """
+    try:
+        order, places, link = _first_directory(exif)
+    except ValueError:
         return None
     upright = bytearray(exif)
-    try:
-        (offset,) = struct.unpack_from(f"{order}I", exif, start + 4)
-        (num_entries,) = struct.unpack_from(f"{order}H", exif, start + offset)
-        for entry in range(start + offset + 2, start + offset + 2 + 12 * num_entries, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
-            if tag == _EXIF_ORIENTATION:  # a SHORT, but some programs write a LONG, which libvips applies as well
-                struct.pack_into(f"{order}{'I' if kind == _EXIF_LONG else 'H'}", upright, entry + 8, 1)
-    except struct.error:
-        return None
+    if _ORIENTATION in places:  # a SHORT, but some programs write a LONG, which libvips applies as well
+        _set_short_or_long(upright, order, places[_ORIENTATION], 1)
+    if link + 4 <= len(exif):  # some programs leave it out
+        struct.pack_into(f"{order}I", upright, link, 0)
     return bytes(upright)
 
 
-def upright_xmp(xmp: bytes) -> bytes:
-    """Return XMP data with the orientation, if there is one, set to upright."""
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+def resized_exif(exif: bytes, size: tuple[int, int]) -> bytes:
+    """Return EXIF data whose first directory, where it states a size, states another: (height, width).
+
+    The size that cameras write, in the directory of the photograph, is set by libvips.
+
+    Raises:
+        ValueError: The first directory is damaged.
+    """
+    order, places, _ = _first_directory(exif)
+    resized = bytearray(exif)
+    for tag, side in zip(_HEIGHT_AND_WIDTH, size, strict=True):
+        if tag in places:
+            _set_short_or_long(resized, order, places[tag], side)
+    return bytes(resized)
+
+
+def _first_directory(exif: bytes) -> tuple[str, dict[int, int], int]:
+    """Return the byte order, the place of each entry by its tag, and the place of the link to the next directory.
+
+    Raises:
+        ValueError: The directory is damaged.
+    """
+    start = 6 if exif.startswith(b"Exif\0\0") else 0
+    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
+    if order is None:
+        raise ValueError("EXIF data have no byte order")
+    try:
+        (offset,) = struct.unpack_from(f"{order}I", exif, start + 4)
+        (num_entries,) = struct.unpack_from(f"{order}H", exif, start + offset)
+        first = start + offset + 2
+        end = first + 12 * num_entries
+        places = {struct.unpack_from(f"{order}H6xI", exif, place)[0]: place for place in range(first, end, 12)}
+    except struct.error:
+        raise ValueError("the first directory of EXIF data does not lie within them") from None
+    return order, places, end
+
+
+def _set_short_or_long(exif: bytearray, order: str, place: int, value: int) -> None:
+    """Set the value of an entry, a SHORT where it was one and is large enough."""
+    (kind,) = struct.unpack_from(f"{order}H", exif, place + 2)
+    is_long = kind == _LONG or value > 0xFFFF
+    struct.pack_into(f"{order}HI{'I' if is_long else 'H'}", exif, place + 2, _LONG if is_long else kind, 1, value)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _HEADER_END = 33  # bytes: the signature and the chunk IHDR
 _LONGEST_KEYWORD = 80  # bytes, with its terminator
+_COLOR_CHUNKS = {b"cICP": ">4B", b"sRGB": ">B", b"cHRM": ">8I", b"gAMA": ">I"}
+"""The format of the chunks that state colours without a profile."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,18 @@ class Png:
 
     has_profile: bool
     """Whether there is an ICC profile, intact or not."""
+
+    cicp: tuple[int, int, int, int] | None
+    """Colours by numbers: primaries, transfer function, matrix, and 1 for full range (ITU-T H.273)."""
+
+    is_srgb: bool
+    """Whether there is a chunk that says so."""
+
+    chromaticities: tuple[int, ...] | None
+    """x and y of white, red, green and blue, times 100,000."""
+
+    gamma: int
+    """Exponent from light to samples, times 100,000; 0 where it is not stated."""
 
     has_compressed_texts: bool
     """Whether there are text chunks besides ``texts``."""
@@ -44,6 +58,7 @@ class Png:
 def inspect_png(data: bytes) -> Png:
     """Summarize the chunks of a PNG file (PNG, third edition, section 5)."""
     size, num_frames, has_profile, has_xmp, has_compressed_texts = (0, 0), 1, False, False, False
+    colors: dict[bytes, tuple[int, ...]] = {}
     texts: list[bytes] = []
     kept: list[bytes] = []
     kept_until, kind = 0, b""
@@ -54,6 +69,8 @@ def inspect_png(data: bytes) -> Png:
             size = (height, width)
         elif kind == b"acTL" and len(content) == 8:
             (num_frames,) = struct.unpack_from(">I", content)
+        elif kind in _COLOR_CHUNKS and len(content) == struct.calcsize(_COLOR_CHUNKS[kind]):
+            colors.setdefault(kind, struct.unpack(_COLOR_CHUNKS[kind], content))
         elif kind == b"iCCP":
             has_profile = True
         elif kind in (b"iTXt", b"zTXt") and content.startswith(_XMP_KEYWORD) and not has_xmp:
@@ -66,7 +83,20 @@ def inspect_png(data: bytes) -> Png:
             else:
                 texts.append(data[start:end])
     picture = b"".join((*kept, data[kept_until:])) if kept else data
-    return Png(size, num_frames, has_profile, has_compressed_texts, kind == b"IEND", b"".join(texts), picture)
+    primaries, transfer, matrix, full_range = colors.get(b"cICP", (0, 0, 0, 0))
+    return Png(
+        size,
+        num_frames,
+        has_profile,
+        cicp=(primaries, transfer, matrix, full_range) if b"cICP" in colors else None,
+        is_srgb=b"sRGB" in colors,
+        chromaticities=colors.get(b"cHRM"),
+        gamma=colors.get(b"gAMA", (0,))[0],
+        has_compressed_texts=has_compressed_texts,
+        is_whole=kind == b"IEND",
+        texts=b"".join(texts),
+        picture=picture,
+    )
 
 
 def insert_texts(png: bytes, texts: bytes) -> bytes:

@@ -11,6 +11,8 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +23,37 @@ from torch import Tensor
 
 from finescale.errors import ImageReadError, printable_name
 from finescale.images import bmp
+from finescale.images.bmp_header import read_header as read_bmp_header
+from finescale.images.companions import companion_notes
 from finescale.images.formats import MAX_PIXELS, SIGNATURE_LENGTH, identify_format
+from finescale.images.gif import check_first_frame
+from finescale.images.heic import HeicFile
+from finescale.images.heif import Heif, inspect_heif
+from finescale.images.icc import build_profile, is_srgb, profile_of_cicp
 from finescale.images.image import Image, Levels, Notes
-from finescale.images.jpeg import jpeg_quality
-from finescale.images.metadata import profile_mismatch, upright_exif, upright_xmp
+from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
+from finescale.images.metadata import profile_mismatch, upright_exif
 from finescale.images.png import Png, inspect_png
+from finescale.images.tiff import Tiff, inspect_tiff, is_missing_codec
 from finescale.images.vips import bracketed_message, forget_errors, messages
+from finescale.images.xmp import has_extended_xmp, upright_xmp, xmp_orientation
 
 # Warnings of the JPEG decoder about files of phones and cameras whose pixels are intact.
 _HARMLESS = re.compile(r"\d+ extraneous bytes before marker|Invalid SOS parameters for sequential JPEG")
 
 _AS_STORED = ("b-w", "srgb", "rgb", "grey16", "rgb16", "scrgb", "multiband")  # interpretations that need no conversion
 _TRANSPOSED = (5, 6, 7, 8)  # values of the EXIF orientation for which rows are stored as columns
+_OVERSHOOT = 1 / 255  # of floating-point values, as filters leave it behind: clipped with a note, not refused
 _UNKNOWN_RESOLUTION = 1.0  # libvips' pixels per millimetre where a file states none
 
 
 def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Read a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file, whatever its name.
+    """Read a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIC file, whatever its name.
 
     Gray stays gray and 16 bits stay 16; palettes and single bits are expanded; CMYK and Lab are converted to sRGB;
-    values of floating-point TIFFs are taken as they are, in [0, 1]. The EXIF orientation is applied. Only the first
-    frame or page is read.
+    values of floating-point TIFFs are taken as they are, in [0, 1]. The orientation of EXIF is applied, and that of XMP
+    where it is the only one. Colours that are stated by numbers (CICP) or chromaticities get an ICC profile. Only the
+    first frame or full-size page is read. HEIC files need the extra ``heic``.
 
     Args:
         path: The file, under any name that the system allows.
@@ -70,10 +82,22 @@ def read_size(path: Path | str) -> tuple[int, int]:
         format_name = identify_format(file.read(SIGNATURE_LENGTH))
         file.seek(0)
         if format_name == "BMP":
-            return bmp.read_size(file.read())
-        header = _open(pyvips.Source.new_from_descriptor(file.fileno()), format_name)
+            return read_bmp_header(file.read()).size
+        if format_name == "HEIC":
+            return HeicFile(file.read()).size
+        header = _open_file(file.fileno(), format_name)
         is_transposed = _field(header, "orientation", 1) in _TRANSPOSED
         return (header.width, header.height) if is_transposed else (header.height, header.width)
+
+
+def _open_file(descriptor: int, format_name: str) -> pyvips.Image:
+    """Open the header of an image in an open file, of which no more is read than the header takes."""
+    source = pyvips.Source.new_from_descriptor(descriptor)
+    if format_name != "TIFF":
+        return _open(source, format_name)
+    with mmap(descriptor, 0, access=ACCESS_READ) as mapped:
+        tiff = inspect_tiff(mapped)
+    return _open(source if tiff.declared_rgb is None else tiff.declared_rgb, format_name, tiff=tiff)
 
 
 def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
@@ -122,44 +146,122 @@ def _read_bytes(path: Path) -> bytes:
 def _decode(data: bytes, max_pixels: int) -> Image:
     format_name = identify_format(data)
     if format_name == "BMP":
-        _check_size(bmp.read_size(data), max_pixels)
-        planes, _ = _to_planes(bmp.decode(data))
-        return Image(*_split_alpha(planes))
+        return _decode_bmp(data, max_pixels)
+    if format_name == "HEIC":
+        return _decode_heic(data, max_pixels)
     png = inspect_png(data) if format_name == "PNG" else None
     if png is not None:
         _check_size(png.size, max_pixels)
         if not png.is_whole:
             raise ImageReadError("truncated PNG: its end is missing")
         data = png.picture
-    header = _open(data, format_name)
+    tiff = inspect_tiff(data) if format_name == "TIFF" else None
+    if tiff is not None:
+        _check_size(tiff.size, max_pixels)
+        data = tiff.declared_rgb or data
+    heif = inspect_heif(data) if format_name == "AVIF" else None
+    if heif is not None:
+        _check_size(heif.size, max_pixels)
+    companions = companion_notes(data) if format_name == "JPEG" else ()
+    jpeg_end = None
+    if format_name == "JPEG":
+        check_kind(data)
+        jpeg_end = inspect_end(data)
+        data = jpeg_end.data if jpeg_end else data
+    header = _open(data, format_name, tiff=tiff)
     _check_size((header.height, header.width), max_pixels)
     _check_samples(header)
-    levels, level_notes = _read_levels(header, data, format_name)
-    planes, value_notes = _to_planes(levels)
+    if format_name == "GIF":
+        check_first_frame(data)
+    levels, level_notes = _read_levels(header, data, format_name, tiff=tiff, jpeg_end=jpeg_end)
+    planes, value_notes = _to_planes(levels, tiff)
     pixels, alpha = _split_alpha(planes)
     metadata, metadata_notes = _read_metadata(header, png)
-    profile, profile_notes = _read_profile(header, len(pixels), is_announced=png is not None and png.has_profile)
+    profile, profile_notes = _read_profile(header, len(pixels), png=png, heif=heif, tiff=tiff)
     return Image(
         pixels,
         alpha,
-        depth=8 if levels.dtype == np.uint8 else 16,
+        depth=_depth(levels),
         profile=profile,
         metadata=metadata,
         jpeg_quality=jpeg_quality(data) if format_name == "JPEG" else None,
-        notes=(*_parts_left_out(header, png), *level_notes, *value_notes, *metadata_notes, *profile_notes),
+        notes=(
+            *_parts_left_out(header, png, heif, tiff),
+            *companions,
+            *level_notes,
+            *value_notes,
+            *metadata_notes,
+            *profile_notes,
+        ),
     )
 
 
-def _open(source: bytes | pyvips.Source, format_name: str, *, fail_on: str = "warning") -> pyvips.Image:
-    """Open the header of an image, whose pixels libvips decodes on demand, once and from top to bottom."""
+def _decode_bmp(data: bytes, max_pixels: int) -> Image:
+    header = read_bmp_header(data)
+    _check_size(header.size, max_pixels)
+    embedded = bmp.embedded_picture(data, header)
+    if embedded is not None:
+        if identify_format(embedded) != header.coding.name:
+            raise ImageReadError(f"damaged BMP: it states {header.coding.value} file and holds another format")
+        image = _decode(embedded, max_pixels)
+        if image.size != header.size:
+            sizes = (f"{width} x {height}" for height, width in (header.size, image.size))
+            raise ImageReadError("damaged BMP: its header states {} pixels, its picture has {}".format(*sizes))
+        if image.profile is None and header.profile is not None:
+            profile, profile_notes = _checked_profile(header.profile, len(image.pixels))
+            image = replace(image, profile=profile, notes=(*image.notes, *profile_notes))
+        return replace(image, notes=(*header.notes, *image.notes))
+    levels, notes = bmp.decode(data, header)
+    planes, _ = _to_planes(levels)
+    pixels, alpha = _split_alpha(planes)
+    profile, profile_notes = _checked_profile(header.profile, len(pixels))
+    return Image(pixels, alpha, _depth(levels), profile, notes=(*notes, *profile_notes))
+
+
+def _decode_heic(data: bytes, max_pixels: int) -> Image:
+    file = HeicFile(data)
+    _check_size(file.size, max_pixels)
+    levels = file.decode()
+    planes, _ = _to_planes(levels)
+    pixels, alpha = _split_alpha(planes)
+    metadata, notes = _upright(file.metadata)
+    profile, profile_notes = _checked_profile(file.profile, len(pixels))
+    if profile is None and file.cicp is not None:
+        profile = profile_of_cicp(*file.cicp, is_full_range=True, is_gray=len(pixels) == 1)  # libheif made it full
+    return Image(pixels, alpha, _depth(levels), profile, metadata, notes=(*file.notes, *notes, *profile_notes))
+
+
+def _open(
+    source: bytes | pyvips.Source, format_name: str, *, tiff: Tiff | None = None, fail_on: str = "warning"
+) -> pyvips.Image:
+    """Open the header of an image, whose pixels libvips decodes on demand, once and from top to bottom.
+
+    Its field ``orientation`` is the one to apply: of the file, or of its XMP data where the file itself states none.
+    """
     loader = f"{'heif' if format_name == 'AVIF' else format_name.lower()}load_source"
     if not pyvips.type_find("VipsOperation", loader):
         raise ImageReadError(f"this libvips was built without {format_name}; convert the file to PNG first")
     forget_errors()
     if isinstance(source, bytes):
         source = pyvips.Source.new_from_memory(source)
-    image: pyvips.Image = pyvips.Operation.call(loader, source, access="sequential", fail_on=fail_on)
+    place = {} if tiff is None else {"page": tiff.page, "subifd": tiff.subifd}
+    if tiff is not None and tiff.is_sample_undeclared:
+        fail_on = "error"  # the warning would be the missing tag
+    image: pyvips.Image = pyvips.Operation.call(loader, source, access="sequential", fail_on=fail_on, **place)
+    # An AVIF file without a rotation is upright: its format leaves the orientation of metadata without effect.
+    is_stated = tiff.states_orientation if tiff is not None else "orientation" in image.get_fields()
+    xmp = _field(image, "xmp-data", None)
+    if xmp is not None and not is_stated and format_name != "AVIF":
+        image = image.copy()
+        image.set_type(pyvips.GValue.gint_type, "orientation", _orientation_of_xmp(xmp))
     return image
+
+
+def _orientation_of_xmp(xmp: bytes) -> int:
+    try:
+        return xmp_orientation(xmp)
+    except ValueError:
+        return 1  # damaged, as the notes on metadata report
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -172,7 +274,8 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_samples(header: pyvips.Image) -> None:
-    if header.format not in ("uchar", "ushort", "float", "double"):
+    is_lab = header.interpretation == "labs"  # 16 bits, of which libvips takes L for a signed number as well
+    if header.format not in ("uchar", "ushort", "float", "double") and not is_lab:
         raise ImageReadError(f"{header.format} samples are not supported; save it with 8 or 16 bits per channel")
     if header.bands > (5 if header.interpretation == "cmyk" else 4):
         raise ImageReadError(
@@ -180,55 +283,117 @@ def _check_samples(header: pyvips.Image) -> None:
         )
 
 
-def _parts_left_out(header: pyvips.Image, png: Png | None) -> Notes:
+def _parts_left_out(header: pyvips.Image, png: Png | None, heif: Heif | None, tiff: Tiff | None) -> Notes:
     """Return notes about the parts of a file that are not read."""
     notes = ["compressed texts are dropped unread"] if png and png.has_compressed_texts else []
-    num_frames = png.num_frames if png else _field(header, "n-pages", 1)
-    if num_frames > 1:
-        notes.append(f"{num_frames - 1} further frame{'s are' if num_frames > 2 else ' is'} not upscaled")
+    num_further = (png.num_frames if png else _field(header, "n-pages", 1)) - 1
+    if tiff is not None:
+        num_further = tiff.num_further
+        if tiff.num_masks:
+            notes.append("a transparency mask is dropped")
+        if tiff.has_unknown_sample:
+            notes.append("a sample per pixel that is not marked as transparency is dropped")
+    if num_further > 0:
+        notes.append(f"{num_further} further frame{'s are' if num_further > 1 else ' is'} not upscaled")
+    if heif is not None:
+        notes += [f"the {part} is dropped" for part in heif.parts]
     return tuple(notes)
 
 
-def _read_levels(header: pyvips.Image, data: bytes, format_name: str) -> tuple[Levels, Notes]:
-    """Decode to (H, W, C), gray or RGB and perhaps alpha, in the numbers of the file, despite harmless defects."""
-    notes = []
-    if header.interpretation not in _AS_STORED:
-        source = "CMYK" if header.interpretation == "cmyk" else header.interpretation
+def _read_levels(
+    header: pyvips.Image, data: bytes, format_name: str, *, tiff: Tiff | None, jpeg_end: JpegEnd | None
+) -> tuple[Levels, Notes]:
+    """Decode to (H, W, C), gray or RGB and perhaps alpha, in the numbers of the file, despite harmless defects.
+
+    A JPEG file may be decoded twice, since libvips does not report on its last rows otherwise. Behind an end marker of
+    ours, no defect is harmless: coded data that are missing show as one.
+    """
+    is_end_ours = jpeg_end is not None and jpeg_end.was_missing
+    notes = ["its end marker is missing; its pixels are all there"] if is_end_ours else []
+    if not _is_as_stored(header, tiff):
+        source = {"cmyk": "CMYK", "labs": "lab", "srgb": "lab"}.get(header.interpretation, header.interpretation)
         notes.append(f"converted from {source} to sRGB")
     try:
-        levels = _render(header)
+        if jpeg_end:
+            _open(jpeg_end.probe, format_name).crop(0, 0, header.width, jpeg_end.probe_rows).avg()
+        levels = _render(header, tiff)
     except pyvips.Error as error:
-        if not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
+        if tiff is not None and any(map(is_missing_codec, messages(error))):
+            raise ImageReadError(
+                f"TIFF with {tiff.compression} compression is not supported; save it with LZW or deflate"
+            ) from None
+        if is_end_ours or not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
             raise
         notes.append(f"the decoder reports a defect{bracketed_message(error)}; check the result")
-        levels = _render(_open(data, format_name, fail_on="error"))
+        levels = _render(_open(data, format_name, tiff=tiff, fail_on="error"), tiff)
+    if tiff is not None and tiff.has_unknown_sample:
+        levels = levels[..., :-1]
     return levels, tuple(notes)
 
 
-def _render(image: pyvips.Image) -> Levels:
+def _is_as_stored(header: pyvips.Image, tiff: Tiff | None) -> bool:
+    """Return whether the samples are gray or RGB in the file."""
+    return header.interpretation in _AS_STORED and (tiff is None or tiff.lab_bits is None)
+
+
+def _render(image: pyvips.Image, tiff: Tiff | None) -> Levels:
     """Convert to gray or RGB where necessary, and rotate upright."""
-    if image.interpretation == "cmyk":
+    if tiff is not None and tiff.lab_bits is not None:
+        image = _from_lab(image, tiff.lab_bits)
+    elif image.interpretation == "cmyk":
         depth = 16 if image.format == "ushort" else 8
         image = image.icc_transform(
             "srgb", embedded=True, input_profile="cmyk", black_point_compensation=True, depth=depth
         )
     elif image.interpretation not in _AS_STORED:
-        image = image.colourspace("srgb")
+        image = image.colourspace("rgb16" if image.interpretation == "labs" else "srgb")
     if _field(image, "orientation", 1) != 1:
         image = image.copy_memory().autorot()  # rotation needs random access to the rows
     return np.atleast_3d(image.numpy())
 
 
-def _to_planes(levels: Levels) -> tuple[Tensor, Notes]:
+def _from_lab(image: pyvips.Image, bits: int) -> pyvips.Image:
+    """Convert unsigned CIELAB, of 8 bits as they are stored or of 16 as libvips opens them, to sRGB.
+
+    As Photoshop and ICC profiles have it, white is D50. libvips' own L*a*b*, whose white is D65, it writes as floats or
+    as signed numbers.
+    """
+    if bits == 8:
+        signed = image.extract_band(1, n=2).copy(format="char")  # the same bits
+        image = (image.extract_band(0) * (100 / 255)).bandjoin(signed.cast("float")).copy(interpretation="lab")
+    else:
+        image = image.LabS2Lab()
+    return image.icc_export(output_profile="srgb", depth=bits, intent="relative")
+
+
+def _to_planes(levels: Levels, tiff: Tiff | None = None) -> tuple[Tensor, Notes]:
     """Convert (H, W, C) in the numbers of the file to (C, H, W) in [0, 1]."""
     planes = torch.from_numpy(levels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
     if levels.dtype.kind == "u":
-        return planes.div_(np.iinfo(levels.dtype).max), ()
+        planes.div_(np.iinfo(levels.dtype).max)
+        return _fill_range(planes, tiff) if tiff is not None and tiff.peak is not None else (planes, ())
     if not torch.isfinite(planes).all():
         raise ImageReadError("some of its values are NaN or infinite")
-    if planes.min() < 0 or planes.max() > 1:
-        return planes.clamp(0, 1), ("values outside [0, 1] are clipped",)
+    low, high = planes.min().item(), planes.max().item()
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ImageReadError(f"its values go from {low:.6g} to {high:.6g}, outside 0 to 1; scale them to 0 to 1 first")
+    if low < 0 or high > 1:
+        return planes.clamp_(0, 1), ("values outside [0, 1] are clipped",)
     return planes, ()
+
+
+def _depth(levels: Levels) -> int:
+    return 8 if levels.dtype == np.uint8 else 16
+
+
+def _fill_range(planes: Tensor, tiff: Tiff) -> tuple[Tensor, Notes]:
+    """Scale values of 16 bits, as a share of 65535, by the largest value that the file states."""
+    assert tiff.peak is not None
+    scaled = (1 - planes if tiff.white_is_zero else planes) * (65535 / tiff.peak)
+    if scaled.max() > 1 + 1e-4:
+        return planes, ()  # not the range after all
+    scaled = scaled.clamp_(0, 1)
+    return 1 - scaled if tiff.white_is_zero else scaled, (f"values are scaled from 0 to {tiff.peak}",)
 
 
 def _split_alpha(planes: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -239,16 +404,7 @@ def _split_alpha(planes: Tensor) -> tuple[Tensor, Tensor | None]:
 def _read_metadata(header: pyvips.Image, png: Png | None) -> tuple[dict[str, bytes], Notes]:
     """Return `Image.metadata`, upright as the pixels are."""
     names = ("exif-data", "xmp-data", "iptc-data")
-    metadata: dict[str, bytes] = {name: header.get(name) for name in names if name in header.get_fields()}
-    notes: Notes = ()
-    if "exif-data" in metadata:
-        exif = upright_exif(metadata.pop("exif-data"))
-        if exif is None:
-            notes = ("the EXIF data are damaged: dropped",)
-        else:
-            metadata["exif-data"] = exif
-    if "xmp-data" in metadata:
-        metadata["xmp-data"] = upright_xmp(metadata["xmp-data"])
+    metadata, notes = _upright({name: header.get(name) for name in names if name in header.get_fields()})
     for name in ("xres", "yres"):
         if header.get(name) != _UNKNOWN_RESOLUTION:
             metadata[name] = repr(header.get(name)).encode()
@@ -257,23 +413,76 @@ def _read_metadata(header: pyvips.Image, png: Png | None) -> tuple[dict[str, byt
     return metadata, notes
 
 
-def _read_profile(header: pyvips.Image, num_channels: int, *, is_announced: bool) -> tuple[bytes | None, Notes]:
-    """Return the ICC profile, if the pixels are still in its colour space and it fits them.
+def _upright(metadata: dict[str, bytes]) -> tuple[dict[str, bytes], Notes]:
+    """Return EXIF and XMP data of a file for pixels that are upright, without what is damaged."""
+    metadata = dict(metadata)
+    notes: Notes = ()
+    if "exif-data" in metadata:
+        exif = upright_exif(metadata.pop("exif-data"))
+        if exif is None:
+            notes = ("the EXIF data are damaged: dropped",)
+        else:
+            metadata["exif-data"] = exif
+    if "xmp-data" in metadata:
+        xmp = metadata.pop("xmp-data")
+        if has_extended_xmp(xmp):
+            notes = (*notes, "the extended XMP data are dropped")
+        try:
+            metadata["xmp-data"] = upright_xmp(xmp)
+        except ValueError:
+            notes = (*notes, "the XMP data are damaged: dropped")
+    return metadata, notes
+
+
+def _read_profile(
+    header: pyvips.Image, num_channels: int, *, png: Png | None, heif: Heif | None, tiff: Tiff | None
+) -> tuple[bytes | None, Notes]:
+    """Return the ICC profile, if the pixels are still in its colour space and it fits them, or one of stated colours.
 
     Args:
         header: The image as it was opened.
         num_channels: 1 (gray) or 3 (RGB).
-        is_announced: The file has a profile, even if libvips does not show one (libpng hides damaged ones).
+        png: A PNG file has a profile even if libvips does not show one (libpng hides damaged ones), and other chunks.
+        heif: States colours by numbers where there is no profile.
+        tiff: Says whether the pixels were CIELAB.
     """
-    if header.interpretation not in _AS_STORED:
+    if not _is_as_stored(header, tiff):
         return None, ()  # the pixels have been converted to sRGB
+    is_gray = num_channels == 1
+    if png is not None and png.cicp is not None and png.cicp[2] == 0:  # goes before a profile; others are invalid
+        primaries, transfer, _, is_full_range = png.cicp
+        return profile_of_cicp(primaries, transfer, is_full_range=is_full_range == 1, is_gray=is_gray), ()
     profile: bytes | None = _field(header, "icc-profile-data", None)
-    if profile is None and not is_announced:
+    if profile is None and not (png and png.has_profile):
+        if heif is not None and heif.cicp is not None:
+            return profile_of_cicp(*heif.cicp, is_gray=is_gray), ()
+        return _profile_of_chromaticities(png) if png is not None and not is_gray else (None, ())
+    return _checked_profile(profile or b"", num_channels)
+
+
+def _checked_profile(profile: bytes | None, num_channels: int) -> tuple[bytes | None, Notes]:
+    """Return an ICC profile, if there is one and it is intact and fits gray (1) or RGB (3) pixels."""
+    mismatch = None if profile is None else profile_mismatch(profile, num_channels)
+    return (None, (f"the colour profile {mismatch}: dropped",)) if mismatch else (profile, ())
+
+
+def _profile_of_chromaticities(png: Png) -> tuple[bytes | None, Notes]:
+    """Return a profile of the primaries of a PNG file; a gamma alone, or beside those of sRGB, is left without effect.
+
+    Nearly all viewers leave it so: files with a wrong gamma are common.
+    """
+    if png.chromaticities is None or png.is_srgb:
         return None, ()
-    mismatch = profile_mismatch(profile, num_channels) if profile else "is damaged"
-    if mismatch:
-        return None, (f"the colour profile {mismatch}: dropped",)
-    return profile, ()
+    white_x, white_y, *others = (value / 100_000 for value in png.chromaticities)
+    red_x, red_y, green_x, green_y, blue_x, blue_y = others
+    primaries = (white_x, white_y, red_x, red_y, green_x, green_y, blue_x, blue_y)
+    if is_srgb(primaries):
+        return None, ()
+    gamma = 100_000 / png.gamma if png.gamma else None
+    try:
+        return build_profile(primaries, gamma, name="PNG chromaticities", is_gray=False), ()
+    except ValueError:
+        return None, ("the stated primaries are impossible: dropped",)
 
 
 def _field(image: pyvips.Image, name: str, default: Any) -> Any:

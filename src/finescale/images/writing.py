@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyvips
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from finescale.errors import ImageWriteError, printable_name
 from finescale.images import bmp
+from finescale.images.color import to_srgb
 from finescale.images.formats import (
     BMP,
     JPEG,
@@ -24,13 +25,16 @@ from finescale.images.formats import (
     WEBP,
     OutputFormat,
 )
-from finescale.images.image import Image, Levels, Notes
-from finescale.images.metadata import profile_mismatch
+from finescale.images.image import Image, Notes
+from finescale.images.levels import to_levels
+from finescale.images.metadata import profile_mismatch, resized_exif
 from finescale.images.png import insert_texts, xmp_chunk
 from finescale.images.vips import bracketed_message, forget_errors
+from finescale.images.xmp import resized_xmp
 from finescale.system.files import whole_file
 
 _INTERPRETATIONS = {(1, 8): "b-w", (3, 8): "srgb", (1, 16): "grey16", (3, 16): "rgb16"}  # by channels and depth
+_RESIZED = {"exif-data": resized_exif, "xmp-data": resized_xmp}
 _SCREEN_RESOLUTION = 72 / 25.4  # pixels per millimetre, where nothing is known
 _MAX_CLASSIC_TIFF = 2**32 - 2**26  # bytes before compression; larger files need 64-bit offsets
 
@@ -109,28 +113,6 @@ def encode_jpeg(levels: Tensor, *, quality: int, subsample: bool) -> bytes:
     return encoded
 
 
-def to_levels(planes: Sequence[Tensor], depth: int) -> Levels:
-    """Quantize values in [0, 1] to 8 or 16 bits, rounded half up; values outside are clamped.
-
-    Args:
-        planes: The channels, each (H, W); converted one at a time to save memory.
-        depth: Bits per channel, 8 or 16.
-
-    Returns:
-        (H, W, C), uint8 or uint16.
-
-    Raises:
-        ImageWriteError: A value is NaN or infinite.
-    """
-    peak, kind = (255, torch.uint8) if depth == 8 else (65535, torch.uint16)
-    levels = []
-    for plane in planes:
-        if not torch.isfinite(plane).all():
-            raise ImageWriteError("the image contains NaN or infinite values; nothing was written")
-        levels.append((plane.float() * peak).add_(0.5).clamp_(0, peak).to(kind))  # the cast rounds down
-    return torch.stack(levels, dim=-1).numpy()
-
-
 def _as_vips(levels: Tensor) -> pyvips.Image:
     """Return 8-bit pixels (1 or 3, H, W) as an image of libvips."""
     if levels.dtype != torch.uint8 or levels.ndim != 3 or len(levels) not in (1, 3) or 0 in levels.shape:
@@ -152,10 +134,11 @@ def _encode(image: Image, target: OutputFormat, quality: int | None) -> tuple[by
     depth = min(image.depth, target.depth)
     reduced = f"{target.name} holds {depth} bits per channel: reduced from {image.depth}"
     depth_notes = (reduced,) if depth < image.depth else ()
+    image, color_notes = _in_storable_colors(image, target)
     planes, alpha_notes = _planes_to_store(image, target)
     levels = to_levels(planes, depth)
     attached, metadata_notes = _attachments(image, target)
-    notes = (*depth_notes, *alpha_notes, *metadata_notes)
+    notes = (*depth_notes, *alpha_notes, *color_notes, *metadata_notes)
     if target is BMP:
         return bmp.encode(levels), notes
     picture = pyvips.Image.new_from_memory(levels, width, height, levels.shape[2], "uchar" if depth == 8 else "ushort")
@@ -181,6 +164,27 @@ def _encode(image: Image, target: OutputFormat, quality: int | None) -> tuple[by
     return insert_texts(encoded, texts) if texts else encoded, notes
 
 
+def _in_storable_colors(image: Image, target: OutputFormat) -> tuple[Image, Notes]:
+    """Return the image with colours that the format can state: in sRGB, where it does not hold the profile."""
+    num_channels = len(image.pixels)
+    if image.profile is None:
+        return image, ()
+    reason = profile_mismatch(image.profile, num_channels)
+    if reason is None and not target.has_profile:
+        missing = f"{target.name} holds no colour profile"
+    elif reason is None and num_channels == 1 and not target.has_gray:
+        missing = f"{target.name} holds no gray colour profile"
+    elif reason is None:
+        return image, ()
+    else:
+        return replace(image, profile=None), (f"the colour profile {reason}: dropped",)
+    try:
+        pixels = to_srgb(image.pixels.detach().cpu(), image.profile)
+    except ValueError:
+        return replace(image, profile=None), ("the colour profile is damaged: dropped",)
+    return replace(image, pixels=pixels, profile=None), (f"{missing}: converted to sRGB",)
+
+
 def _planes_to_store(image: Image, target: OutputFormat) -> tuple[list[Tensor], Notes]:
     """Return the colours, then alpha where the format holds it, each (H, W)."""
     pixels = image.pixels.detach().cpu()
@@ -200,15 +204,11 @@ def _attachments(image: Image, target: OutputFormat) -> tuple[dict[str, bytes], 
     attached: dict[str, bytes] = {}
     notes: list[str] = []
     if image.profile is not None:
-        mismatch = profile_mismatch(image.profile, len(image.pixels) if target.has_gray else 3)
-        if not target.has_profile:
-            notes.append(f"{target.name} holds no colour profile: dropped")
-        elif mismatch:
-            notes.append(f"the colour profile {mismatch}: dropped")
-        else:
-            attached["icc-profile-data"] = image.profile
+        attached["icc-profile-data"] = image.profile
     for name in filter(image.metadata.__contains__, METADATA_NAMES):
         value = image.metadata[name]
+        if name in _RESIZED:
+            value = _resized(name, value, image.size)
         if name not in target.metadata:
             notes.append(f"{target.name} holds no {METADATA_NAMES[name]}: dropped")
         elif len(value) > MAX_SEGMENT and (target is JPEG or name == "exif-data"):
@@ -216,6 +216,14 @@ def _attachments(image: Image, target: OutputFormat) -> tuple[dict[str, bytes], 
         else:
             attached[name] = value
     return attached, tuple(notes)
+
+
+def _resized(name: str, value: bytes, size: tuple[int, int]) -> bytes:
+    """Return metadata that state the size of the image that is written."""
+    try:
+        return _RESIZED[name](value, size)
+    except ValueError:
+        return value  # the caller's own: what is read from files has been checked
 
 
 def _reason_of_system(path: Path, error: OSError) -> str:

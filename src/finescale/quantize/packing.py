@@ -57,6 +57,8 @@ class Quantized:
             low, high = self.bounds[name]
             if low.shape != quantizer.low.shape or high.shape != quantizer.low.shape:
                 raise ValueError(f"its bounds at {name!r} have the shape {tuple(low.shape)}")
+            if not bool((low < high).all()):
+                raise ValueError(f"its range at {name!r} is empty, or its lower bound is above its upper bound")
             quantizer.set_bounds(low, high)
         switch(network, on=True)
 

@@ -45,7 +45,7 @@ class QuantizationResult:
     losses: Sequence[float]
     """Mean squared difference in each epoch of the refinement."""
     sensitivity: Mapping[str, float] = field(default_factory=dict)
-    """See the function `sensitivity`; empty where it was not measured."""
+    """Error that each layer causes when it alone is quantized, the largest first; empty where it was not measured."""
 
     @property
     def reached(self) -> float:

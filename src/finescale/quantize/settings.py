@@ -24,7 +24,7 @@ class QuantSettings(Settings):
     edge_bits: Bits = 8
     """Width for the input image and for the result."""
     keep: tuple[str, ...] = ()
-    """Layers that have 8 bits whatever ``bits`` says, weights and input: "first", "last", or module paths in which
+    """Layers that have 8 bits for weights and input regardless of ``bits``: "first", "last", or module paths in which
     ``*`` stands for any text."""
     method: Method = "dual"
     """How ranges are found: "minmax" takes the observed range; "dual" shrinks it from either end for as long as the

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from finescale.errors import printable_name
 from finescale.images import READABLE_SUFFIXES
+from finescale.images.formats import UNREADABLE_SUFFIXES
 from finescale.upscale.report import UpscaleReport
 
 
@@ -31,7 +32,7 @@ class FoundInputs:
     failures: tuple[UpscaleReport, ...]
     """A failed report for each name that stands for no image."""
     skipped: tuple[str, ...]
-    """One sentence for each folder that holds other files."""
+    """A sentence for each folder that holds pictures in formats that are not read, or other files."""
 
 
 def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path | None = None) -> FoundInputs:
@@ -52,8 +53,7 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
         path = Path(name)
         if path.is_dir():
             found, others = _search(path, recursive=recursive, exclude=exclude)
-            if others:
-                skipped.append(_describe_skipped(path, others))
+            skipped += _describe_skipped(path, others)
             if not found:
                 failures.append(_failure(path, "no picture in this folder"))
         elif os.path.lexists(path):
@@ -95,7 +95,22 @@ def _is_same(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
-def _describe_skipped(folder: Path, names: Sequence[str]) -> str:
-    shown = ", ".join(printable_name(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-    files = "1 file that is hidden or has" if len(names) == 1 else f"{len(names)} files that are hidden or have"
-    return f"{printable_name(folder)}: skipped {files} no image extension ({shown})"
+def _describe_skipped(folder: Path, names: Sequence[str]) -> list[str]:
+    """Return a sentence about pictures in formats that are not read, and one about other files, where there are any."""
+    unread: list[str] = []
+    others: list[str] = []
+    for name in names:
+        is_unread = not name.startswith(".") and Path(name).suffix.lower() in UNREADABLE_SUFFIXES
+        (unread if is_unread else others).append(name)
+    sentences = []
+    if unread:
+        pictures = "1 picture in a format" if len(unread) == 1 else f"{len(unread)} pictures in formats"
+        sentences.append(f"{pictures} that finescale does not read ({_shown(unread)}); convert to TIFF or PNG first")
+    if others:
+        files = "1 file that is hidden or has" if len(others) == 1 else f"{len(others)} files that are hidden or have"
+        sentences.append(f"{files} no image extension ({_shown(others)})")
+    return [f"{printable_name(folder)}: skipped {sentence}" for sentence in sentences]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(printable_name(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from finescale.errors import printable_name
 from finescale.images import WRITABLE_SUFFIXES
+from finescale.images.formats import UNWRITABLE_SUFFIXES
 from finescale.settings import Settings, suggest
 from finescale.system.jobs import collision_key
 from finescale.upscale.inputs import InputImage
@@ -42,6 +43,18 @@ class OutputSettings(Settings):
     """Height of the result in pixels; keeps the aspect ratio unless the width is given too."""
     long_side: int | None = Field(None, ge=1)
     """Longer side of the result in pixels; keeps the aspect ratio."""
+
+    @field_validator("folder")
+    @classmethod
+    def _check_folder(cls, value: Path | None) -> Path | None:
+        if value is not None and value.name == "-":
+            raise ValueError("results cannot be written to standard output; name a folder or a file")
+        if value is not None and value.suffix.lower() in UNWRITABLE_SUFFIXES and not value.is_dir():
+            known = " ".join(WRITABLE_SUFFIXES)
+            raise ValueError(
+                f"pictures are not written as {value.suffix}; name a folder, or a file that ends in {known}"
+            )
+        return value
 
     @field_validator("format")
     @classmethod

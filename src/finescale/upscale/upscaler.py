@@ -32,6 +32,7 @@ from finescale.upscale.memory import (
     too_small,
 )
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
+from finescale.upscale.tiny import crop, extend, margin_of
 from finescale.weights import third_party
 from finescale.weights.third_party import ThirdPartyNetwork
 
@@ -183,6 +184,9 @@ class Upscaler:
             raise ValueError(f"the network takes {self.in_channels} channels, got an image of {color.shape[1]}")
         if alpha is not None:
             color = torch.stack([extend_color(*pair) for pair in zip(color, alpha, strict=True)])
+        margin = margin_of((color.shape[-2], color.shape[-1])) if self.tiling.rule == "blend" else 0
+        if margin:
+            color, alpha = extend(color, margin), None if alpha is None else extend(alpha, margin)
         color_sr, alpha_sr = self._canvas(color), None if alpha is None else self._canvas(alpha)
 
         passes = list(zip(self._planes(color), self._planes(color_sr), strict=True))
@@ -193,6 +197,9 @@ class Upscaler:
                 else:
                     canvas.fill_(plane[0, 0, 0])
         redone = self._fill(passes, on_tile)
+        if margin:
+            color_sr = crop(color_sr, margin, lr=color, scale=self.scale)
+            alpha_sr = None if alpha is None or alpha_sr is None else crop(alpha_sr, margin, lr=alpha, scale=self.scale)
         result: AnyImage = adapted.restore(color_sr, alpha_sr)
         if redone:
             tiles = "1 tile was" if redone == 1 else f"{redone} tiles were"
@@ -201,6 +208,11 @@ class Upscaler:
             if isinstance(result, Image):
                 result = replace(result, notes=(*result.notes, note))
         return result
+
+    @property
+    def multiplies_integers(self) -> bool:
+        """Whether the engine multiplies the integers of a quantized network, rather than floats of the same values."""
+        return self._compute.multiplies_integers
 
     @cached_property
     def bytes_per_pixel(self) -> float:

@@ -8,15 +8,14 @@ the caller does, by `finescale.weightfiles.messages.naming`.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
 import re
 import struct
-import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,10 +26,21 @@ from torch import Tensor
 
 from finescale.errors import UnsafeWeightsError, WeightsError, WeightsMismatchError
 from finescale.system.files import whole_file
+from finescale.system.memory import free_host_memory
 from finescale.weightfiles.messages import first_words, quoted
+from finescale.weightfiles.unpickling import SpecialTensor, plain_values, unpickle_archive, unpickle_legacy
 
-WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
-"""Keys under which training frameworks store a state dict, the preferred first."""
+WRAPPERS = (
+    "params_ema", "params-ema", "ema_model", "ema", "params", "state_dict", "model_state_dict", "model",
+    "net_g", "generator", "network", "weights", "g",
+)  # fmt: skip
+"""Keys under which training frameworks store a state dict, the preferred first; one may lie in another."""
+
+COUNTERS = ("total_ops", "total_params", "n_averaged", "step")
+"""Last parts of keys that tools put among the weights, and that are no weights."""
+
+INDEX_SUFFIX = ".index.json"
+"""Ending of the name of a file that lists the shards of a state dict."""
 
 PREFIXES = ("module.", "net_g.", "netG.", "_orig_mod.")
 """What training frameworks put before every key."""
@@ -43,15 +53,17 @@ class StoredTensors:
     """The tensors of a weight file as they are stored, and the format, wrapper and header around them."""
 
     format: str
-    """ "safetensors", "torch" (a zip archive), "torch (legacy)" or "torch (pickled network)"."""
+    """ "safetensors", "safetensors index", "torch" (a zip archive), "torch (legacy)" or "torch (pickled network)"."""
     wrapper: str | None
-    """The key that the state dict was found under; None where it was bare."""
+    """The key that the state dict was found under, or several, such as "model/params"; None where it was bare."""
     prefix: str
     """What was taken off every key; may be empty."""
     header: Mapping[str, str]
     """The texts in a safetensors header; empty for other formats."""
     tensors: Mapping[str, Tensor]
     """Published keys to tensors."""
+    notes: tuple[str, ...] = ()
+    """What was left out, one sentence each."""
 
 
 # ---- reading
@@ -67,30 +79,38 @@ def read_tensors(path: Path) -> StoredTensors:
     header: Mapping[str, str] = {}
     try:
         with path.open("rb") as file:
-            format_ = _format(file.read(512))
+            size = os.fstat(file.fileno()).st_size
+            format_ = _format(file.read(512), path.name)
             file.seek(0)
-            if format_ == "safetensors":
+            if format_ == "safetensors index":
+                content, size = _read_shards(path)
+            elif format_ == "safetensors":
+                _refuse_larger_than_memory(size)
                 content, header = _read_safetensors(path)
             else:
+                _refuse_larger_than_memory(size)
                 content = _read_archive(file) if format_ == "torch" else _read_legacy(file)
-            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise WeightsError(f"cannot be read ({error.strerror or error})") from None
-    wrapper, tensors = _unwrap(content)
+    wrapper, state = _unwrap(content)
+    tensors, notes = _without_counters(state)
+    _check(tensors)
     refuse_more_than(size, tensors)
     prefix, tensors = _without_prefix(tensors)
-    return StoredTensors(format=format_, wrapper=wrapper, prefix=prefix, header=header, tensors=tensors)
+    return StoredTensors(format=format_, wrapper=wrapper, prefix=prefix, header=header, tensors=tensors, notes=notes)
 
 
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that opens files of PyTorch < 1.6
 
 
-def _format(start: bytes) -> str:
+def _format(start: bytes, name: str) -> str:
     """The format that a file's first bytes announce, as in `StoredTensors`."""
     if not start:
         raise WeightsError("the file is empty; fetch it again")
     if start.startswith(b"PK\x03\x04"):
         return "torch"
+    if name.endswith(INDEX_SUFFIX):
+        return "safetensors index"
     if start[8:9] == b"{":
         return "safetensors"
     if start.startswith(_LEGACY_START):
@@ -113,11 +133,40 @@ def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, str]]:
         raise WeightsError(f"truncated or damaged ({first_words(error)})") from None
 
 
+def _read_shards(path: Path) -> tuple[dict[str, Tensor], int]:
+    """The tensors of all shards that an index lists, and the bytes of their files."""
+    try:
+        index = json.loads(path.read_bytes())
+        names = sorted(set(index["weight_map"].values()))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise WeightsError("not an index of shards; use the index beside its shards, or a .safetensors file") from None
+    if not all(isinstance(name, str) and name == Path(name).name for name in names):
+        raise WeightsError("an index of shards in other folders; the shards must lie beside it")
+    shards = [path.with_name(name) for name in names]
+    if missing := [shard.name for shard in shards if not shard.is_file()]:
+        raise WeightsError(f"{len(missing)} of {len(shards)} shards are missing (first: {quoted(missing[0])})")
+    size = sum(shard.stat().st_size for shard in shards)
+    _refuse_larger_than_memory(size)
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= _read_safetensors(shard)[0]
+    if tensors.keys() != index["weight_map"].keys():
+        raise WeightsError("its shards do not have the tensors that it lists")
+    return tensors, size
+
+
+def _refuse_larger_than_memory(size: int) -> None:
+    """Refuse a file that would not fit into memory, such as a sparse one that takes no room on its disk."""
+    free = free_host_memory()
+    if free is not None and size > free:
+        raise WeightsError(f"{size / 2**30:.1f} GiB do not fit into the {free / 2**30:.1f} GiB of free memory")
+
+
 def _read_archive(file: BinaryIO) -> Any:
     """The content of a file of ``torch.save``."""
     check_archive(file)
-    file.seek(0)
-    return _unpickle(file)
+    with _restricted(), zipfile.ZipFile(file) as archive:
+        return plain_values(unpickle_archive(archive, size=os.fstat(file.fileno()).st_size))
 
 
 def check_archive(file: BinaryIO) -> None:
@@ -146,54 +195,81 @@ def check_archive(file: BinaryIO) -> None:
 
 
 def _read_legacy(file: BinaryIO) -> Any:
-    """The content of a file of ``torch.save`` before PyTorch 1.6; from memory, where no file can be taken for a tar."""
-    return _unpickle(io.BytesIO(file.read()))
+    """The content of a file of ``torch.save`` before PyTorch 1.6."""
+    with _restricted():
+        return plain_values(unpickle_legacy(file, size=os.fstat(file.fileno()).st_size))
 
 
-def _unpickle(file: BinaryIO) -> Any:
+@contextmanager
+def _restricted() -> Iterator[None]:
+    """Turn all that a pickle with wrong bytes can lead its reader into, into errors of the file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; whether they can be read, the outcome shows
-            return torch.load(file, map_location="cpu", weights_only=True)
+        yield
     except pickle.UnpicklingError as error:
-        if "Unsupported operand" in str(error):
-            raise WeightsError("damaged, or not written by torch.save; fetch it again") from None
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        named = f" ({code[1][:80]})" if code else ""
-        raise UnsafeWeightsError(f"contains code, not only weights{named}; it was not loaded") from None
+        if not str(error).endswith(" in it"):
+            raise WeightsError(f"truncated or damaged ({first_words(error)})") from None
+        named = str(error).removesuffix(" in it")
+        raise UnsafeWeightsError(f"contains code, not only weights ({named}); it was not loaded") from None
     except (
-        # All that a pickle with wrong bytes can lead PyTorch's unpickler into.
-        RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OverflowError,
-        MemoryError, struct.error,
+        zipfile.BadZipFile, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError,
+        OverflowError, MemoryError, NotImplementedError, struct.error,
     ) as error:  # fmt: skip
         raise WeightsError(f"truncated or damaged ({first_words(error) or type(error).__name__})") from None
 
 
-def _unwrap(content: Any) -> tuple[str | None, dict[str, Tensor]]:
-    """The state dict in a file's content, and the key it was under."""
+def _unwrap(content: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """The state dict in a file's content, and the keys it was under."""
     if not isinstance(content, Mapping):
         raise WeightsError(f"not a state dict but a {type(content).__name__}; save network.state_dict()")
-    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-    state = content[wrapper] if wrapper else content
+    names, state = _innermost(content)
     if not state:
         raise WeightsError("no weights in it; the state dict is empty")
     for key in state:
         if not isinstance(key, str):
             raise WeightsError(f"not a state dict; its keys are of type {type(key).__name__}, not names")
-    if not any(isinstance(value, Tensor) for value in state.values()):
+    if not _holds_tensors(state):
         keys = ", ".join(quoted(key) for key in list(state)[:8])
         raise WeightsError(
-            f"no network in it; its keys are {keys}, a state dict is sought under {WRAPPERS[0]}, "
-            f"{WRAPPERS[2]}, {WRAPPERS[3]} and the like"
+            f"no network in it; its keys are {keys}, a state dict is sought under params_ema, params, state_dict "
+            "and the like"
         )
+    return "/".join(names) or None, state
+
+
+def _innermost(content: Mapping[Any, Any]) -> tuple[tuple[str, ...], Mapping[Any, Any]]:
+    """The state dict within wrappers, of which one may lie in another, and the names of the wrappers."""
+    wrapped = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+    for key in wrapped:
+        names, state = _innermost(content[key])
+        if _holds_tensors(state):
+            return (key, *names), state
+    return ((wrapped[0],), content[wrapped[0]]) if wrapped else ((), content)
+
+
+def _holds_tensors(state: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor | SpecialTensor) for value in state.values())
+
+
+def _without_counters(state: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A state dict without counters of tools, and a note of what they are."""
+    counters = [key for key in state if key.rpartition(".")[2] in COUNTERS]
+    if not counters or len(counters) == len(state):
+        return dict(state), ()
+    kept = {key: value for key, value in state.items() if key not in set(counters)}
+    return kept, (
+        f"left out {len(counters)} of its keys, which are counters, not weights (first: {quoted(counters[0])})",
+    )
+
+
+def _check(state: Mapping[str, Any]) -> None:
+    """Refuse what is no plain tensor of some values."""
     for key, value in state.items():
+        if isinstance(value, SpecialTensor):
+            raise WeightsError(f"{quoted(key)} is a sparse, quantized or otherwise special tensor, not a plain one")
         if not isinstance(value, Tensor):
             raise WeightsError(f"not a state dict; {quoted(key)} is a {type(value).__name__}, not a tensor")
-        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
-            raise WeightsError(f"{quoted(key)} is a sparse, quantized or otherwise special tensor, not a plain one")
         if not value.numel():
             raise WeightsError(f"{quoted(key)} of shape {tuple(value.shape)} has no values")
-    return wrapper, {key: value.detach() for key, value in state.items()}
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:

@@ -52,6 +52,7 @@ def read(path: Path) -> Content:
 
 def _from_us(stored: StoredTensors) -> Content:
     """The content of a file with a state dict; its header may state a quantization."""
+    stored = _without_shared_prefix(stored)
     if HEADER_KEY not in stored.header:
         return Content(stored=stored)
     try:
@@ -60,6 +61,17 @@ def _from_us(stored: StoredTensors) -> Content:
         raise WeightsError(f"damaged quantization ({first_words(error)})") from None
     header = {key: text for key, text in stored.header.items() if key != HEADER_KEY}
     return Content(stored=replace(stored, tensors=tensors, header=header), quantized=quantized)
+
+
+def _without_shared_prefix(stored: StoredTensors) -> StoredTensors:
+    """Take off the names that all keys of a network of ours begin with: no such network has one module alone."""
+    if not any(family.files.recognises(stored.tensors) for family in FAMILIES.values()):
+        return stored
+    tensors, prefix = stored.tensors, stored.prefix
+    while len(shared := {key.partition(".")[0] for key in tensors}) == 1 and all("." in key for key in tensors):
+        name = f"{shared.pop()}."
+        tensors, prefix = {key.removeprefix(name): tensor for key, tensor in tensors.items()}, prefix + name
+    return replace(stored, tensors=tensors, prefix=prefix)
 
 
 _LOWER, _UPPER = ".quantizer.min_val", ".quantizer.max_val"

@@ -145,7 +145,7 @@ def _recognise(content: Content, *, given: Mapping[str, Any], announced: Publish
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         dtype=", ".join(dtypes) if quantized is None else f"{quantized.settings.bits}-bit integers",
         quantization=None if quantized is None else quantized.settings,
-        notes=tuple(_notes(settings, ignored=ignored, dtypes=dtypes, unseen=unseen)),
+        notes=(*stored.notes, *_notes(settings, ignored=ignored, dtypes=dtypes, unseen=unseen)),
         doubts=tuple(_doubts(settings, family, unseen=unseen)),
     )
 
