@@ -161,12 +161,9 @@ def test_a_protocol_tiles_and_ensemble_are_followed_and_stated(
     assert (bicubic["ensemble"], bicubic["channel"]) == (None, "rgb")
 
 
-@pytest.mark.parametrize("form", ["argument", "option"])
-def test_a_published_option_file_is_run(
-    form: str, data: Path, tiny_weights: Path, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = here / "test_x2.yml"
-    file.write_text(f"""
+def option_file(data: Path, weights: Path) -> str:
+    """A published option file for testing, on one set."""
+    return f"""
 name: published
 model_type: HiTModel
 scale: 2
@@ -175,9 +172,17 @@ datasets:
     dataroot_lq: {data}/Set14/LR_bicubic/X2, filename_tmpl: '{{}}x2', io_backend: {{type: disk}}}}
 network_g: {{type: HiT_SIR, upscale: 2, embed_dim: 48, depths: [2, 1], num_heads: [2, 1], base_win_size: [4, 4],
   hier_win_ratios: [0.5, 2], expansion_factor: 2, upsampler: pixelshuffledirect}}
-path: {{pretrain_network_g: {tiny_weights}, strict_load_g: true}}
+path: {{pretrain_network_g: {weights}, strict_load_g: true}}
 val: {{save_img: true, suffix: mine, metrics: {{psnr: {{type: calculate_psnr, crop_border: 2, test_y_channel: true}}}}}}
-""")
+"""
+
+
+@pytest.mark.parametrize("form", ["argument", "option"])
+def test_a_published_option_file_is_run(
+    form: str, data: Path, tiny_weights: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = here / "test_x2.yml"
+    file.write_text(option_file(data, tiny_weights))
     arguments = [file] if form == "argument" else ["--option-file", file]
     assert evaluate(*arguments, "--json") == 0
     told = capsys.readouterr()
@@ -283,3 +288,32 @@ def test_a_name_that_cannot_be_is_one_sentence_and_nothing_is_written(
     assert sentence in told
     assert "Traceback" not in told
     assert sorted(here.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("name: published", "name: ../../x"),
+        ("name: Set14", "name: ../../x"),
+        ("suffix: mine", "suffix: a/../../../../../x"),
+    ],
+)
+@pytest.mark.parametrize("flags", [(), ("--no-save-images", "--compare-picture")], ids=["pictures", "comparison"])
+def test_an_option_file_writes_nowhere_else(
+    change: tuple[str, str],
+    flags: tuple[str, ...],
+    data: Path,
+    tiny_weights: Path,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = option_file(data, tiny_weights)
+    assert change[0] in text
+    (here / "test_x2.yml").write_text(text.replace(*change))
+    before = set(here.parent.rglob("*.png"))
+    assert evaluate("test_x2.yml", *flags) == 1
+    told = capsys.readouterr().err
+    assert "must be a name without folders, got" in told
+    assert "Traceback" not in told
+    made = set(here.parent.rglob("*.png")) - before
+    assert all(path.is_relative_to(here / "results") for path in made)

@@ -163,8 +163,11 @@ def _write(folder: Path, results: Generator[_Entry | FileReport, None, None]) ->
             with whole_file(temporary / _META) as file:
                 file.write("".join(lines).encode())
             _verify(temporary, checksums)
-    except (OSError, lmdb.Error) as error:
-        raise DataError(f"{printable_name(folder)}: cannot be written ({error})") from None
+    except OSError as error:
+        raise DataError(f"{printable_name(folder)}: cannot be written ({error.strerror})") from None
+    except lmdb.Error as error:  # on a full disk too, it is "Input/output error"
+        reason = f"{printable_name(str(error))}; check the disk and the space on it"
+        raise DataError(f"{printable_name(folder)}: cannot be written ({reason})") from None
 
 
 def _put(environment: Any, key: bytes, value: bytes, *, full: type[Exception]) -> None:

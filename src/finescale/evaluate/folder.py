@@ -100,9 +100,15 @@ class ResultsFolder:
         Raises:
             ValueError: A name is not that of a file or a folder, and would lead out of the results.
         """
-        for what, name in (("model", model), ("test set", set_name), ("picture", image)):
-            check_name(name, what=f"the name of a {what}")
-        return self.path / "images" / model / set_name / f"{image}_{self.suffix}.png"
+        return self._inside("images", model, set_name, f"{image}_{self.suffix}.png")
+
+    def comparison(self, name: str) -> Path:
+        """Return the path of a comparison picture.
+
+        Raises:
+            ValueError: The name is not that of a file, and would lead out of the results.
+        """
+        return self._inside("comparison", name)
 
     def read_picture(self, model: str, set_name: str, image: str) -> Tensor | None:
         """Read an upscaled picture (3, H, W) in [0, 1]; None where it was not kept."""
@@ -121,6 +127,11 @@ class ResultsFolder:
                 file.write(text.encode("utf-8", errors="backslashreplace"))
         except OSError as error:
             raise DataError(f"{printable_name(self.path / name)}: cannot be written ({error.strerror})") from None
+
+    def _inside(self, *names: str) -> Path:
+        for name in names:
+            check_name(name, what="a name in the results")
+        return self.path.joinpath(*names)
 
     def _stamp(self, key: Key) -> list[int] | None:
         path = self.picture(key["model"], key["set"], key["image"])

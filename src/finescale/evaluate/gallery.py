@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from finescale.errors import printable_name
+from finescale.errors import DataError, printable_name
 from finescale.evaluate.cases import Case
 from finescale.evaluate.folder import ResultsFolder
 from finescale.evaluate.picture import Crop, Panel, comparison_picture, salient_crop, salient_image
@@ -38,6 +38,7 @@ def write_comparisons(
 
     Raises:
         ValueError: There is no such picture, or the detail extends beyond it.
+        DataError: The folder cannot be written to.
     """
     if image is not None and not any(score.image == image and score.psnr is not None for score in report.scores):
         raise ValueError(f"no picture {image!r} was measured; name one of those in the report")
@@ -79,7 +80,10 @@ def _write(
         psnr, ssim = scores[name].psnr, scores[name].ssim
         panels.append(Panel(f"{printable_name(name)}\n{psnr:.2f} dB / {ssim:.4f}", picture))
     title = f"{printable_name(case.set)}: {printable_name(case.name)} (x{report.scale})"
-    path = results.path / "comparison" / f"{case.set}_{case.name}_{results.suffix}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = results.comparison(f"{case.set}_{case.name}_{results.suffix}.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{printable_name(path.parent)}: cannot be created ({error.strerror})") from None
     write_image(path, comparison_picture(original, title, panels, detail))
     return path
