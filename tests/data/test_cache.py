@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from finescale.data import open_cache, write_cache
+from finescale.data import open_cache, open_source, write_cache
 from finescale.errors import DataError
 from finescale.system import files
 from pictures import draw
@@ -171,6 +171,8 @@ def test_a_cache_whose_replacement_was_killed_between_old_and_new_is_put_back(
     subprocess.run([sys.executable, "-c", KILLED, cache, *originals], check=False, timeout=120)
     assert not cache.exists()
     monkeypatch.setattr(files, "_swept", set())  # as in the process of the next run
+    source = open_source([cache], scale=2, patch=8, seed=0, augmentation="none")
+    assert len(source.names) == 3
     assert [report.status for report in write_cache([*originals], cache)] == ["kept"] * 3
     assert {file.name: file.read_bytes() for file in cache.iterdir()} == before
     assert sorted(path.name for path in cache.parent.iterdir()) == ["cache", "hr"]

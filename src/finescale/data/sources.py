@@ -23,6 +23,7 @@ from finescale.data.samples import Augmentation, Source
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
 from finescale.images import read_size
+from finescale.system.files import sweep_temporaries
 from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory
 from finescale.system.threads import single_core_threads
 
@@ -180,6 +181,8 @@ def _open_place(place: Path, mistakes: list[str]) -> list[_Picture]:
     """List the pictures of a place; add those that cannot be opened to the mistakes."""
     images: CachedImages | LmdbImages
     try:
+        if not place.exists():
+            sweep_temporaries(place.parent)  # which puts back a cache or an LMDB whose replacement was killed
         is_cache, is_lmdb = ((place / name).is_file() for name in ("pixels.bin", "data.mdb"))
     except OSError as error:
         raise DataError(f"{printable_name(place)}: cannot be read ({error.strerror})") from None
