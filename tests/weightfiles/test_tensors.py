@@ -317,3 +317,9 @@ def test_a_file_larger_than_memory_is_refused_before_it_is_read(
         file.truncate(8 + len(header) + 2**40)
     with pytest.raises(WeightsError, match=r"1024.0 GiB do not fit into the .* GiB of free memory"):
         read_tensors(tmp_path / "sparse.safetensors")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(WeightsError, match="is a named pipe; give a"):
+        weights.load(tmp_path / "pipe.pth")

@@ -16,7 +16,7 @@ from finescale.analyze.published import BEYOND
 from finescale.errors import DataError, WeightsError, printable_name
 from finescale.figures.scatter import Marker, draw_scatter
 from finescale.metrics.cost import count_operations, count_parameters
-from finescale.networks import FAMILIES, SCALES, SETS, published
+from finescale.networks import FAMILIES, SETS, check_scale, published
 
 Axis = Literal["parameters", "multiply-adds", "time"]
 
@@ -84,8 +84,7 @@ def gather_points(
     """
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
-    if scale not in SCALES:
-        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+    check_scale(scale)
     names = {name.lower(): name for name in SETS}
     if test_set.lower() not in names:
         raise ValueError(f"test set must be one of {', '.join(SETS)}, got {test_set!r}")

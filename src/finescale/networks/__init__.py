@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from finescale.networks import cit, craft, dat, drct, hit_sr, span
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
-from finescale.networks.frame import SCALES, Frame, FrameSettings
+from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
 from finescale.networks.transfer import transfer_weights
 from finescale.settings import mistakes_of, suggest
 
@@ -26,6 +26,7 @@ __all__ = [
     "Published",
     "Recipe",
     "build",
+    "check_scale",
     "family_of",
     "from_options",
     "published",

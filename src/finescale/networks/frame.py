@@ -23,6 +23,17 @@ from finescale.settings import Settings
 SCALES = (2, 3, 4)
 """The scales at which every published network exists."""
 
+
+def check_scale(scale: int) -> None:
+    """Refuse a scale at which no network is published.
+
+    Raises:
+        ValueError: There is no such scale.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+
+
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K training images, red, green, blue; a constant of the published networks."""
 

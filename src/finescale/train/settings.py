@@ -11,7 +11,7 @@ from typing_extensions import Self
 from finescale.data.degradation import DegradationSettings
 from finescale.data.folders import mistake_in_name
 from finescale.data.samples import Augmentation
-from finescale.networks import SCALES, FrameSettings, variants
+from finescale.networks import FrameSettings, check_scale, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
 from finescale.train.optimizers import check_optimizer, default_of
@@ -206,8 +206,7 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"variant {self.variant!r} is unknown{suggest(self.variant, known)}; known: {', '.join(known)}"
             )
-        if self.scale not in SCALES:
-            raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}")
+        check_scale(self.scale)
         if self.data.lr and len(self.data.lr) != len(self.data.hr):
             raise ValueError(f"data.lr must name one place for each of data.hr, got {len(self.data.lr)}")
         if self.data.lr and self.data.degradation is not None:

@@ -42,7 +42,7 @@ def is_pickled_network(path: Path, *, of_class: str) -> bool:
     """Whether a file is a pickled network of a class, given as "package.module.Class", judged by its first bytes."""
     module, _, name = of_class.rpartition(".")
     start = b"".join((b"\x80\x02c", module.encode(), b"\n", name.encode(), b"\n"))
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:

@@ -27,6 +27,7 @@ from torch import Tensor
 from finescale.errors import UnsafeWeightsError, WeightsError, WeightsMismatchError
 from finescale.system.files import whole_file
 from finescale.system.memory import free_host_memory
+from finescale.system.search import kind_of_entry
 from finescale.weightfiles.messages import first_words, quoted
 from finescale.weightfiles.unpickling import SpecialTensor, plain_values, unpickle_archive, unpickle_legacy
 
@@ -78,6 +79,9 @@ def read_tensors(path: Path) -> StoredTensors:
     """
     header: Mapping[str, str] = {}
     try:
+        kind = kind_of_entry(path)
+        if kind not in (None, "a folder"):  # a folder, the system refuses itself
+            raise WeightsError(f"is {kind}; give a .safetensors or .pth file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             format_ = _format(file.read(512), path.name)

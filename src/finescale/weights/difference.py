@@ -11,7 +11,7 @@ from finescale.weightfiles.messages import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class StateDifference:
     """The keys in which a file's tensors and a network disagree; true where there are any."""
 
     missing: list[str]
@@ -41,10 +41,10 @@ class Difference:
         return ", ".join(parts)
 
 
-def difference(tensors: Mapping[str, Tensor], network: nn.Module) -> Difference:
+def difference(tensors: Mapping[str, Tensor], network: nn.Module) -> StateDifference:
     """Compare a file's tensors with the state dict of a network."""
     expected = network.state_dict()
-    return Difference(
+    return StateDifference(
         # Counters of batches may be missing, as many converted files have lost them: they change no answer.
         missing=[key for key, tensor in expected.items() if key not in tensors and tensor.is_floating_point()],
         unexpected=[key for key in tensors if key not in expected],

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from finescale.networks import FAMILIES, SCALES, Cost, Family, Published
+from finescale.networks import FAMILIES, Cost, Family, Published, check_scale
 from finescale.settings import suggest
 
 Weights = Literal["bundled", "hub", "link", "none"]
@@ -66,8 +66,8 @@ def models(
         raise ValueError(f"no network is called {name!r}{suggest(name, names)}; known: {', '.join(names)}")
     if family is not None:
         family_called(family)
-    if scale is not None and scale not in SCALES:
-        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+    if scale is not None:
+        check_scale(scale)
     return [
         entry
         for entry in entries
