@@ -74,7 +74,7 @@ def upscale(
     from finescale.upscale import Tiling, Upscaler
     from finescale.upscale.batch import run_jobs
     from finescale.upscale.inputs import find_inputs
-    from finescale.upscale.outputs import OutputSettings, check_one_result, plan_jobs
+    from finescale.upscale.outputs import OutputSettings, check_folder_name, check_one_result, plan_jobs
 
     named = [*(inputs or ()), *(more_inputs or ())]
     if not named:
@@ -86,6 +86,11 @@ def upscale(
     engine_name = options.engine_of(engine, compile=compile)
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
+    if output is not None:
+        try:
+            check_folder_name(output)
+        except ValueError as error:
+            raise typer.BadParameter(f"-o {output}: {error}") from None
     one_file = output is not None and output.suffix.lower() in WRITABLE_SUFFIXES and not is_folder(output)
     given = {
         "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is

@@ -56,13 +56,8 @@ class OutputSettings(Settings):
     @field_validator("folder")
     @classmethod
     def _check_folder(cls, value: Path | None) -> Path | None:
-        if value is not None and value.name == "-":
-            raise ValueError("results cannot be written to standard output; name a folder or a file")
-        if value is not None and value.suffix.lower() in UNWRITABLE_SUFFIXES and not is_folder(value):
-            known = " ".join(WRITABLE_SUFFIXES)
-            raise ValueError(
-                f"pictures are not written as {value.suffix}; name a folder, or a file that ends in {known}"
-            )
+        if value is not None:
+            check_folder_name(value)
         return value
 
     @field_validator("format")
@@ -122,6 +117,19 @@ class OutputSettings(Settings):
         if self.height:
             return _at_least_one(self.height, width * self.height / height)
         return sr
+
+
+def check_folder_name(folder: Path) -> None:
+    """Refuse a name that is meant for something else than a folder.
+
+    Raises:
+        ValueError: It is "-", or ends like a picture in a format that is not written.
+    """
+    if folder.name == "-":
+        raise ValueError("results cannot be written to standard output; name a folder or a file")
+    if folder.suffix.lower() in UNWRITABLE_SUFFIXES and not is_folder(folder):
+        known = " ".join(WRITABLE_SUFFIXES)
+        raise ValueError(f"pictures are not written as {folder.suffix}; name a folder, or a file that ends in {known}")
 
 
 def _at_least_one(height: float, width: float) -> tuple[int, int]:
