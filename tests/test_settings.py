@@ -291,3 +291,13 @@ def test_a_long_value_is_quoted_by_its_ends(file: Path) -> None:
 def test_a_file_too_large_for_settings_is_not_read(file: Path) -> None:
     with pytest.raises(SettingsError, match="not a settings file; it has more than 1 MiB"):
         read(file, "#" * (2**20 + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("laughs.yml", "its aliases stand for more than"), ("deep.yml", "nested in more than")]
+)
+def test_files_of_public_reports_are_refused_in_a_short_sentence(name: str, reason: str, data_root: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(Training, data_root / "reports" / "faults" / name)
+    assert reason in str(refusal.value)
+    assert len(str(refusal.value)) < 600
