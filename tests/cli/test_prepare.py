@@ -105,7 +105,7 @@ def test_what_was_done_is_told_line_by_line_and_in_the_report(
         f"done: {bad_hr / 'b.png'} -> {out / 'X2' / 'bx2.png'}",
         f"note: {bad_hr / 'b.png'}: cut from 25 x 25 to 24 x 24 for x2",
         f"failed: {bad_hr / 'bad.png'}: not an image (its first bytes are not those of PNG, JPEG, WebP, TIFF, GIF, "
-        "AVIF, BMP)",
+        "AVIF, HEIC, BMP)",
         "2 done, 1 failed",
     ]
     facts = json.loads(told.out)

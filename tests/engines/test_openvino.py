@@ -61,10 +61,10 @@ TRANSLATED: dict[tuple[Any, ...], Any] = {}
 def translate_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Translate no network twice for the same shape; a translation takes seconds."""
 
-    def remembered(network: Frame, image: Tensor) -> Any:
-        key = (tuple(image.shape), *(value.numpy().tobytes() for value in network.state_dict().values()))
+    def remembered(network: Frame, image: Tensor, *, integers: bool) -> Any:
+        key = (integers, tuple(image.shape), *(value.numpy().tobytes() for value in network.state_dict().values()))
         if key not in TRANSLATED:
-            TRANSLATED[key] = translate(network, image)
+            TRANSLATED[key] = translate(network, image, integers=integers)
         return TRANSLATED[key]
 
     monkeypatch.setattr(engine_module, "translate", remembered)
@@ -192,7 +192,7 @@ def test_a_translation_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, 
     with torch.no_grad():
         other.conv_first.weight.add_(0.1)
     translated = engine_module.translate
-    monkeypatch.setattr(engine_module, "translate", lambda _network, image: translated(other, image))
+    monkeypatch.setattr(engine_module, "translate", lambda _network, image, **how: translated(other, image, **how))
     with pytest.raises(NumericalError, match=r"differs from the network by .*, more than .*; use engine 'torch'"):
         OpenVINOEngine(network)(seeded_input((1, 3, 20, 20)), precision="float32")
     assert not cache.exists()

@@ -29,6 +29,8 @@ _STORAGES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
 }
 """Classes of storages, as pickles name them, and the type of their numbers."""
 
@@ -165,6 +167,7 @@ class _Unpickler(pickle.Unpickler):
         self._functions: Mapping[tuple[str, str], Callable[..., Any]] = {
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("torch._utils", "_rebuild_tensor"): _tensor,
+            ("torch._utils", "_rebuild_tensor_v3"): _tensor_of_bytes,
             ("torch._utils", "_rebuild_parameter"): _parameter,
             ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
             ("torch", "Size"): self._size,
@@ -185,6 +188,8 @@ class _Unpickler(pickle.Unpickler):
         """Return what stands for a class or function that the pickle names."""
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
+        if (module, name) == ("torch.storage", "UntypedStorage"):
+            return torch.uint8
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if (module, name) in self._functions:
@@ -260,6 +265,17 @@ def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple
     if storage.values is None:
         return torch.empty(0)
     return storage.values.as_strided(size, stride, offset)  # refuses what lies outside of the storage
+
+
+def _tensor_of_bytes(
+    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], _grad: Any, _hooks: Any, dtype: Any,
+    *_: Any,
+) -> Tensor:  # fmt: skip
+    """A tensor of a type that has no storages of its own, such as those of eight bits."""
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError("a tensor of unknown type")
+    values = storage.values
+    return _tensor(_Storage(None if values is None else values.view(dtype)), offset, size, stride)
 
 
 def _parameter(values: Any, *_: Any) -> Any:
