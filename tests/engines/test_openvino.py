@@ -109,7 +109,7 @@ def test_quantized_networks_are_translated_to_integers(family: Any, variant: str
 
 
 def test_a_quantized_network_computes_in_floats_where_sums_of_bytes_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "_multiplies_bytes_exactly", lambda *_: False)
+    monkeypatch.setattr(engine_module, "multiplies_bytes_exactly", lambda *_: False)
     family, network, images = FAMILIES["hit-sr"], tiny(), seeded_input((1, 3, 16, 24))
     quantize(network, family, images, bits=8)
     engine = OpenVINOEngine(network)

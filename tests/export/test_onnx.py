@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from finescale.engines import parity
+from finescale.engines.openvino import multiplies_bytes_exactly
 from finescale.errors import NumericalError, WeightsError
 from finescale.export import export_onnx
 from finescale.networks import FAMILIES, Frame
@@ -117,6 +118,8 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_openvino_reads_the_file_too(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
+    if not multiplies_bytes_exactly(openvino, openvino.Core()):
+        pytest.skip("sums of bytes saturate on this CPU")
     network, images = tiny(FAMILIES["craft"], "craft", bits=8), seeded_input((1, 3, 16, 24))
     export_onnx(network, tmp_path / "n.onnx", size=(16, 24))
     compiled = openvino.Core().compile_model(tmp_path / "n.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -64,7 +64,7 @@ class OpenVINOEngine:
         self._openvino = _openvino()
         self._core = self._openvino.Core()
         self._network = network
-        self.multiplies_integers = is_quantized(network) and _multiplies_bytes_exactly(self._openvino, self._core)
+        self.multiplies_integers = is_quantized(network) and multiplies_bytes_exactly(self._openvino, self._core)
         self._identity = _digest(
             *(
                 text.encode()
@@ -183,7 +183,7 @@ def translate(network: Frame, image: Tensor, *, integers: bool) -> Any:
         return frontend.convert(frontend.load(decoder))
 
 
-def _multiplies_bytes_exactly(openvino: Any, core: Any) -> bool:
+def multiplies_bytes_exactly(openvino: Any, core: Any) -> bool:
     """Whether OpenVINO sums products of bytes exactly on this CPU.
 
     Without instructions for it (VNNI), CPUs add pairs of such products in 16 bits, which saturate: 2 * 255 * 127
