@@ -291,16 +291,22 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> None:
-    path = pickled(BOMBS[name], tmp_path / "bomb.pth")
+def peak_of_refusal(path: Path) -> int:
+    """Bytes of Python's own memory at most while a file is read and refused."""
     tracemalloc.start()
     try:
         with pytest.raises(WeightsError):
             read_tensors(path)
-        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> None:
+    path = pickled(BOMBS[name], tmp_path / "bomb.pth")
+    # The count is of all threads, and those of the test runner take memory too: the least of three is the file's.
+    assert min(peak_of_refusal(path) for _ in range(3)) < 4 * 2**20
 
 
 def test_a_pickle_of_public_reports_is_refused(data_root: Path) -> None:
