@@ -113,6 +113,8 @@ class Published:
     """Test set to PSNR in dB and SSIM, both on Y by the papers' protocol; None where not stated."""
     file: str | None
     """Name that the authors gave the weight file; None where they published none."""
+    also: Collection[str] = ()
+    """Further names of the same file, as in the authors' option files."""
     hub: str | None = None
     """Repository of the weights on the Hugging Face hub, as "owner/name"; its file is ``model.safetensors``."""
     page: str | None = None
@@ -126,6 +128,19 @@ class Published:
     def name(self) -> str:
         """Name that users give it, together with the scale: "hit-srf", "hit-srf-df2k"."""
         return f"{self.variant}-{self.tag}" if self.tag else self.variant
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Every name of the weight file; empty where there is none."""
+        return () if self.file is None else (self.file, *self.also)
+
+    def is_file(self, name: str) -> bool:
+        """Whether a file is named as the published one is, in upper or lower case, converted to safetensors or not."""
+        stem, _, ending = name.casefold().rpartition(".")
+        return any(
+            own.rpartition(".")[0] == stem and ending in (own.rpartition(".")[2], "safetensors")
+            for own in map(str.casefold, self.file_names)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
