@@ -194,8 +194,30 @@ class WeightFiles:
     """What ``from_state`` assumes for each field that ``unseen`` can name, in one clause."""
     constants: Callable[[Any], Mapping[str, Tensor]] = lambda _: {}
     """From settings to the derivable buffers that a training may have changed: ends of keys, with our values."""
-    buffers: Callable[[Any], Mapping[str, Tensor]] | None = None
-    """From a network to the derivable buffers that the published code keeps in its files; None: not offered."""
+    buffers: Callable[[Any], Mapping[str, Tensor]] = lambda _: {}
+    """From a network to the derivable tensors that the published code keeps in its files, besides ``masks``."""
+    masks: Callable[[Any, int | None], Mapping[str, Tensor]] | None = None
+    """From a network and the side of the lr images that its training had, None being the published one, to the masks
+    of shifted windows that the published code keeps in its files for this size; None: it keeps no masks."""
+
+    def derived(self, network: Any, *, image_size: int | None = None) -> dict[str, Tensor]:
+        """Compute the derivable tensors that the published code keeps in its files, of which ours do without.
+
+        Args:
+            network: Of this family.
+            image_size: Side of the lr images that the published code is to be built for, its ``img_size``; by default
+                that of the published files. Masks depend on it, answers do not.
+
+        Raises:
+            ValueError: Files of this family do not depend on the size, or the network cannot have it.
+        """
+        if self.masks is not None:
+            return {**self.buffers(network), **self.masks(network, image_size)}
+        if image_size is not None:
+            raise ValueError(
+                f"image_size must be left out for this family, whose files hold no masks, got {image_size}"
+            )
+        return dict(self.buffers(network))
 
     def recognises(self, state: State) -> bool:
         """Whether a weight file is of this family, judged by its keys alone."""
