@@ -175,6 +175,14 @@ UNSEEN = {
 """`WeightFiles.unseen_help` of the fields that no weight file of any family shows."""
 
 
+Key = Literal["params", "params_ema", "none"]
+"""Under which a ``.pth`` has its state dict; "none" is a bare one."""
+
+
+TRAINING_ALONE = ("drop_path_rate",)
+"""Fields of settings that change no answer of a trained network."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightFiles:
     """How weight files of a family are recognised and read."""
@@ -199,6 +207,9 @@ class WeightFiles:
     masks: Callable[[Any, int | None], Mapping[str, Tensor]] | None = None
     """From a network and the side of the lr images that its training had, None being the published one, to the masks
     of shifted windows that the published code keeps in its files for this size; None: it keeps no masks."""
+
+    key: Key = "params"
+    """Where the published code finds the state dict of a ``.pth``, directly or after it has sought elsewhere."""
 
     def derived(self, network: Any, *, image_size: int | None = None) -> dict[str, Tensor]:
         """Compute the derivable tensors that the published code keeps in its files, of which ours do without.

@@ -37,6 +37,7 @@ def save(
     licence: str | None = None,
     training: Mapping[str, Any] | None = None,
     published_buffers: bool = False,
+    image_size: int | None = None,
 ) -> None:
     """Write a network as safetensors, with a header that states all that the tensors do not.
 
@@ -51,10 +52,12 @@ def save(
         training: The settings of the training, as plain values.
         published_buffers: Also write what the published code keeps in a state dict though it can be derived: that code
             and tools that know the network by it, such as spandrel, then read the file. It may be twice as large.
+        image_size: The ``img_size`` that the published code is built with, by which these buffers hold masks; None is
+            that of the published networks.
 
     Raises:
-        ValueError: The name has another ending, or the buffers are asked for a quantized network; or a network's
-            quantizers have no bounds yet.
+        ValueError: The name has another ending; the buffers are asked for a quantized network, or do not exist for the
+            image size; or a network's quantizers have no bounds yet.
         WeightsError: A tensor has NaN or infinity, or the file cannot be written.
     """
     path = Path(path)
@@ -69,7 +72,7 @@ def save(
     with naming(path):
         tensors = stored_state(network)
         if published_buffers:
-            tensors |= family.files.derived(network)
+            tensors |= family.files.derived(network, image_size=image_size)
         if is_quantized(network):
             tensors, header[HEADER_KEY] = to_file(network, tensors)
         write_tensors(path, tensors, header)
