@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from finescale import weights
 from finescale.errors import CheckpointError, DataError
 from finescale.images import write_image
 from finescale.networks import FAMILIES, Frame
@@ -24,6 +25,7 @@ from finescale.quantize import (
     settings_of,
 )
 from finescale.quantize.modules import bounds_of
+from golden_ptq import published_file
 from small_sets import picture
 
 SETTINGS = QuantSettings(bits=4, method="minmax", epochs=2)
@@ -109,9 +111,9 @@ def test_a_folder_of_patches_is_taken_as_it_is(tmp_path: Path) -> None:
     assert list(result.fidelity) == ["dual", "percentile", "minmax"]
 
 
-@pytest.mark.parametrize("sizes", [((16, 20), (20, 16)), ((16, 257), (16, 257))])
-def test_pictures_of_several_sizes_or_large_ones_are_no_patches(
-    sizes: tuple[tuple[int, int], ...], tmp_path: Path
+@pytest.mark.parametrize("sizes", [[(16, 20), (20, 16)], [(16, 257), (16, 257)], [(16, 20)]])
+def test_pictures_of_several_sizes_large_ones_and_a_single_one_are_no_patches(
+    sizes: list[tuple[int, int]], tmp_path: Path
 ) -> None:
     for number, size in enumerate(sizes):
         write_image(tmp_path / f"{number}.png", picture(*size).float() / 255)
@@ -136,6 +138,16 @@ def test_the_second_stage_starts_from_the_first_and_ends_as_one_call(folder: Pat
     for path, (low, high) in bounds_of(whole).items():
         assert torch.equal(low, bounds_of(second)[path][0])
         assert torch.equal(high, bounds_of(second)[path][1])
+
+
+def test_the_first_stage_of_the_authors_can_be_refined(folder: Path, tmp_path: Path) -> None:
+    start = weights.load(published_file(tmp_path, "adc"))
+    network = FAMILIES["craft"].network(settings=start.settings, scale=start.scale).eval()
+    network.load_state_dict(start.network.state_dict())
+    settings = settings_from(start.network, {**RECIPES["published"], "epochs": 1})
+    result = quantize_network(network, folder, settings, crops=1, crop_size=16, start=start.network)
+    assert result.settings == QuantSettings(bits=4, epochs=1, **RECIPES["published"])
+    assert list(result.fidelity) == ["dual", "refined"]
 
 
 def test_a_start_that_contradicts_is_refused(folder: Path) -> None:

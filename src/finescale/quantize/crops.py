@@ -91,7 +91,7 @@ def find_patches(folder: Path) -> list[Path]:
     """List the pictures of a folder, in order of their names, that has nothing but crops, to be taken as they are.
 
     Returns:
-        The pictures where all have the same size, of at most `LARGEST_PATCH` pixels a side; else none.
+        The pictures where there are several, all of the same size, of at most `LARGEST_PATCH` pixels a side; else none.
 
     Raises:
         DataError: The folder does not exist, or contains no picture.
@@ -99,7 +99,7 @@ def find_patches(folder: Path) -> list[Path]:
     """
     paths = find_hr_images([folder])
     sizes = {tuple(read_size(path)) for path in paths}
-    return paths if len(sizes) == 1 and max(sizes.pop()) <= LARGEST_PATCH else []
+    return paths if len(paths) > 1 and len(sizes) == 1 and max(sizes.pop()) <= LARGEST_PATCH else []
 
 
 def calibration_crops(folder: Path, *, count: int, side: int, seed: int = 0, channels: int = 3) -> Tensor:
