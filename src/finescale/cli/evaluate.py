@@ -74,6 +74,7 @@ def evaluate(
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
+    _threads: options.Threads = None,
 ) -> None:
     """Measure PSNR and SSIM on test sets, by the papers' protocol, beside the bicubic and the published values.
 

@@ -23,6 +23,7 @@ from finescale.cli.quantize import quantize
 from finescale.cli.train import train
 from finescale.cli.upscale import upscale
 from finescale.errors import FinescaleError
+from finescale.system.cores import configure_threads
 from finescale.system.interrupt import termination_as_interrupt
 
 WRONG_USAGE, INTERRUPTED = 1, 130
@@ -66,6 +67,7 @@ def _finescale(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     _open_closed_streams()
+    configure_threads()
     sys.exit(run(arguments))
 
 

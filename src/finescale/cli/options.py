@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from finescale.system.cores import use_threads
+
 if TYPE_CHECKING:
     from finescale.engines import EngineName
 
@@ -67,6 +69,16 @@ Engine = Annotated[str | None, typer.Option(help="torch (default), compile or op
 Compile = Annotated[bool, typer.Option("--compile", help="Short for --engine compile, PyTorch's compiler.")]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; default: cuda where it is available, else cpu.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        callback=lambda count: None if count is None else use_threads(count),
+        help="Threads that compute; default: one per core that this process may use.",
+    ),
 ]
 CpuByDefault = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or mps.")]
 

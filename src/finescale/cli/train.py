@@ -56,6 +56,7 @@ def train(
     device: options.Device = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the settings file, and train nothing.")] = False,
     describe: Annotated[bool, typer.Option("--describe", help="Explain every field of a settings file.")] = False,
+    _threads: options.Threads = None,
 ) -> None:
     """Train a network by a recipe or a settings file, on a folder of pictures."""
     if describe:
