@@ -19,9 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyvips
 from record import write_results
 
-PICTURE = Path(__file__).parents[1] / "examples" / "still_life.png"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "still_life.png"
+SIZE = (480, 360)  # width and height of the picture, the example repeated
 NEIGHBOURS, TILES = (0, 1, 2), (64, 256)
 WAYS: dict[str, tuple[dict[str, str], list[str]]] = {  # environment, further arguments
     "plain": ({}, []),
@@ -38,7 +40,7 @@ def main() -> None:
     rows = [
         row(neighbours, tile, rounds=given.rounds, threads=given.threads) for neighbours in NEIGHBOURS for tile in TILES
     ]
-    conditions = {"picture": PICTURE.name, "scale": 4, "network": "default"}
+    conditions = {"input": [1, 3, *SIZE[::-1]], "scale": 4, "network": "default"}
     results = {"theme": "busy", "conditions": conditions, "rows": rows}
     write_results("busy", results, threads=given.threads)
 
@@ -65,7 +67,9 @@ def timed(way: str, *, tile: int, threads: int) -> float:
     variables, arguments = WAYS[way]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "VIPS_"))}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "finescale", "upscale", str(PICTURE), "-o", folder, "-t", str(tile)]
+        picture = Path(folder) / "picture.png"
+        pyvips.Image.new_from_file(str(EXAMPLE)).replicate(2, 2).crop(0, 0, *SIZE).write_to_file(str(picture))
+        command = [sys.executable, "-m", "finescale", "upscale", str(picture), "-o", folder, "-t", str(tile)]
         start = time.perf_counter()
         subprocess.run(
             [*command, *(arguments or ["--threads", str(threads)])],
