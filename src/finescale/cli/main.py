@@ -15,6 +15,7 @@ import typer
 
 from finescale.cli import console, prepare
 from finescale.cli.analyze import analyze
+from finescale.cli.convert import convert
 from finescale.cli.evaluate import evaluate
 from finescale.cli.export import export
 from finescale.cli.inspect import inspect
@@ -38,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for verb in (upscale, models, inspect, evaluate, train, quantize, export):
+for verb in (upscale, models, inspect, convert, evaluate, train, quantize, export):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")

@@ -34,10 +34,15 @@ def downsample(
     variant: Annotated[
         str, typer.Option(help="Which bicubic to reproduce: uint8, double or uint8-replicate; also A, B, C.")
     ] = "uint8",
-    layout: Annotated[str, typer.Option(help="edsr: X4/birdx4.png; basicsr: LRbicx4/bird.png.")] = "edsr",
+    layout: Annotated[
+        str, typer.Option(help="edsr: X4/birdx4.png; basicsr: LRbicx4/bird.png; rcan: x4/bird_LRBI_x4.png.")
+    ] = "edsr",
     cut_hr: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Also write the originals, cropped to a multiple of all scales."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Also write the originals, cropped to a multiple of all scales; for rcan, of each: x4/bird_HR_x4.png.",
+        ),
     ] = None,
     degradation: Annotated[
         Path | None,

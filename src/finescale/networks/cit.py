@@ -197,6 +197,11 @@ def settings_from_state(state: State) -> tuple[CITSettings, int]:
     return CITSettings(**fields, pos_dim=width), scale
 
 
+def published_buffers(network: CIT) -> dict[str, Tensor]:
+    """Compute the offsets of each window, by which alone a file shows the window."""
+    return {key: tensor for key, tensor in dat.published_buffers(network).items() if key.endswith(".rpe_biases")}
+
+
 def placement(settings: CITSettings) -> Placement:
     """Place quantizers as for DAT; `HFAB` reads high frequencies."""
     of_dat = dat.placement(settings)
@@ -276,6 +281,7 @@ FAMILY = Family(
     files=WeightFiles(
         marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
         derivable=(".rpe_biases",),
+        buffers=published_buffers,
         from_state=settings_from_state,
         unseen=unseen_fields,
         unseen_help=UNSEEN_HELP,

@@ -299,20 +299,35 @@ def _mlp_ratio(state: State) -> float:
 
 
 def published_buffers(network: DRCT) -> dict[str, Tensor]:
-    """Compute the indices of each layer, and where it is shifted the mask for one image size.
+    """Compute the index of each layer."""
+    return {
+        f"{name}.relative_position_index": relative_index(module.window)
+        for name, module in network.named_modules()
+        if isinstance(module, WindowAttention)
+    }
+
+
+def published_masks(network: DRCT, image_size: int | None) -> dict[str, Tensor]:
+    """Compute the mask of each shifted layer for one image size, 64 in published files.
 
     Other tools recognise a shift by its mask.
+
+    Raises:
+        ValueError: The published network could not be built for this size.
     """
-    window = network.settings.window_size
-    side = network.settings.position_size or window * max(2, math.ceil(64 / window))
-    buffers = {}
-    for name, module in network.named_modules():
-        if isinstance(module, WindowAttention):
-            buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if module.is_shifted:
-                mask = shift_mask((side, side), module.window, module.shift)
-                buffers[f"{name.removesuffix('.attn')}.attn_mask"] = mask
-    return buffers
+    window, fixed = network.settings.window_size, network.settings.position_size
+    side = image_size or fixed or window * max(2, math.ceil(64 / window))
+    if image_size is not None:
+        if fixed not in (None, side):
+            raise ValueError(f"image_size must be {fixed}, the side of its position table, got {side}")
+        if side % window or (side > window) != network.settings.shifted:
+            offered = f"a multiple of {window} above it" if network.settings.shifted else window
+            raise ValueError(f"image_size must be {offered}, by its windows, got {side}")
+    return {
+        f"{name.removesuffix('.attn')}.attn_mask": shift_mask((side, side), module.window, module.shift)
+        for name, module in network.named_modules()
+        if isinstance(module, WindowAttention) and module.is_shifted
+    }
 
 
 def unseen_fields(_: DRCTSettings, state: State) -> tuple[str, ...]:
@@ -426,6 +441,7 @@ _PUBLISHED = [
         training_data=None,
         scores=scores("33.11 29.35 28.18 28.06 32.59"),
         file="DRCT_X4.pth",
+        also=("DRCT_SRx4.pth",),
         page=_REPOSITORY,
         licence="MIT",
         remark="the authors' option files train on DF2K, with or without a first stage on ImageNet",
@@ -436,6 +452,7 @@ _PUBLISHED = [
         training_data="ImageNet, DIV2K, Flickr2K",
         scores=scores("33.37 29.54 28.16 28.70 33.14"),
         file="DRCT-L_X4.pth",
+        also=("DRCT-L_SRx4_ImageNet-pretrain.pth",),
         page=_REPOSITORY,
         licence="MIT",
     ),
@@ -543,6 +560,7 @@ FAMILY = Family(
             "drop_path_rate": "0.1, which matters in training alone",
         },
         buffers=published_buffers,
+        masks=published_masks,
     ),
     options=PublishedOptions(classes=("DRCT",), misnomers=("HAT",), read=settings_from_options),
     quantization=Quantization(placement=placement),

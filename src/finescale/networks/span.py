@@ -415,6 +415,17 @@ def settings_from_state(state: State) -> tuple[SPANSettings, int]:
     return settings, scale
 
 
+def published_buffers(network: SPAN) -> dict[str, Tensor]:
+    """Compute the kernels that shift channels, and the index of each attention."""
+    buffers = {}
+    for name, module in network.named_modules():
+        if isinstance(module, ELFEB):
+            buffers[f"{name}.weight"] = shift_kernels(network.settings.embed_dim)
+        elif isinstance(module, SPAB):
+            buffers[f"{name}.relative_position_index"] = relative_index((module.window, module.window))
+    return buffers
+
+
 def unseen_fields(_: SPANSettings, __: State) -> tuple[str, ...]:
     """Name the fields that `settings_from_state` assumes, the same for every network."""
     return ("image_range", "mean", "overlap_size", "padding_size", "drop_path_rate")
@@ -579,6 +590,7 @@ FAMILY = Family(
             "drop_path_rate": "0.1, which matters in training alone",
         },
         constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
+        buffers=published_buffers,
     ),
     options=PublishedOptions(classes=("SPAN",), read=settings_from_options),
     quantization=Quantization(placement=placement),
