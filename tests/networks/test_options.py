@@ -122,7 +122,6 @@ def test_arguments_at_their_neutral_value_are_taken(neutral: dict[str, Any]) -> 
         ({"window_size": 8}, "HiT_SIR has no argument 'window_size'"),
         ({"scale": 2}, "HiT_SIR has no argument 'scale'"),
         ({"type": "HiT_SFR"}, r"network type 'HiT_SFR' is unknown \(did you mean 'HiT_SRF'\?\); known: HiT_SIR, "),
-        ({"type": "HAT"}, "'HAT' is unknown; some published option files of drct state it by mistake: if .* 'DRCT'"),
         ({"upscale": 5}, "scale must be 2, 3 or 4, got 5"),
         ({"upscale": 2.0}, "scale must be 2, 3 or 4, got 2.0"),
         ({"upscale": True}, "scale must be 2, 3 or 4, got True"),

@@ -35,7 +35,9 @@ from finescale.layers.window_attention import SwinLayer, WindowAttention
 from finescale.layers.windows import pad_reflect, shift_mask, whole_windows
 from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
-    HALVED,
+    DF2K_AFTERWARDS,
+    DF2K_ALONE,
+    IMAGENET_FIRST,
     UNSEEN,
     About,
     Cost,
@@ -396,59 +398,38 @@ _PUBLISHED = [
     ),
 ]
 
-_IMAGENET: Mapping[str, Any] = {
-    "data": "ImageNet",
-    "batch": 32,
-    "lr": 2e-4,
-    "milestones": (300_000, 500_000, 650_000, 700_000, 750_000),
-    "iterations": 800_000,
-    "average": 0.999,
-    "seed": 0,
-    "remark": "the published code stretches sides shorter than a patch; here such images are left out",
-}
-_SCRATCH: Mapping[str, Any] = {
-    "variant": "drct",
-    "data": "DF2K in sub-images of 480x480",
-    "batch": 32,
-    "lr": 2e-4,
-    "milestones": HALVED,
-    "iterations": 500_000,
-    "average": 0.999,
-    "seed": 0,
-    "remark": "unsatisfactory, in the author's words; leaving out ImageNet costs 0.20 to 0.25 dB",
-}
-_FINE_TUNE: Mapping[str, Any] = {
-    "data": "DF2K in sub-images of 480x480",
-    "batch": 32,
-    "milestones": (125_000, 200_000, 225_000, 240_000),
-    "iterations": 250_000,
-    "average": 0.999,
-    "seed": 0,
-}
-
 _RECIPES = {
     **{
         (variant, scale): [
-            Recipe(variant=variant, **_IMAGENET),
+            Recipe(variant=variant, **IMAGENET_FIRST),
             Recipe(
                 variant=variant,
                 lr=1e-5,
                 start=(variant, scale),
                 remark="250,000 steps in the option files, 800,000 in the paper",
-                **_FINE_TUNE,
+                **DF2K_AFTERWARDS,
             ),
         ]
         for variant in ("drct", "drct-l")
         for scale in (2, 3, 4)
     },
-    **{("drct-scratch", scale): [Recipe(**_SCRATCH)] for scale in (2, 3, 4)},
+    **{
+        ("drct-scratch", scale): [
+            Recipe(
+                variant="drct",
+                remark="unsatisfactory, in the author's words; leaving out ImageNet costs 0.20 to 0.25 dB",
+                **DF2K_ALONE,
+            )
+        ]
+        for scale in (2, 3, 4)
+    },
     ("drct-from-x2", 4): [
         Recipe(
             variant="drct",
             lr=1e-4,
             start=("drct-scratch", 2),
             remark="the published option file loads strictly and cannot start; here what does not fit stays random",
-            **_FINE_TUNE,
+            **DF2K_AFTERWARDS,
         )
     ],
 }
@@ -499,7 +480,7 @@ FAMILY = Family(
         },
         buffers=published_buffers,
     ),
-    options=PublishedOptions(classes=("DRCT",), misnomers=("HAT",), read=settings_from_options),
+    options=PublishedOptions(classes=("DRCT",), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )
