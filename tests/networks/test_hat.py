@@ -17,7 +17,7 @@ from finescale import weights
 from finescale.errors import WeightsMismatchError
 from finescale.layers.window_attention import attend_in_windows
 from finescale.networks import FAMILIES, build, from_options
-from finescale.networks.hat import HAB, HAT, OCAB, Blocks, HATSettings, overlapping_index, settings_from_state
+from finescale.networks.hat import HAB, HAT, OCAB, HATSettings, HybridBlocks, overlapping_index, settings_from_state
 from helpers import GOLDEN, load_case, seeded_input, seeded_state
 from publishing import write
 
@@ -39,10 +39,10 @@ def network_of(**fields: Any) -> HAT:
     return network.double().eval()
 
 
-def group_of(**fields: Any) -> Blocks:
+def group_of(**fields: Any) -> HybridBlocks:
     """The first group of such a network, without its convolution."""
     blocks = network_of(**fields).layers[0].get_submodule("residual_group")
-    assert isinstance(blocks, Blocks)
+    assert isinstance(blocks, HybridBlocks)
     return blocks
 
 

@@ -104,7 +104,7 @@ class Published:
     variant: str
     """Name of the variant."""
     scale: int
-    """2, 3 or 4."""
+    """How many times it enlarges."""
     tag: str = ""
     """Mark of a training that is not the variant's usual one, such as "df2k"."""
     training_data: str | None
@@ -320,6 +320,10 @@ class Family:
     """Training of the networks, stage by stage, by name (as `Published.name`, or another training's) and scale."""
     gains_by_bf16_on_cpu: bool = True
     """Whether bf16 is faster than float32 in PyTorch on CPUs that have it, as measured in docs/precision.md."""
+
+    def scales(self, variant: str) -> list[int]:
+        """Return the scales at which a variant is published, or meant to be; networks of its sizes exist at others."""
+        return [scale for name, scale in self.publication.costs if name == variant]
 
     def nearest(self, settings: FrameSettings) -> tuple[str, list[str]]:
         """Find the variant that differs least from ``settings``; return it and the fields in which it differs."""

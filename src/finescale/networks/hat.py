@@ -25,15 +25,11 @@ from typing_extensions import Self
 from finescale.layers.attention import SoftmaxAttention
 from finescale.layers.convolution import ResidualGroup, convolve
 from finescale.layers.feedforward import MLP
-from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
-from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import relative_bias, relative_index
-from finescale.layers.stochastic_depth import depth_rates
-from finescale.layers.upsampling import head_from_state
 from finescale.layers.window_attention import SwinLayer, WindowAttention, attend_in_windows
-from finescale.layers.windows import merge, pad_reflect, partition, sliding_windows, whole_windows
+from finescale.layers.windows import merge, partition, sliding_windows
 from finescale.networks.counting import count_as_fvcore
 from finescale.networks.family import (
     DF2K_AFTERWARDS,
@@ -53,13 +49,22 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings, check_groups
-from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
-from finescale.networks.state import State, depths_of, ratio_of
+from finescale.networks.state import State
+from finescale.networks.swin import (
+    UNSEEN_HELP,
+    Blocks,
+    SwinFrame,
+    SwinSettings,
+    check_heads,
+    fields_from_options,
+    fields_from_state,
+    position_size_of,
+    unseen_fields,
+)
 
 
-class HATSettings(FrameSettings):
+class HATSettings(SwinSettings):
     """Sizes of a HAT network; the defaults are those of HAT."""
 
     embed_dim: int = Field(180, ge=1)
@@ -68,10 +73,6 @@ class HATSettings(FrameSettings):
     """Reconstruction head; the family has one."""
     residual_conv: Literal["1conv", "identity"] = "1conv"
     """Closing of each group and of the body: one 3x3 convolution or nothing."""
-    depths: tuple[int, ...] = (6,) * 6
-    """Hybrid blocks of each group, besides the overlapping attention that it ends with."""
-    num_heads: tuple[int, ...] = (6,) * 6
-    """Heads of the attention, for each group."""
     window_size: int = Field(16, ge=1, le=64)
     """Side of the attention windows, in lr pixels."""
     overlap: int = Field(8, ge=0)
@@ -91,47 +92,18 @@ class HATSettings(FrameSettings):
     """
     conv_scale: float = 0.01
     """Factor on the convolutional branch of a block; the attention branch has 1."""
-    mlp_ratio: float = Field(2.0, gt=0)
-    """Hidden channels of the feed-forward layers, as a multiple of embed_dim."""
-    qkv_bias: bool = True
-    """Offset query, key and value by a learned bias."""
-    qk_scale: float | None = Field(None, gt=0)
-    """Factor of the attention scores; None is d^-1/2."""
-    shifted: bool = True
-    """Whether every other block rolls the map; networks made for images no larger than a window do not."""
-    patch_norm: bool = True
-    """Normalise the features before the first group."""
-    position_size: int | None = Field(None, ge=1)
-    """Side, in lr pixels, of the one square image size that the network takes, each of whose places has learned
-    features of its own; None, as in all published networks: any size, and no such features."""
-    drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Share of a training's samples that skip the branches of the last block, less in earlier blocks; 0 is neutral."""
 
     @property
     def key_window(self) -> int:
         """Side of the squares of keys of the overlapping attention, in lr pixels."""
         return self.window_size + self.overlap
 
-    @property
-    def hidden(self) -> int:
-        """Channels between the two linear layers of a feed-forward layer."""
-        return int(self.embed_dim * self.mlp_ratio)
-
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_groups(self.depths, self.num_heads)
-        for heads in self.num_heads:
-            if heads < 1 or self.embed_dim % heads:
-                raise ValueError(f"embed_dim must be a multiple of the heads, got {self.embed_dim} and {heads}")
+        check_heads(self.embed_dim, self.num_heads)
         if self.overlap % 2:
             raise ValueError(
                 f"overlap (window_size * overlap_ratio in published options) must be even, got {self.overlap}"
-            )
-        if self.hidden < 1:
-            raise ValueError(f"mlp_ratio leaves no hidden channels of {self.embed_dim}, got {self.mlp_ratio}")
-        if self.position_size is not None and self.position_size % self.window_size:
-            raise ValueError(
-                f"position_size must be a multiple of window_size {self.window_size}, got {self.position_size}"
             )
         return self
 
@@ -261,27 +233,25 @@ def overlapping_index(window: int, key_window: int, device: torch.device | None 
     return (rows * (window + key_window - 1) + columns).reshape(window**2, key_window**2)
 
 
-class Blocks(nn.Module):
+class HybridBlocks(Blocks):
     """Hybrid blocks of a group, every other of them with shifted windows, and the overlapping attention at its end."""
 
     def __init__(self, *, settings: HATSettings, group: int) -> None:
-        super().__init__()
-        rates = depth_rates(settings.drop_path_rate, settings.depths)[group]
         num_heads = settings.num_heads[group]
-        self.blocks = nn.Sequential(
-            *(
+        super().__init__(
+            [
                 HAB(settings=settings, num_heads=num_heads, shifted=settings.shifted and block % 2 == 1, drop_path=rate)
-                for block, rate in enumerate(rates)
-            )
+                for block, rate in enumerate(settings.drop_path_rates(group))
+            ]
         )
         self.overlap_attn = OCAB(settings=settings, num_heads=num_heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
-        return self.overlap_attn(self.blocks(x))  # type: ignore[no-any-return]
+        return self.overlap_attn(super().forward(x))  # type: ignore[no-any-return]
 
 
-class HAT(Frame):
+class HAT(SwinFrame):
     """HAT-S, HAT or HAT-L, by its settings.
 
     Channel attention averages over all that the network is given: an image in tiles is not quite the image as a whole.
@@ -289,48 +259,10 @@ class HAT(Frame):
 
     settings: HATSettings
 
-    def __init__(self, *, settings: HATSettings, scale: int) -> None:
-        super().__init__(settings=settings, scale=scale)
-        channels = settings.embed_dim
-        self.patch_embed = PatchEmbed(channels=channels) if settings.patch_norm else nn.Identity()
-        if settings.position_size is not None:
-            places = torch.empty(1, settings.position_size**2, channels)
-            self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(places, std=0.02))
-        self.layers = nn.Sequential(
-            *(
-                ResidualGroup(Blocks(settings=settings, group=group), channels=channels, closing=settings.residual_conv)
-                for group in range(len(settings.depths))
-            )
-        )
-        self.norm = nn.LayerNorm(channels)
-        initialise_small(self, nn.Linear)
-
-    @property
-    def period(self) -> int:
-        """Lr pixels after which the windows repeat."""
-        return self.settings.window_size
-
-    def pad(self, image: Tensor) -> Tensor:
-        """Mirror the image at the bottom and on the right to whole windows."""
-        side = self.settings.window_size
-        size = whole_windows((image.shape[-2], image.shape[-1]), (side, side))
-        return pad_reflect(image.permute(0, 2, 3, 1), size).permute(0, 3, 1, 2)
-
-    def body(self, features: Tensor) -> Tensor:
-        """Apply the groups between two norms: features (N, C, H, W) to the same shape.
-
-        Raises:
-            ValueError: The settings have a ``position_size``, and the image, padded to whole windows, has another.
-        """
-        x = self.patch_embed(features.permute(0, 2, 3, 1))  # (N, H, W, C)
-        if (side := self.settings.position_size) is not None:
-            if x.shape[1:3] != (side, side):
-                raise ValueError(
-                    f"the image must be {side} x {side}, the size of the network's position embedding, "
-                    f"got {x.shape[1]} x {x.shape[2]} in whole windows"
-                )
-            x = x + self.absolute_pos_embed.reshape(1, side, side, -1)
-        return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+    def group(self, number: int) -> ResidualGroup:
+        """Build a group: blocks, the convolution that closes them, and a skip."""
+        blocks = HybridBlocks(settings=self.settings, group=number)
+        return ResidualGroup(blocks, channels=self.settings.embed_dim, closing=self.settings.residual_conv)
 
 
 # ---- reading files and options
@@ -341,30 +273,20 @@ def settings_from_state(state: State) -> tuple[HATSettings, int]:
 
     A file does not show image_range, mean, conv_scale, qk_scale, shifted and drop_path_rate.
     """
-    embed_dim, in_channels = state["conv_first.weight"].shape[:2]
-    depths = depths_of(state, "residual_group.blocks")
-    first, last = "layers.0.residual_group.blocks.0.", "layers.{}.residual_group.overlap_attn."
-    tables = [state[f"{last.format(group)}relative_position_bias_table"].shape for group in range(len(depths))]
+    fields, scale = fields_from_state(state)
+    first = "layers.0.residual_group.blocks.0."
+    overlapping = state["layers.0.residual_group.overlap_attn.relative_position_bias_table"].shape[0]
     window_size = (math.isqrt(state[f"{first}attn.relative_position_bias_table"].shape[0]) + 1) // 2
-    positions = state.get("absolute_pos_embed")
-    upsampler, scale = head_from_state(state)
-    settings = HATSettings(
-        in_channels=in_channels,
-        embed_dim=embed_dim,
-        upsampler=upsampler,
-        residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
-        depths=depths,
-        num_heads=tuple(heads for _, heads in tables),
-        window_size=window_size,
-        overlap=math.isqrt(tables[0][0]) + 1 - 2 * window_size,
-        conv_channels=state[f"{first}conv_block.cab.0.weight"].shape[0],
-        squeezed_channels=state[f"{first}conv_block.cab.3.attention.1.weight"].shape[0],
-        mlp_ratio=ratio_of(state[f"{first}mlp.fc1.weight"].shape[0], embed_dim),
-        qkv_bias=f"{first}attn.qkv.bias" in state,
-        patch_norm="patch_embed.norm.weight" in state,
-        position_size=None if positions is None else math.isqrt(positions.shape[1]),
-    )
-    return settings, scale
+    fields |= {
+        "residual_conv": "1conv" if "conv_after_body.weight" in state else "identity",
+        "window_size": window_size,
+        "overlap": math.isqrt(overlapping) + 1 - 2 * window_size,
+        "conv_channels": state[f"{first}conv_block.cab.0.weight"].shape[0],
+        "squeezed_channels": state[f"{first}conv_block.cab.3.attention.1.weight"].shape[0],
+        "qkv_bias": f"{first}attn.qkv.bias" in state,
+        "position_size": position_size_of(state, window_size),
+    }
+    return HATSettings(**fields), scale
 
 
 def published_buffers(network: HAT) -> dict[str, Tensor]:
@@ -376,21 +298,8 @@ def published_buffers(network: HAT) -> dict[str, Tensor]:
     }
 
 
-_DEFAULTS: Mapping[str, Any] = {
-    "upscale": 2,
-    "img_size": 64,
-    "embed_dim": 96,
-    "depths": (6, 6, 6, 6),
-    "num_heads": (6, 6, 6, 6),
-    "window_size": 7,
-    "compress_ratio": 3,
-    "squeeze_factor": 30,
-    "overlap_ratio": 0.5,
-    "mlp_ratio": 4.0,
-    "ape": False,
-    "upsampler": "",
-}
-"""Defaults of the published constructor, where they are not those of the published networks or not in our units."""
+_RATIOS: Mapping[str, float] = {"compress_ratio": 3, "squeeze_factor": 30, "overlap_ratio": 0.5}
+"""Arguments of the published constructor that state sizes as multiples or divisors, with their defaults."""
 
 
 def settings_from_options(options: Mapping[str, Any]) -> tuple[HATSettings, int]:
@@ -402,39 +311,19 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[HATSettings, int]
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
     """
-    taken = take_options(
-        {**_DEFAULTS, **options},
-        fields={
-            "img_size": "img_size",
-            "depths": "depths",
-            "window_size": "window_size",
-            "compress_ratio": "compress_ratio",
-            "squeeze_factor": "squeeze_factor",
-            "conv_scale": "conv_scale",
-            "overlap_ratio": "overlap_ratio",
-            "mlp_ratio": "mlp_ratio",
-            "qkv_bias": "qkv_bias",
-            "qk_scale": "qk_scale",
-            "ape": "ape",
-            "patch_norm": "patch_norm",
-            "drop_path_rate": "drop_path_rate",
-            "upsampler": "upsampler",
-        },
-        neutral={"drop_rate": 0, "attn_drop_rate": 0, "patch_size": 1},
-        without_effect=("use_checkpoint",),
-        in_vain=(),
-    )
-    scale, img_size, ape = (taken.pop(name) for name in ("scale", "img_size", "ape"))
-    channels, window_size = taken["embed_dim"], taken["window_size"]
-    if img_size < window_size:
-        raise ValueError(f"HAT: img_size must be at least window_size {window_size}, got {img_size}")
-    taken["conv_channels"] = channels // taken.pop("compress_ratio")
-    taken["squeezed_channels"] = channels // taken.pop("squeeze_factor")
-    taken["overlap"] = int(window_size * taken.pop("overlap_ratio"))
-    taken["shifted"] = img_size > window_size
-    taken["position_size"] = img_size if ape else None
-    taken["qk_scale"] = taken.get("qk_scale") or None  # 0 means the default in the published network, too
-    return HATSettings(**taken), scale
+    fields = fields_from_options({**_RATIOS, **options}, more={name: name for name in (*_RATIOS, "conv_scale")})
+    compress_ratio, squeeze_factor, overlap_ratio = (fields.pop(name) for name in _RATIOS)
+    scale, img_size, ape = (fields.pop(name) for name in ("scale", "img_size", "ape"))
+    if img_size < fields["window_size"]:
+        raise ValueError(f"HAT: img_size must be at least window_size {fields['window_size']}, got {img_size}")
+    fields |= {
+        "conv_channels": fields["embed_dim"] // compress_ratio,
+        "squeezed_channels": fields["embed_dim"] // squeeze_factor,
+        "overlap": int(fields["window_size"] * overlap_ratio),
+        "shifted": img_size > fields["window_size"],
+        "position_size": img_size if ape else None,
+    }
+    return HATSettings(**fields), scale
 
 
 def _tiny(**changes: Any) -> HATSettings:
@@ -579,13 +468,12 @@ FAMILY = Family(
         ),
         derivable=("relative_position_index_SA", "relative_position_index_OCA"),
         from_state=settings_from_state,
-        unseen=lambda *_: ("image_range", "mean", "conv_scale", "qk_scale", "shifted", "drop_path_rate"),
+        unseen=lambda settings, state: (*unseen_fields(settings, state), "conv_scale"),
         unseen_help={
             **UNSEEN,
-            "conv_scale": "0.01, the published one; a network trained with another answers wrongly",
-            "qk_scale": "d ** -0.5, the usual one",
+            **UNSEEN_HELP,
             "shifted": "on",
-            "drop_path_rate": "0.1, which matters in training alone",
+            "conv_scale": "0.01, the published one; a network trained with another answers wrongly",
         },
         buffers=published_buffers,
     ),
