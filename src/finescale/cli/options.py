@@ -58,7 +58,8 @@ Overlap = Annotated[int | None, typer.Option(help="Input pixels that neighbourin
 TileRule = Annotated[
     str | None,
     typer.Option(
-        metavar="RULE", help="blend (default), or a published rule: chop (HiT-SR, DAT), pad or average (DRCT)."
+        metavar="RULE",
+        help="blend (default), or a published rule: chop (HiT-SR, DAT), pad (HAT, DRCT) or average (DRCT).",
     ),
 ]
 Ensemble = Annotated[
