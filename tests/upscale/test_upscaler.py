@@ -122,13 +122,14 @@ class Dimmed(nn.Module):
 @pytest.mark.parametrize(
     ("name", "tiling"),
     [
-        ("pad_tile_16_8", Tiling(rule="pad", tile=16, overlap=8)),
-        ("pad_tile_24_16", Tiling(rule="pad", tile=24, overlap=16)),
-        ("overlap_tile_16_8", Tiling(rule="average", tile=16, overlap=8)),
+        ("drct/tile/pad_tile_16_8", Tiling(rule="pad", tile=16, overlap=8)),
+        ("drct/tile/pad_tile_24_16", Tiling(rule="pad", tile=24, overlap=16)),
+        ("drct/tile/overlap_tile_16_8", Tiling(rule="average", tile=16, overlap=8)),
+        ("hat/tile/pad_tile_16_8", Tiling(rule="pad", tile=16, overlap=8)),
     ],
 )
-def test_both_rules_of_drct_are_the_published_ones(name: str, tiling: Tiling) -> None:
-    case = load_case(GOLDEN / "drct" / "tile" / f"{name}.npz")
+def test_the_rules_of_hat_and_drct_are_the_published_ones(name: str, tiling: Tiling) -> None:
+    case = load_case(GOLDEN / f"{name}.npz")
     network = from_options(case.options)
     network.load_state_dict(seeded_state(case.shapes))
     dimmed = Dimmed(network, case.output)

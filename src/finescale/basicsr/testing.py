@@ -53,7 +53,7 @@ class TestValidationOptions(ValidationOptions):
     save_img: bool = True
     """Whether to keep upscaled pictures."""
     suffix: str | None = None
-    """Suffix of the pictures' names, after an underscore; null, and the text "None" meant by it, use the file's name."""
+    """Suffix of the pictures' names, after an underscore; null, or its text "None", uses the file's name."""
     use_chop: bool = False
     """Tile by the rule of HiT-SR and DAT."""
 

@@ -35,9 +35,11 @@ Networks = Annotated[
 ]
 Scale = Annotated[
     int | None,
-    typer.Option("-s", "--scale", help="2, 3 or 4; default: the weight file's, or the largest of a known network."),
+    typer.Option(
+        "-s", "--scale", help="The network's scale; default: the weight file's, or the largest of a known network."
+    ),
 ]
-FixedScale = Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")]
+FixedScale = Annotated[int, typer.Option("-s", "--scale", help="The networks' scale, 1 to 16.")]
 NetworkSettings = Annotated[
     list[str] | None,
     typer.Option(
@@ -58,7 +60,8 @@ Overlap = Annotated[int | None, typer.Option(help="Input pixels that neighbourin
 TileRule = Annotated[
     str | None,
     typer.Option(
-        metavar="RULE", help="blend (default), or a published rule: chop (HiT-SR, DAT), pad or average (DRCT)."
+        metavar="RULE",
+        help="blend (default), or a published rule: chop (HiT-SR, DAT), pad (HAT, DRCT) or average (DRCT).",
     ),
 ]
 Ensemble = Annotated[
