@@ -6,9 +6,10 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 import pytest
+import torch
 
 from finescale.layers.upsampling import SCALES, Upsampler
-from finescale.networks import FAMILIES, FrameSettings
+from finescale.networks import FAMILIES, Frame, FrameSettings
 
 
 def heads(families: Collection[str] = tuple(FAMILIES)) -> list[Any]:
@@ -27,6 +28,15 @@ def heads(families: Collection[str] = tuple(FAMILIES)) -> list[Any]:
         for scale in (1, 8)
         if scale in SCALES[kind]
     ]
+
+
+def one_block(kind: str, scale: int) -> Frame:
+    """Return a network with a head and a single block, for what takes seconds for each layer."""
+    torch.manual_seed(0)
+    family = FAMILIES["hit-sr"]
+    fields = {"embed_dim": 16, "depths": (1,), "num_heads": (1,), "base_window": (4, 4), "window_ratios": (1,)}
+    settings = type(family.tiny["hit-sir"]).model_validate({**fields, "upsampler": kind})
+    return family.network(settings=settings, scale=scale).eval()
 
 
 def _kinds(settings: FrameSettings) -> tuple[Upsampler, ...]:
