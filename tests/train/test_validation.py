@@ -91,10 +91,10 @@ def test_the_first_pictures_are_kept_at_every_validation(
     measure.run(network, step=500)
     measure.run(network, step=1_000_000)
     assert files_below(tmp_path / "mine") == {
-        "validation/one/step_000500.png", "validation/one/step_1000000.png",
+        "visualization/one/one_500.png", "visualization/one/one_1000000.png",
     }  # fmt: skip
     height, width = (side // 2 * 2 for side in SIZES["one"])
-    assert read_image(tmp_path / "mine/validation/one/step_000500.png").size == (height, width)
+    assert read_image(tmp_path / "mine/visualization/one/one_500.png").size == (height, width)
 
 
 @pytest.mark.parametrize(("pictures", "step"), [(0, 500), (2, None)])

@@ -103,6 +103,11 @@ def joined(device: str | None = None) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
+def num_processes() -> int:
+    """Return the number of processes that torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", _PLACE["WORLD_SIZE"]))
+
+
 _PLACE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
 
