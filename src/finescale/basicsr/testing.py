@@ -20,6 +20,7 @@ from finescale.basicsr.blocks import (
     PathOptions,
     ValidationOptions,
     ignored_keys,
+    present_weights,
     read_metrics,
     rules_of,
 )
@@ -134,14 +135,15 @@ def load_option_file(path: Path) -> OptionPlan:
     tiling = _tiling(options, source)
     protocol = _protocol(metrics, scale=options.scale, source=source)
     cases = [case for block in datasets.values() for case in _cases(block, source, scale=options.scale)]
+    path_of_weights = present_weights(options.path.pretrain_network_g) or options.path.pretrain_network_g
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        network = _network(options, source)
+        network = _network(options, path_of_weights, source)
     return OptionPlan(
         name=options.name,
         scale=options.scale,
         network=network,
-        weights=options.path.pretrain_network_g,
+        weights=path_of_weights,
         cases=cases,
         protocol=protocol,
         tiling=tiling,
@@ -154,10 +156,9 @@ def load_option_file(path: Path) -> OptionPlan:
     )
 
 
-def _network(options: TestOptionFile, source: str) -> networks.Frame:
+def _network(options: TestOptionFile, path: Path, source: str) -> networks.Frame:
     """Load the weights, and check that their network is the one that the file describes."""
     described = options.described_network(source)
-    path = options.path.pretrain_network_g
     loaded = weights.load(path, scale=options.scale)
     wanted = options.path.param_key_g
     if wanted is not None and loaded.wrapper != wanted and not (wanted == "params_ema" and loaded.wrapper == "params"):

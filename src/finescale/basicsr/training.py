@@ -21,6 +21,7 @@ from finescale.basicsr.blocks import (
     PathOptions,
     ValidationOptions,
     ignored_keys,
+    present_weights,
     read_metrics,
     rules_of,
 )
@@ -259,7 +260,7 @@ def convert(values: Mapping[str, Any], *, source: str, devices: int = 1) -> Conv
             "variant": variant,
             "network": fields,
             "scale": options.scale,
-            "warm_start": options.path.pretrain_network_g,
+            "warm_start": present_weights(options.path.pretrain_network_g),
             "data": _data(data, scale=options.scale, source=f"{source}: datasets.train"),
             "train": {
                 **_steps(options.train, source=f"{source}: train"),
@@ -306,18 +307,14 @@ def _batch(num_gpu: int | Literal["auto"], per_device: int, devices: int, stages
     """Return the samples of a step, and a sentence about them, and about those of the authors where that differs."""
     count = devices if num_gpu == "auto" else max(num_gpu, 1)
     batch = per_device * count
-    note = f"{batch} samples per step: batch_size_per_gpu {per_device} times {count}, the num_gpu {num_gpu}"
-    if num_gpu == "auto":
-        note = f"{batch} samples per step: batch_size_per_gpu {per_device} on each device that trains here, {count}"
-    authors = stages[-1].batch if stages else batch
-    wanted = authors if num_gpu == "auto" else batch
-    advice = ""
+    note = f"{batch} samples per step: batch_size_per_gpu {per_device} times {count}, by num_gpu {num_gpu}"
+    wanted = stages[-1].batch if stages and num_gpu == "auto" else batch
     if wanted != batch:
-        advice = f"; the authors take {wanted}, which --set train.batch={wanted} keeps on any number of devices"
+        note += f"; the authors take {wanted}, on any number of devices by --set train.batch={wanted}"
     passes = wanted // (per_device * devices)
     if passes > 1:
-        advice += f"; --set train.accumulate={passes} divides them into passes of {per_device}, to save memory"
-    return batch, note + advice
+        note += f"; --set train.accumulate={passes} takes them in passes of {per_device} samples, to save memory"
+    return batch, note
 
 
 def _network(options: TrainOptionFile, source: str) -> tuple[str, dict[str, Any]]:
