@@ -311,7 +311,7 @@ class _Training:
         if rehearsal.unreached:
             total = sum(1 for _ in self.averaged.parameters())
             unreached = len(rehearsal.unreached), total, rehearsal.unreached[0]
-            self._report("no gradient reaches %d of the %d parameters, such as %s; they stay unchanged", *unreached)
+            self._report("no gradient reaches %d of the %d weight tensors, such as %s; they stay unchanged", *unreached)
         batch, iterations = settings.train.batch, settings.train.iterations
         part = batch // (self.team.world * settings.train.accumulate)
         parameters = sum(parameter.numel() for parameter in self.averaged.parameters())
