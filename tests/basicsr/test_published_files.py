@@ -113,7 +113,7 @@ def test_a_training_file_gives_a_plan_and_takes_two_steps(
 
 
 CUTS: dict[str, dict[str, Any]] = {
-    "HiT": {"depths": [1], "num_heads": [1], "embed_dim": 12, "base_win_size": [4, 4], "hier_win_ratios": [1]},
+    "HiT": {"depths": [1], "num_heads": [1], "embed_dim": 16, "base_win_size": [4, 4], "hier_win_ratios": [1]},
     "DRCT": {"depths": [1], "num_heads": [3], "embed_dim": 12, "window_size": 4},
     "DAT": {"depth": [2], "num_heads": [2], "embed_dim": 32, "split_size": [2, 4]},
     "SPAN": {"depths": [1], "num_heads": [1], "embed_dim": 10},

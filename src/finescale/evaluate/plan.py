@@ -175,7 +175,9 @@ def plan_evaluation(
     names = [name for name in dict.fromkeys(names) if name != BICUBIC]
     labels = labels_of(names)
     if (data is None) == (hr is None and lr is None):
-        raise ValueError("name either a folder of test sets, or folders of originals or of low-resolution pictures")
+        raise ValueError(
+            "name either a folder of test sets or one of pictures without originals, or two folders by hr and lr"
+        )
     if scale is None and not names:
         raise ValueError(f"{BICUBIC} has no scale of its own; state a scale")
     if scale is not None and scale < 1:
