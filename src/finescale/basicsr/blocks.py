@@ -182,6 +182,17 @@ def rules_of(metrics: Mapping[str, MetricOptions], *, source: str) -> tuple[int,
     return None
 
 
+def present_weights(path: Path | None) -> Path | None:
+    """Return a weight file, or in its place that of our training which BasicSR would have written it in.
+
+    It writes ``experiments/NAME/models/net_g_latest.pth``, where we write ``experiments/NAME/weights.safetensors``.
+    """
+    if path is None or path.parent.name != "models" or path.exists():
+        return path
+    ours = path.parent.parent / "weights.safetensors"
+    return ours if ours.is_file() else path
+
+
 def ignored_keys(blocks: Mapping[str, Settings]) -> tuple[str, ...]:
     """Return the keys of an option file that change nothing here: fields of type `Ignored` that the file sets.
 

@@ -20,6 +20,7 @@ from finescale.basicsr.blocks import (
     PathOptions,
     ValidationOptions,
     ignored_keys,
+    present_weights,
     read_metrics,
     rules_of,
 )
@@ -53,7 +54,7 @@ class TestValidationOptions(ValidationOptions):
     save_img: bool = True
     """Whether to keep upscaled pictures."""
     suffix: str | None = None
-    """Suffix of the pictures' names, after an underscore; null, and the text "None" meant by it, use the file's name."""
+    """Suffix of the pictures' names, after an underscore; null, and the text "None", use the name of the results."""
     use_chop: bool = False
     """Tile by the rule of HiT-SR and DAT."""
 
@@ -134,14 +135,15 @@ def load_option_file(path: Path) -> OptionPlan:
     tiling = _tiling(options, source)
     protocol = _protocol(metrics, scale=options.scale, source=source)
     cases = [case for block in datasets.values() for case in _cases(block, source, scale=options.scale)]
+    path_of_weights = present_weights(options.path.pretrain_network_g) or options.path.pretrain_network_g
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        network = _network(options, source)
+        network = _network(options, path_of_weights, source)
     return OptionPlan(
         name=options.name,
         scale=options.scale,
         network=network,
-        weights=options.path.pretrain_network_g,
+        weights=path_of_weights,
         cases=cases,
         protocol=protocol,
         tiling=tiling,
@@ -154,10 +156,9 @@ def load_option_file(path: Path) -> OptionPlan:
     )
 
 
-def _network(options: TestOptionFile, source: str) -> networks.Frame:
+def _network(options: TestOptionFile, path: Path, source: str) -> networks.Frame:
     """Load the weights, and check that their network is the one that the file describes."""
     described = options.described_network(source)
-    path = options.path.pretrain_network_g
     loaded = weights.load(path, scale=options.scale)
     wanted = options.path.param_key_g
     if wanted is not None and loaded.wrapper != wanted and not (wanted == "params_ema" and loaded.wrapper == "params"):
@@ -195,7 +196,7 @@ def _cases(block: TestSetOptions, source: str, *, scale: int) -> list[Case]:
     pairs = []
     for path in find_images(block.dataroot_gt):
         # RCAN's originals, which SPAN's users have, end in "_HR_x4", where the published code takes them without that.
-        names = [block.filename_tmpl.format(name) for name in (path.stem, hr_name(path, scale=scale))]
+        names = [block.filename_tmpl.replace("{}", name) for name in (path.stem, hr_name(path, scale=scale))]
         missing = block.dataroot_lq / f"{names[0]}{path.suffix}"
         pairs.append(Pair(path.stem, hr=path, lr=next((smaller[one] for one in names if one in smaller), missing)))
     return cases_of(pairs, set=block.name)

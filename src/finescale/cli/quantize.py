@@ -56,6 +56,7 @@ def quantize(
     offline: options.Offline = False,
     overwrite: options.ReplaceFile = False,
     as_json: options.AsJson = False,
+    _threads: options.Threads = None,
 ) -> None:
     """Convert a network's numbers to small integers, with ranges learned from a few pictures."""
     from finescale import weights

@@ -19,7 +19,7 @@ from finescale.data.folders import claim_folder
 from finescale.data.hr_images import HRImage, as_text, read_hr_image, write_levels
 from finescale.data.pairs import hr_name
 from finescale.errors import DataError, printable_name
-from finescale.resize import Variant, downsample
+from finescale.resize import MAX_SCALE, Variant, downsample
 from finescale.settings import Settings
 from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
 
@@ -30,8 +30,8 @@ class Product:
 
     path: Path
     """Its place."""
-    scale: int
-    """How many times smaller it is; 1 is the cut HR image itself."""
+    scale: int | None
+    """How many times smaller it is; None is the cut HR image itself."""
     _: KW_ONLY
     cut_for: int
     """The HR image is cut to a multiple of this number before."""
@@ -43,7 +43,7 @@ class DownsampleSettings(Settings):
     folder: Path
     """Folder for the low-resolution pictures, with one subfolder for each scale."""
     scales: tuple[int, ...] = Field((2, 3, 4), min_length=1)
-    """How many times smaller, 2 to 16 each."""
+    """How many times smaller, 1 to 16 each; 1 is for pictures that are only degraded."""
     variant: Variant = "A"
     """Which implementation of the bicubic to reproduce; `finescale.resize.Variant` lists them."""
     layout: Literal["edsr", "basicsr", "rcan"] = "edsr"
@@ -60,6 +60,8 @@ class DownsampleSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.degradation is None and 1 in self.scales:
+            raise ValueError("scales with 1 need a degradation; without, pictures at scale 1 are the HR images")
         if self.degradation is not None and self.variant not in ("A", "uint8"):
             raise ValueError(f"variant must be 'uint8' where pictures are degraded, got {self.variant!r}")
         return self
@@ -67,8 +69,8 @@ class DownsampleSettings(Settings):
     @field_validator("scales")
     @classmethod
     def _check_scales(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not all(2 <= scale <= 16 for scale in value) or len(set(value)) < len(value):
-            raise ValueError("scales must be different whole numbers from 2 to 16")
+        if not all(1 <= scale <= MAX_SCALE for scale in value) or len(set(value)) < len(value):
+            raise ValueError(f"scales must be different whole numbers from 1 to {MAX_SCALE}")
         return value
 
     @property
@@ -101,9 +103,9 @@ class DownsampleSettings(Settings):
         if self.cut_folder is None:
             return made
         if multiple is not None:
-            return [*made, Product(self.cut_folder / f"{path.stem}.png", 1, cut_for=multiple)]
+            return [*made, Product(self.cut_folder / f"{path.stem}.png", None, cut_for=multiple)]
         cut = [
-            Product(self.cut_folder / f"x{scale}" / f"{name}_HR_x{scale}.png", 1, cut_for=scale)
+            Product(self.cut_folder / f"x{scale}" / f"{name}_HR_x{scale}.png", None, cut_for=scale)
             for scale, name in names.items()
         ]
         return made + cut
@@ -161,7 +163,7 @@ def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
     for product in missing:
         levels = _cut(image, product.cut_for)
         write_levels(product.path, _smaller(levels, path, settings, product.scale))
-        use = "HR" if product.scale == 1 else f"x{product.scale}"
+        use = "HR" if product.scale is None else f"x{product.scale}"
         cuts.setdefault((levels.shape[1], levels.shape[2]), {})[use] = None
     for size, uses in cuts.items():
         if size != image.size:
@@ -169,8 +171,10 @@ def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
     return FileReport(path, "done", results, notes=tuple(notes))
 
 
-def _smaller(levels: Tensor, path: Path, settings: DownsampleSettings, scale: int) -> Tensor:
-    if settings.degradation is None or scale == 1:
+def _smaller(levels: Tensor, path: Path, settings: DownsampleSettings, scale: int | None) -> Tensor:
+    if scale is None:
+        return levels
+    if settings.degradation is None:
         return downsample(levels, scale=scale, variant=settings.variant)
     index = zlib.crc32(f"{path.stem} {scale}".encode("utf-8", "surrogateescape"))
     return degrade(levels, settings.degradation, scale=scale, seed=settings.seed, index=index)

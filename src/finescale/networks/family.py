@@ -104,7 +104,7 @@ class Published:
     variant: str
     """Name of the variant."""
     scale: int
-    """2, 3 or 4."""
+    """How many times it enlarges."""
     tag: str = ""
     """Mark of a training that is not the variant's usual one, such as "df2k"."""
     training_data: str | None
@@ -242,8 +242,6 @@ class PublishedOptions:
 
     classes: Collection[str]
     """Names of the published constructors."""
-    misnomers: Collection[str] = ()
-    """Names of other networks' constructors that published option files of this family state by mistake."""
     read: Callable[[Mapping[str, Any]], tuple[FrameSettings, int]]
     """From the arguments, with the constructor's name as ``type``, to settings and scale."""
 
@@ -320,6 +318,26 @@ class Recipe:
 HALVED = (250_000, 400_000, 450_000, 475_000)
 """Milestones of most trainings of 500,000 steps."""
 
+_DF2K: Mapping[str, Any] = {"data": "DF2K in sub-images of 480x480", "batch": 32, "average": 0.999, "seed": 0}
+
+DF2K_ALONE: Mapping[str, Any] = {**_DF2K, "lr": 2e-4, "milestones": HALVED, "iterations": 500_000}
+"""Training of HAT and DRCT from random weights, without ImageNet."""
+
+IMAGENET_FIRST: Mapping[str, Any] = {
+    **_DF2K,
+    "data": "ImageNet",
+    "lr": 2e-4,
+    "milestones": (300_000, 500_000, 650_000, 700_000, 750_000),
+    "iterations": 800_000,
+    "remark": "the published code stretches sides shorter than a patch; here such images are left out",
+}
+"""First of two stages of HAT and DRCT."""
+
+DF2K_AFTERWARDS: Mapping[str, Any] = {
+    **_DF2K, "milestones": (125_000, 200_000, 225_000, 240_000), "iterations": 250_000
+}  # fmt: skip
+"""Training of HAT and DRCT that continues from another; their learning rates differ."""
+
 
 # ---- the family
 
@@ -350,6 +368,10 @@ class Family:
     """Training of the networks, stage by stage, by name (as `Published.name`, or another training's) and scale."""
     gains_by_bf16_on_cpu: bool = True
     """Whether bf16 is faster than float32 in PyTorch on CPUs that have it, as measured in docs/precision.md."""
+
+    def scales(self, variant: str) -> list[int]:
+        """Return the scales at which a variant is published, or meant to be; networks of its sizes exist at others."""
+        return [scale for name, scale in self.publication.costs if name == variant]
 
     def nearest(self, settings: FrameSettings) -> tuple[str, list[str]]:
         """Find the variant that differs least from ``settings``; return it and the fields in which it differs."""
