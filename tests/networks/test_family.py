@@ -19,8 +19,8 @@ def test_each_variant_has_a_tiny_sister(family: Family) -> None:
 
 @families
 def test_tiny_networks_are_small(family: Family) -> None:
-    for settings in family.tiny.values():
-        network = family.network(settings=settings, scale=settings.scales[-1])
+    for variant, settings in family.tiny.items():
+        network = family.network(settings=settings, scale=family.scales(variant)[0])
         assert sum(parameter.numel() for parameter in network.parameters()) < 300_000
 
 

@@ -20,6 +20,7 @@ EVERY = [
     for family in FAMILIES.values()
     for variant in family.tiny
     for scale in family.scales(variant)
+    if scale <= 4
 ]
 TINY = [pytest.param(each, id=f"{each[1]}-x{each[2]}") for each in EVERY]
 PUBLISHED = [pytest.param(*each, id=f"{each[1]}-x{each[2]}") for each in EVERY]
@@ -52,12 +53,16 @@ def training(network: Frame) -> Frame:
     return network
 
 
-def at_one_scale(largest: bool = False) -> pytest.MarkDecorator:
-    """Ask a promise of each variant at one scale, the smallest or the largest up to 4: it changes the head alone."""
+def at_one_scale(usual: int) -> pytest.MarkDecorator:
+    """Ask a promise of each variant at one scale, which changes the head alone; variants with equal bodies but one."""
     chosen = {}
-    for each, (_, variant, scale) in zip(TINY, EVERY, strict=True):
-        if scale <= 4 and (largest or variant not in chosen):
-            chosen[variant] = each
+    for family in FAMILIES.values():
+        for variant, settings in family.tiny.items():
+            # At x4 repeated pixels are 16 times the work.
+            offered = settings.scales[:1] if settings.upsampler == "nearest+conv" else settings.scales
+            scale = usual if usual in offered else offered[0]
+            body = str(settings.model_dump(exclude={"upsampler"}))
+            chosen.setdefault(body, pytest.param((family, variant, scale), id=f"{variant}-x{scale}"))
     return pytest.mark.parametrize("network", chosen.values(), indirect=True)
 
 
@@ -135,7 +140,7 @@ def test_every_parameter_gets_a_gradient(network: Frame) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
 
 
-@at_one_scale()
+@at_one_scale(2)
 def test_the_network_is_sensitive_to_every_parameter(network: Frame) -> None:
     image = seeded_input((1, network.in_channels, 13, 11))
     expected = answer(network, image)
@@ -177,7 +182,7 @@ def test_autocast_is_near_float32(network: Frame, image: Tensor, dtype: torch.dt
     assert torch.equal(answer(network, image), expected)
 
 
-@at_one_scale(largest=True)
+@at_one_scale(4)
 @pytest.mark.parametrize(("dtype", "bound"), HALF)
 def test_a_white_image_whose_sums_are_large_keeps_its_precision(
     network: Frame, dtype: torch.dtype, bound: float
@@ -185,10 +190,11 @@ def test_a_white_image_whose_sums_are_large_keeps_its_precision(
     image = torch.ones(1, network.in_channels, 96, 96)
     expected = answer(network, image)
     assert relative_error(autocast(network, image, dtype), expected) < bound
-    assert relative_error(converted(network, image, dtype), expected) < bound
+    rounding = relative_error(expected.to(dtype), expected)  # of an image that hardly differs from white
+    assert relative_error(converted(network, image, dtype), expected) < bound + rounding
 
 
-@at_one_scale(largest=True)
+@at_one_scale(4)
 def test_features_thirty_times_as_large_do_not_leave_the_range_of_float16(network: Frame) -> None:
     with torch.no_grad():
         for module in network.modules():
@@ -296,7 +302,7 @@ def test_a_copy_gives_the_same_answer_and_goes_its_own_way(
     assert torch.equal(answer(fresh, image), changed)
 
 
-@at_one_scale()
+@at_one_scale(2)
 def test_an_exported_program_gives_the_same_answer(network: Frame, image: Tensor) -> None:
     expected = answer(network, image)
     with torch.no_grad():

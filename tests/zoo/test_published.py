@@ -92,6 +92,11 @@ def test_a_row_of_results_must_have_a_word_for_each_set() -> None:
 @families
 def test_every_field_that_a_file_does_not_show_is_explained(family: Family) -> None:
     known = [*family.variants.values(), *family.tiny.values()]
+    known += [
+        settings.model_copy(update={"position_size": (settings.window_size, 2 * settings.window_size)})
+        for settings in known
+        if "position_size" in type(settings).model_fields
+    ]
     assert {field for settings in known for field in family.files.unseen(settings, {})} == set(family.files.unseen_help)
 
 

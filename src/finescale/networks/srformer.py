@@ -209,6 +209,8 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[SRFormerSettings,
     """
     fields = fields_from_options(options, more={"shift_mask": "shift_mask"})
     scale, img_size, ape = (fields.pop(name) for name in ("scale", "img_size", "ape"))
+    if not isinstance(img_size, int):
+        raise ValueError(f"SRFormer: img_size must be a whole number, got {img_size!r}")
     settings = SRFormerSettings(**fields)
     side = -(-img_size // settings.window_size) * settings.window_size
     changes = {"shifted": side > settings.window_size, "position_size": side if ape else None}
@@ -398,6 +400,7 @@ FAMILY = Family(
             "shift_mask": "on, as in the published code since July 2023, in a file without the published buffers",
         },
         buffers=published_buffers,
+        varying={"shift_mask": "its masks hide nothing, as those from before July 2023: shift_mask = False"},
     ),
     options=PublishedOptions(classes=("SRFormer",), read=settings_from_options),
     quantization=Quantization(placement=placement),
