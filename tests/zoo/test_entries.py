@@ -63,7 +63,7 @@ def test_one_entry_is_of_the_largest_scale_unless_told() -> None:
     [
         ({"name": "hit-srff"}, r"no network is called 'hit-srff' \(did you mean 'hit-srf'\?\); known: hit-sir, "),
         ({"family": "hitsr"}, r"no family is called 'hitsr' \(did you mean 'hit-sr'\?\); known: hit-sr, "),
-        ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
+        ({"scale": 5}, "scale must be 1, 2, 3, 4 or 8, got 5"),
     ],
 )
 def test_what_does_not_exist_is_refused(asked: dict[str, Any], sentence: str) -> None:

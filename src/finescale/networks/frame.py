@@ -180,8 +180,9 @@ class Frame(nn.Module, ABC):
             features = step(features)
         with without_autocast(image.device):
             features = last(features.to(image.dtype))
-        features = self.result(features)
+        # A half would keep few digits of a small difference to a large image.
+        features = self.result(features).to(torch.promote_types(image.dtype, torch.float32))
         if self.settings.upsampler == "restoration":
             features = features + image
-        sr: Tensor = features / self.image_range + self.mean
+        sr: Tensor = (features / self.image_range + self.mean).to(image.dtype)
         return sr[..., : self.scale * height, : self.scale * width]
