@@ -92,7 +92,7 @@ def test_a_training_file_gives_a_plan_and_takes_two_steps(
     assert (plan.data.patch, plan.data.augmentation) == (data["gt_size"] // plan.scale, "flips-and-transpose")
     assert (plan.train.batch, plan.train.lr) == (data["batch_size_per_gpu"], steps["optim_g"]["lr"])
     assert f"note: {plan.train.batch} samples per step: batch_size_per_gpu {plan.train.batch} times 1" in told.err
-    rules = list(asked["val"]["metrics"].values())[0]
+    rules = next(iter(asked["val"]["metrics"].values()))
     channel = "y" if rules["test_y_channel"] else "rgb"
     assert (plan.validation.border, plan.validation.channel) == (rules["crop_border"], channel)
     names = [block["name"] for key, block in asked["datasets"].items() if key != "train"]

@@ -174,8 +174,8 @@ def test_published_tiles_are_followed(text: str, tmp_path: Path) -> None:
 def test_rules_that_contradict_each_other_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"val\.metrics differ in crop_border or test_y_channel"):
         load(text.replace("crop_border: 2", "crop_border: 0", 1), tmp_path)
+    asked = text.replace("manual_seed: 10", "tile: {tile_size: 64, tile_pad: 8}")
     with pytest.raises(SettingsError, match=r"val\.use_chop and tile are mutually exclusive"):
-        asked = text.replace("manual_seed: 10", "tile: {tile_size: 64, tile_pad: 8}")
         load(asked.replace("use_chop: false", "use_chop: true"), tmp_path)
     with pytest.raises(DataError, match="is not a folder"):
         load(text.replace("/Set5/HR", "/Set6/HR"), tmp_path)

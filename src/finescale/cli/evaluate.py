@@ -33,7 +33,16 @@ def evaluate(
             "--option-file", "-opt", "--opt", metavar="FILE.yml", help="The same as OPTIONS.yml, as in BasicSR."
         ),
     ] = None,
-    networks: options.Networks = None,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-n",
+            "--network",
+            "--model_path",
+            metavar="MODEL",
+            help="A known network, owner/name on the hub, or a path to a weight file; may be repeated.",
+        ),
+    ] = None,
     scale: options.Scale = None,
     data: Annotated[Path | None, typer.Option(metavar="ROOT", help="Folder of all test sets.")] = None,
     sets: Annotated[

@@ -30,7 +30,6 @@ Networks = Annotated[
     typer.Option(
         "-n",
         "--network",
-        "--model_path",
         metavar="MODEL",
         help="A known network, owner/name on the hub, or a path to a weight file; may be repeated.",
     ),

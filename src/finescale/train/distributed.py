@@ -142,7 +142,7 @@ def spread(
     if strategy == "ddp":
         for parameter in network.parameters():
             if parameter.requires_grad and 1 in parameter.shape:
-                parameter.register_hook(_with_plain_strides)
+                parameter.register_hook(_with_plain_strides)  # type: ignore[no-untyped-call]
         parallel = nn.parallel.DistributedDataParallel
         # With either strategy the learner itself sends buffers, by `Team.broadcast_tensors`. Torch renamed the argument
         # in 2.13.
