@@ -399,8 +399,8 @@ _PUBLISHED = [
                 (4, "33.30 29.47 28.09 28.60 33.09", "results as the authors of DRCT quote them"),
             )
         ),
-        ("hat", "real-gan", 4, "Real_HAT_GAN_SRx4.pth", f"{_DF2K}, OST", "", f"{_REAL}; the more faithful of the two"),
-        ("hat", "real-gan-sharper", 4, "Real_HAT_GAN_SRx4_sharper.pth", f"{_DF2K}, OST", "", f"{_REAL}; the sharper"),
+        ("hat", "gan", 4, "Real_HAT_GAN_SRx4.pth", f"{_DF2K}, OST", "", f"{_REAL}; the more faithful of the two"),
+        ("hat", "gan-sharper", 4, "Real_HAT_GAN_SRx4_sharper.pth", f"{_DF2K}, OST", "", f"{_REAL}; the sharper"),
     )
 ]
 
