@@ -85,9 +85,7 @@ class CostReport:
         for size in self._sizes:
             if self._timed and before_timing is not None:
                 before_timing(model, size)
-            row = measure_cost(
-                network, size, rules=self.rules, timed=self._timed, runs=self._runs, device=self._device
-            )
+            row = measure_cost(network, size, rules=self.rules, timed=self._timed, runs=self._runs, device=self._device)
             self.rows.append(row)
 
     def as_json(self) -> dict[str, Any]:

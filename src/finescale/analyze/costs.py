@@ -103,7 +103,7 @@ class CostRow:
     memory_mib: float | None
     """Peak memory of all tensors other than the weights; None where not measured."""
     by_rule: Mapping[str, int]
-    """Counts by published rules, by their names; in bytes, operations or values, see `finescale.analyze.rules.RULES`."""
+    """Counts by published rules, by their names, in the units of `finescale.analyze.RULES`."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row of a report."""

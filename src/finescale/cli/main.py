@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from finescale.cli import console, parsing, prepare
+from finescale.cli import console, prepare
 from finescale.cli.analyze import analyze
+from finescale.cli.command import Verb
 from finescale.cli.evaluate import evaluate
 from finescale.cli.export import export
 from finescale.cli.inspect import inspect
@@ -41,7 +42,9 @@ for verb in (upscale, models, inspect, evaluate, train, quantize, export):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")
-parsing.use_in(app)
+for group in (app, prepare.app, analyze):
+    for command in group.registered_commands:
+        command.cls = Verb
 
 
 def _print_version(wanted: bool) -> None:
