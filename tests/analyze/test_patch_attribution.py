@@ -164,7 +164,7 @@ def test_networks_stand_side_by_side_with_their_indices() -> None:
     assert places[0][1] == places[2][1] == places[4][1] < places[1][1] == places[3][1] == places[5][1]
     assert places[0][0] == places[1][0] < places[2][0] == places[3][0] < places[4][0]
     texts = [one.text for one in tree if one.tag.endswith("text")]
-    assert texts == ["input", "", "dark", "diffusion index 0.83", "bright", "diffusion index 0.83"]
+    assert texts == ["input", "dark", "diffusion index 0.83", "bright", "diffusion index 0.83"]
     assert len([one for one in tree if one.get("stroke") == "#e6194b"]) == 4  # in the input, and around the patch
 
 

@@ -84,9 +84,10 @@ def test_rules_are_found_by_name_and_all_stands_for_every_one() -> None:
         rules_named(["fvcor"])
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")  # in the third party's code
 @pytest.mark.parametrize(
     ("scale", "size", "published", "parameters"),
-    [(2, (368, 520), 195.589, 877_752), (3, (248, 344), 87.197, 885_867), (4, (184, 264), 49.650, 897_228)],
+    [(2, (368, 520), 195.589, 877_752), (4, (184, 264), 49.650, 897_228)],
 )
 def test_what_swinir_prints_is_reproduced_on_a_network_of_a_third_party(
     spandrel: ModuleType, scale: int, size: tuple[int, int], published: float, parameters: int

@@ -242,7 +242,8 @@ def draw_attributions(found: Mapping[str, PatchAttribution]) -> str:
         parts.append(svg.text(middle, 1.5 * _GAP, _shortened(name), size=_TITLE_SIZE, anchor="middle"))
         parts += _picture(x, 2 * _GAP, above, pixel_size=_COLUMN / above.shape[2], mark=above_mark, size=patch.size)
         parts += _picture(x, below, result, pixel_size=_COLUMN / result.shape[2], mark=mark, size=patch.size)
-        parts.append(svg.text(middle, below + heights[1] + 20, index, size=_TITLE_SIZE, anchor="middle"))
+        if index:
+            parts.append(svg.text(middle, below + heights[1] + 20, index, size=_TITLE_SIZE, anchor="middle"))
         x += _COLUMN + _BETWEEN
     height = below + heights[1] + 20 + _GAP
     return svg.document(x - _BETWEEN + _GAP, height, parts)
