@@ -39,8 +39,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(weights: Path, folder: Path, output: Path, *more: str) -> list[str]:
-    few = ["--crops", "4", "--crop-size", "16", "--epochs", "2"]
-    return ["quantize", "-n", str(weights), "-o", str(output), "--bits", "4", "--calibration", str(folder), *few, *more]
+    """Words of a short quantization; what ``more`` states anew is left out before."""
+    usual = {"-n": str(weights), "-o": str(output), "--bits": "4", "--calibration": str(folder)}
+    usual |= {"--crops": "4", "--crop-size": "16", "--epochs": "2"}
+    return ["quantize", *(word for flag, value in usual.items() if flag not in more for word in (flag, value)), *more]
 
 
 def test_a_network_becomes_a_small_file_that_loads(

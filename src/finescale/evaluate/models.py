@@ -33,6 +33,8 @@ class Model:
     ``device``, ``padding``, ``settings`` (those stated by the caller)."""
     published: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
     """Published values by test set: PSNR and SSIM, by the papers' protocol."""
+    weights_file: str | None = None
+    """Path of the weight file, of a network that was named by it; its contents, not its place, identify results."""
 
 
 def bicubic(*, scale: int) -> Model:

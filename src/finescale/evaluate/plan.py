@@ -220,13 +220,16 @@ def plan_evaluation(
         scale = upscaler.scale
         notes += upscaler.notes
         models.append(
-            network_model(
-                upscaler,
-                label,
-                weights=path,
-                published_as=name if _is_published(name) else None,
-                settings=settings,
-                follow_published_padding=protocol.padding == "published",
+            replace(
+                network_model(
+                    upscaler,
+                    label,
+                    weights=path,
+                    published_as=name if _is_published(name) else None,
+                    settings=settings,
+                    follow_published_padding=protocol.padding == "published",
+                ),
+                weights_file=str(name) if Path(name).is_file() else None,
             )
         )
     assert scale is not None

@@ -46,6 +46,8 @@ class Row:
     """Means of further metrics, by name."""
     conditions: Mapping[str, Any]
     """Everything that the values depend on, see `finescale.evaluate.Model`."""
+    weights_file: str | None
+    """Path of the weight file, of a model that was named by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +275,7 @@ class Report:
             failed=sum(one.set == name and one.model in (None, model.name) for one in self.failures),
             metrics={metric: _mean([score.metrics.get(metric) for score in scores]) for metric in self.metrics},
             conditions=model.conditions,
+            weights_file=model.weights_file,
         )
 
     def _plain(self, row: Row) -> dict[str, Any]:
@@ -295,6 +298,7 @@ class Report:
             "channel": protocol.channel,
             "rounding": protocol.rounding,
             **row.conditions,
+            "weights_file": row.weights_file,
             "low_resolution": "made" if row.set in self.made_lr else "files",
             "metrics": {name: _finite(value) for name, value in row.metrics.items()},
         }

@@ -22,7 +22,7 @@ from finescale.layers.convolution import ResidualGroup
 from finescale.layers.feedforward import MLP
 from finescale.layers.upsampling import SCALES
 from finescale.layers.window_attention import SwinLayer, WindowAttention
-from finescale.networks.counting import count_by_swinir
+from finescale.networks.counting import count_as_swinir
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -433,7 +433,7 @@ FAMILY = Family(
         repository=_REPOSITORY,
         costs=_COSTS,
         networks=_PUBLISHED,
-        counting={_OWN: count_by_swinir},
+        counting={_OWN: count_as_swinir},
         test_padding=lambda settings: settings.window_size,
     ),
     files=WeightFiles(

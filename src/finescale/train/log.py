@@ -12,7 +12,7 @@ from typing import Protocol
 
 from finescale.errors import CheckpointError, DataError, MissingExtraError, printable_name
 from finescale.figures import svg
-from finescale.figures.curves import Series, draw_curves
+from finescale.figures.curves import Panel, Series, draw_curves
 from finescale.system.files import whole_file
 from finescale.train.folder import writing
 from finescale.train.settings import KeepSettings, TrainSettings
@@ -132,17 +132,50 @@ def plot_curve(folder: Path) -> Path:
         CheckpointError: ``metrics.csv`` is damaged.
         ImageWriteError: The picture cannot be written.
     """
-    path = folder / _METRICS
-    rows = _read_rows(path) if path.exists() else []
-    curves = []
-    for column, name in _CURVES.items():
-        points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
-        if points:
-            curves.append(Series(name, points))
-    if not curves:
-        raise DataError(f"{printable_name(path)} has no values to draw yet; let the training run to its first report")
-    svg.write_figure(folder / _CURVE, draw_curves(curves, title=folder.resolve().name), density=1)
+    svg.write_figure(folder / _CURVE, draw_trainings([folder]), density=1)
     return folder / _CURVE
+
+
+def draw_trainings(folders: Sequence[Path], *, first_step: int = 0) -> str:
+    """Draw the loss and the validation PSNR of trainings over their steps, one line for each training.
+
+    Args:
+        folders: Their folders, at least one; those of equal names are told apart by the folders around them.
+        first_step: Step from which on values are drawn; the first ones often hide the differences of the last ones.
+
+    Returns:
+        An SVG document.
+
+    Raises:
+        DataError: There is nothing to draw of a training.
+        CheckpointError: A ``metrics.csv`` is damaged.
+        ValueError: A folder is named twice.
+    """
+    places = [folder.resolve() for folder in folders]
+    if len(set(places)) < len(places):
+        raise ValueError(f"each training must be named once, got {', '.join(map(str, folders))}")
+    names = [place.name for place in places]
+    labels = [place.name if names.count(place.name) == 1 else f"{place.parent.name}/{place.name}" for place in places]
+    rows = [_drawable_rows(folder, first_step) for folder in folders]
+    panels = []
+    for column, name in _CURVES.items():
+        points = [[(int(row["step"]), float(row[column])) for row in of_one if row.get(column)] for of_one in rows]
+        lines = [Series(label, line) for label, line in zip(labels, points, strict=True) if line]
+        if lines:
+            panels.append(Panel(name, lines))
+    title = labels[0] if len(labels) == 1 else f"{len(labels)} trainings"
+    return draw_curves(panels, title=title, first_step=first_step)
+
+
+def _drawable_rows(folder: Path, first_step: int) -> list[dict[str, str]]:
+    path = folder / _METRICS
+    rows = [row for row in (_read_rows(path) if path.exists() else []) if any(row.get(name) for name in _CURVES)]
+    later = [row for row in rows if int(row["step"]) >= first_step]
+    if not rows:
+        raise DataError(f"{printable_name(path)} has no values to draw yet; let the training run to its first report")
+    if not later:
+        raise DataError(f"{printable_name(path)} has no values from step {first_step:,} on; draw from an earlier step")
+    return later
 
 
 class _Follower(Protocol):
