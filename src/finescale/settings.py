@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,6 +34,12 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return _question(_nearest(word, known))
 
 
+def alternatives(values: Iterable[object]) -> str:
+    """Return what a value may be as an error message lists it: "2, 3 or 4"."""
+    *most, last = map(str, values)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def _nearest(word: str, known: Iterable[str]) -> list[str]:
     """The known word that a misspelt one is closest to, if one is close."""
     return difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -47,6 +53,8 @@ def _question(words: Iterable[str]) -> str:
 
 def group_of(field: FieldInfo) -> type[BaseModel] | None:
     """Return the class of the settings nested under a field, which may be null; None for any other field."""
+    if get_origin(field.annotation) is dict:  # groups under names that the user chooses
+        return None
     kinds = get_args(field.annotation) or (field.annotation,)
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 

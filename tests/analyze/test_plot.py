@@ -158,7 +158,7 @@ def test_without_times_the_command_that_measures_them_is_named() -> None:
         ({"area": "beauty"}, "area must be one of parameters, multiply-adds, time, memory, got 'beauty'"),
         ({"only": ["hit-srv"]}, "no network of this plot is called 'hit-srv'; it has craft, craft-4bit, "),
         ({"test_set": "Set6"}, "test set must be one of Set5, Set14, B100, Urban100, Manga109, got 'Set6'"),
-        ({"scale": 8}, "scale must be 2, 3 or 4, got 8"),
+        ({"scale": 17}, "scale must be a whole number from 1 to 16, got 17"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], sentence: str) -> None:

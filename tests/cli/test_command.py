@@ -1,4 +1,4 @@
-"""Options that take one value, in every verb: a second value is refused, never silently the last."""
+"""A word with one dash is a flag as it stands, never a bundle; an option that takes one value is given once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,48 @@ import pytest
 import typer.main
 from typer.core import TyperOption
 
+from finescale.cli import prepare
+from finescale.cli.analyze import analyze
 from finescale.cli.main import app, run
+
+
+def verbs() -> Iterator[str]:
+    """Every command of the command line, with its group."""
+    for group, name in ((app, ""), (prepare.app, "prepare "), (analyze, "analyze ")):
+        for command in group.registered_commands:
+            assert command.callback is not None
+            yield name + (command.name or command.callback.__name__)
+
+
+@pytest.mark.parametrize("verb", list(verbs()))
+def test_an_unknown_word_with_one_dash_is_refused_in_every_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*verb.split(), "-xyz", "4"]) == 1
+    assert "no such option: -xyz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["upscale", "a.png", "-opt", "x.yml"], "no such option: -opt; one-letter flags stand by themselves"),
+        (["upscale", "a.png", "-scale", "4"], "no such option: -scale (did you mean --scale?)"),
+        (["upscale", "a.png", "-nhit-srf"], "no such option: -nhit-srf"),
+        (["upscale", "a.png", "-scale=4"], "no such option: -scale=4 (did you mean --scale?)"),
+    ],
+)
+def test_bundles_are_refused_with_the_flag_that_was_meant(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 1
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["-s4"], ["-o", "-xyz"], ["--output", "-xyz"], ["--output=-xyz"], ["--", "-xyz"]])
+def test_numbers_and_values_are_left_alone(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["upscale", "nowhere.png", *words]) == 2
+    assert "no such option" not in capsys.readouterr().err
+
+
+# ---- repeated options
 
 
 def verbs_below(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -37,8 +78,8 @@ def test_a_repeated_option_of_any_verb_is_refused_unless_it_is_a_list(name: str)
         assert refusal.value.message == f"{' / '.join(flags)} takes one value, got 2; give it once"
 
 
-def test_verbs_of_all_groups_are_read_this_way() -> None:
-    assert {"upscale", "evaluate", "train", "prepare downsample", "analyze cost"} <= set(VERBS)
+def test_every_verb_is_read_this_way() -> None:
+    assert set(VERBS) == set(verbs())
 
 
 def test_a_list_may_be_repeated_and_so_may_a_flag_that_only_switches_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from finescale.evaluate import (
 )
 from finescale.networks import FAMILIES
 from finescale.upscale import Tiling
+from heads import one_block
 from small_sets import write_set
 
 
@@ -53,6 +55,19 @@ def test_networks_are_measured_at_their_scale_beside_the_bicubic(data: Path, tin
     assert again.scores == report.scores
 
 
+@pytest.mark.parametrize(("head", "scale"), [("restoration", 1), ("pixelshuffledirect", 8)])
+def test_networks_are_measured_at_other_scales_which_their_files_tell(head: str, scale: int, tmp_path: Path) -> None:
+    data = write_set(tmp_path / "data", scale=scale, sizes={"one": (96, 104)})
+    weights.save(one_block(head, scale), tmp_path / "net.safetensors", source="a test")
+    report = evaluate_networks([str(tmp_path / "net.safetensors")], data, results=tmp_path / "results")
+    baseline, row = report.rows()
+    assert (row.model, row.scale, row.images) == ("net", scale, 1)
+    assert (tmp_path / "results" / "images" / "net" / "Set5" / f"one_x{scale}.png").is_file()
+    assert (baseline.psnr == math.inf) == (scale == 1)  # what is to be restored is the original itself here
+    assert row.psnr is not None
+    assert 5 < row.psnr < 60
+
+
 def test_without_a_folder_nothing_is_written(data: Path, tmp_path: Path) -> None:
     before = set(tmp_path.rglob("*"))
     report = evaluate_networks(["bicubic"], data, scale=2, protocol=PROTOCOLS["rgb"])
@@ -78,7 +93,7 @@ def test_what_a_callback_raises_ends_an_evaluation_that_is_resumed_later(data: P
     ("changes", "error", "sentence"),
     [
         ({"names": [], "scale": None}, ValueError, "bicubic has no scale of its own"),
-        ({"scale": 0}, ValueError, "scale must be 2, 3 or 4, got 0"),
+        ({"scale": 0}, ValueError, "scale must be a whole number from 1 to 16, got 0"),
         ({"scale": 3}, ValueError, "scale must be 2 for .*tiny.safetensors, got 3"),
         ({"data": None}, ValueError, "either a folder of test sets or one of pictures without originals"),
         ({"lr": Path("small")}, ValueError, "either a folder of test sets or one of pictures without originals"),

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from finescale.layers.attention import SoftmaxAttention
+from finescale.networks import from_options
 from finescale.networks.dat import (
     DAT,
     FAMILY,
@@ -254,6 +256,14 @@ def test_windows_repeat_after_the_smallest_common_multiple_of_their_sides() -> N
         assert DAT(settings=DATSettings(window_size=(4, 6)), scale=2).period == 12
 
 
+def test_the_factor_of_scores_reaches_both_windows_and_no_channel_attention() -> None:
+    for given, expected in ((None, None), (0, None), (0.3, 0.3), (-1.5, -1.5)):
+        network = from_options({"type": "DAT", "qk_scale": given})
+        assert network.settings.qk_scale == expected
+        products = [module for module in network.modules() if isinstance(module, SoftmaxAttention)]
+        assert [product.scale for product in products] == [expected] * 2 * 4  # of one block in each of four groups
+
+
 # ---- files and options
 
 
@@ -263,19 +273,21 @@ def published_state(case: Case) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("path", CASES)
-def test_a_published_file_shows_its_settings(path: Path) -> None:
+def test_a_published_file_shows_all_settings_but_the_factor_of_scores(path: Path) -> None:
     case = load_case(path)
     state = published_state(case)
     assert FAMILY.files.recognises(state)
-    assert settings_from_state(state) == settings_from_options(case.options)
+    settings, scale = settings_from_options(case.options)
+    assert settings_from_state(state) == (settings.model_copy(update={"qk_scale": None}), scale)
 
 
 @pytest.mark.parametrize("path", CASES)
-def test_a_published_file_without_buffers_shows_all_but_the_window(path: Path) -> None:
+def test_a_published_file_without_buffers_does_not_show_the_window_either(path: Path) -> None:
     case = load_case(path)
     state = {key: torch.empty(shape, device="meta") for key, shape in case.shapes.items()}
     settings, scale = settings_from_options(case.options)
-    assert settings_from_state(state) == (settings.model_copy(update={"window_size": (8, 32)}), scale)
+    expected = settings.model_copy(update={"window_size": (8, 32), "qk_scale": None})
+    assert settings_from_state(state) == (expected, scale)
 
 
 @pytest.mark.parametrize("path", CASES)
@@ -339,7 +351,6 @@ def test_what_options_leave_out_has_the_published_default() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"qk_scale": 0.5}, "DAT: qk_scale is supported only as None, got 0.5"),
         ({"drop_rate": 0.1}, "DAT: drop_rate is supported only as 0, got 0.1"),
         ({"window_size": [8, 8]}, "DAT has no argument 'window_size'"),
         ({"split_sizes": [8, 8]}, r"DAT has no argument 'split_sizes' \(did you mean 'split_size'\?\)"),

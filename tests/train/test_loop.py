@@ -520,6 +520,42 @@ def test_a_gray_network_learns_from_degraded_pictures_and_by_the_perceptual_loss
     assert weights.load(train(gray)).settings.in_channels == 1
 
 
+# ---- scales that no network is published at
+
+
+@pytest.mark.parametrize(("head", "scale"), [("restoration", 1), ("pixelshuffle", 1), ("pixelshuffle", 8)])
+def test_a_training_at_another_scale_writes_such_a_network(settings: TrainSettings, head: str, scale: int) -> None:
+    network = {**TINY, "upsampler": head}
+    data = {"degradation": {"clean": 0}, "patch": 16 // scale}
+    other = changed(settings, scale=scale, network=network, data=data, train={"iterations": 2}, validation={"hr": None})
+    loaded = weights.load(train(other))
+    assert (loaded.scale, loaded.settings.upsampler) == (scale, head)
+
+
+def test_a_training_at_scale_1_validates_on_pairs(settings: TrainSettings) -> None:
+    hr = settings.data.hr[0]
+    network = {**TINY, "upsampler": "restoration"}
+    pairs = changed(
+        settings, scale=1, network=network, data={"lr": [hr]}, train={"iterations": 2}, validation={"lr": hr}
+    )
+    assert weights.load(train(pairs)).scale == 1
+    assert [row["psnr_y"] for row in rows(pairs) if row["psnr_y"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "scale 1 needs pictures to restore: name them in data.lr, or degrade HR images by data.degradation"),
+        ({"data": {"degradation": {}}}, "scale 1 needs pictures to restore: name those of validation.hr in validation"),
+    ],
+)
+def test_a_training_at_scale_1_without_pictures_to_restore_is_refused(
+    settings: TrainSettings, fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        changed(settings, scale=1, network={**TINY, "upsampler": "restoration"}, **fields)
+
+
 # ---- steps that explode
 
 
@@ -715,7 +751,7 @@ def test_a_device_that_cannot_be_is_refused(settings: TrainSettings) -> None:
     ("wrong", "message"),
     [
         ({"variant": "hit-sirr"}, r"variant 'hit-sirr' is unknown \(did you mean 'hit-sir'\?\); known: hit-sir, "),
-        ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
+        ({"scale": 17}, "scale must be 1 to 16 for the upsampler 'pixelshuffledirect', got 17"),
         ({"train": {"iterations": 1, "milestones": [5, 3]}}, r"milestones must rise, got \(5, 3\)"),
         ({"train": {"iterations": 1, "batch": 5, "accumulate": 2}}, "batch must be a multiple of accumulate=2, got 5"),
         (

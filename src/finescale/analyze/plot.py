@@ -68,7 +68,7 @@ def gather_points(
     """Gather the points of a plot: published values, points given by hand, and results measured here.
 
     Args:
-        scale: 2, 3 or 4.
+        scale: How many times the networks enlarge.
         axis: Measure of cost on the horizontal axis.
         test_set: One of the papers' sets, such as "Urban100".
         area: Measure of cost that the areas of the points show.

@@ -45,5 +45,6 @@ def plan_option_file(path: Path, *, execution: Execution = ON_CPU) -> Plan:
         protocol=asked.protocol,
         keep_pictures=asked.keep_pictures,
         suffix=asked.suffix,
+        visualized=label,
         notes=[f"{path}: without effect here: {', '.join(asked.ignored)}"] if asked.ignored else [],
     )

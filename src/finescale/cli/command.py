@@ -1,8 +1,11 @@
-"""Command class of all verbs: an option that takes one value is given once."""
+"""Command class of all verbs: a word with one dash is one flag, and a flag that takes one value is given once."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -10,13 +13,49 @@ from typer.core import TyperCommand, TyperOption
 
 
 class Verb(TyperCommand):
-    """A verb that refuses repeated options that take one value, of which click takes the last."""
+    """A verb that refuses what click reads otherwise than it was meant.
+
+    Unknown words with one dash would be read as bundles, ``-opt`` as ``-o pt``; a number may follow a one-letter flag
+    directly, as in ``-s4``. Of a repeated option that takes one value, the last value would be taken.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Check the words of a command line, then parse them."""
+        flags = {
+            name: not (parameter.is_flag or parameter.count)
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, TyperOption)
+            for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        _check_words(args, flags)
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         _check_repeated(order)
         return super().parse_args(ctx, args)
+
+
+def _check_words(words: Sequence[str], flags: dict[str, bool]) -> None:
+    """Refuse unknown words with one dash.
+
+    Args:
+        words: The command line.
+        flags: Every flag, and whether a value follows it.
+
+    Raises:
+        typer.BadParameter: There is one.
+    """
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            return
+        name, equals, _ = word.partition("=")
+        if name in flags:
+            if flags[name] and not equals:
+                next(rest, None)
+        elif re.fullmatch(r"-[^-].+", word) and not (word[:2] in flags and re.fullmatch(r"[\d.]+", word[2:])):
+            long = [flag[2:] for flag in flags if flag.startswith("--")]
+            near = [f" (did you mean --{flag}?)" for flag in difflib.get_close_matches(name[1:], long, n=1)]
+            meant = "".join(near) or "; one-letter flags stand by themselves, as in -s 4"
+            raise typer.BadParameter(f"no such option: {word}{meant}")
 
 
 def _check_repeated(order: list[Any]) -> None:

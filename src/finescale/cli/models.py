@@ -27,7 +27,8 @@ def models(
     ] = None,
     family: Annotated[str | None, typer.Option(help="List the networks of one paper, such as hit-sr.")] = None,
     scale: Annotated[
-        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default: all; of fetch: the largest.")
+        int | None,
+        typer.Option("-s", "--scale", help="One scale; default: all; of fetch: the largest."),
     ] = None,
     min_parameters: Annotated[
         str | None, typer.Option(metavar="NUMBER", help="List networks of at least this size, such as 500k.")
@@ -73,6 +74,8 @@ def models(
         console.print_tables(_facts(entries), _by_scale(entries))
     elif entries:
         console.print_tables(_list(entries))
+        if restricted := list(dict.fromkeys(entry.name for entry in entries if zoo.restriction(entry.licence))):
+            console.say(f"for non-commercial use only, by the licence of their weights: {', '.join(restricted)}")
     else:
         console.say("no network matches")
 
@@ -167,6 +170,7 @@ def _facts(entries: list[Entry]) -> Table:
         "card": str(weights.BUNDLED / "README.md") if first.weights == "bundled" else "",
         "scores": "PSNR/SSIM on Y that the authors print for their weights" if published else "",
         "remarks": "\n".join(family.about.remarks),
+        "use": next(filter(None, (zoo.restriction(entry.licence) for entry in entries)), ""),
     }
     rules = zoo.rules(entry.cost for entry in entries)
     rows |= {f"rule {number}": rule for number, rule in enumerate(rules, start=1)}
@@ -222,6 +226,7 @@ def _column(entry: Entry, rules: list[str]) -> dict[str, str]:
 
 
 def _report(entry: Entry) -> dict[str, Any]:
+    from finescale import zoo
     from finescale.networks import FAMILIES
 
     family, cost, published = FAMILIES[entry.family], entry.cost, entry.published
@@ -237,6 +242,7 @@ def _report(entry: Entry) -> dict[str, Any]:
         "authors_print": [_count(count) for count in cost.printed],
         "weights": entry.weights,
         "licence": entry.licence,
+        "non_commercial": bool(zoo.restriction(entry.licence)),
         "file": published.file if published else None,
         "hub": published.hub if published else None,
         "page": published.page if published else None,

@@ -14,7 +14,7 @@ In each layout the pictures may also be named as in any other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finescale.data.pairs import Pair, find_images, hr_name, lr_names, match_pairs
@@ -38,6 +38,11 @@ def set_name(name: str) -> str:
     return _NAMES.get(name.casefold(), name)
 
 
+def is_known_set(name: str) -> bool:
+    """Return whether a name is that of one of the papers' sets, however it is spelt."""
+    return name.casefold() in _NAMES
+
+
 def benchmark_names(root: Path, *, scale: int) -> list[str]:
     """List the test sets in a folder that have pictures for a scale, those of the papers first.
 
@@ -59,7 +64,7 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
     Args:
         root: The folder of all test sets.
         name: The set's folder, for instance "Set5"; case does not matter, and "BSD100" and "BSDS100" mean "B100".
-        scale: 2, 3 or 4.
+        scale: How many times smaller the low-resolution pictures are.
 
     Returns:
         Pairs without low-resolution pictures where the set has no folder of them at this scale. Where a single one is
@@ -70,10 +75,27 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
     """
     hr, lr = benchmark_folders(root, name, scale=scale)
     hr_images = find_images(hr)
-    names = {path: hr_name(path, scale=scale) for path in hr_images}
     if not _is_folder(lr):
-        return [Pair(name, hr=path) for path, name in names.items()]
-    smaller = match_pairs(hr_images, find_images(lr), scale=scale).pairs
+        return [Pair(hr_name(path, scale=scale), hr=path) for path in hr_images]
+    return pairs_in(hr_images, lr, scale=scale)
+
+
+def pairs_in(hr: Sequence[Path], lr: Path, *, scale: int) -> list[Pair]:
+    """Pair HR images with the low-resolution pictures of a folder.
+
+    Args:
+        hr: The HR images.
+        lr: The folder.
+        scale: How many times smaller its pictures are.
+
+    Returns:
+        A pair for each HR image; where its low-resolution picture is missing, with the path it was expected at.
+
+    Raises:
+        DataError: The folder does not exist or holds no picture.
+    """
+    names = {path: hr_name(path, scale=scale) for path in hr}
+    smaller = match_pairs(hr, find_images(lr), scale=scale).pairs
     return [
         Pair(name, hr=path, lr=smaller.get(path, lr / f"{lr_names(name, scale=scale)[0]}{path.suffix}"))
         for path, name in names.items()
@@ -86,7 +108,7 @@ def benchmark_folders(root: Path, name: str, *, scale: int) -> tuple[Path, Path]
     Args:
         root: The folder of all test sets.
         name: The set's folder, in any of the spellings that `benchmark_pairs` takes.
-        scale: 2, 3 or 4.
+        scale: How many times smaller the low-resolution pictures are.
 
     Raises:
         DataError: There is no such set.

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from finescale.data import Pair, benchmark_names, benchmark_pairs, find_images, set_name
-from finescale.data.pairs import mismatch
+from finescale.data.benchmarks import is_known_set, pairs_in
+from finescale.data.pairs import hr_name, mismatch
 from finescale.errors import DataError, printable_name
 from finescale.images import read_image
 from finescale.networks import SCALES
-from finescale.resize import downsample, round_half_up
+from finescale.resize import MAX_SCALE, downsample, round_half_up
 
-POSSIBLE_SCALES = (*SCALES, 8, 16, 1)
-"""Ours, and those of third-party networks; some layouts of test sets name the scale."""
+POSSIBLE_SCALES = tuple(dict.fromkeys((*SCALES, *range(2, MAX_SCALE + 1), 1)))
+"""The likeliest first; some layouts of test sets name the scale."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ class Case:
             for path in (self.hr, self.lr)
         ]
 
+    def check(self, *, scale: int) -> None:
+        """Refuse a picture to restore (scale 1) that is not there: made of the original, it would be the original.
+
+        Raises:
+            DataError: There is none.
+        """
+        if scale == 1 and self.lr is None:
+            raise DataError(
+                f"{printable_name(str(self.hr))}: no picture to restore; at scale 1 none is made of the original: put "
+                "those to restore into a folder of the set, such as LR_bicubic/X1"
+            )
+
     def read(self, *, scale: int) -> tuple[Tensor, Tensor | None]:
         """Read the low-resolution picture, and the original cropped to the part that belongs to it.
 
@@ -51,8 +64,9 @@ class Case:
 
         Raises:
             ImageReadError: A file is missing, or is not a picture.
-            DataError: The sizes of the two do not match.
+            DataError: The sizes of the two do not match, or there is no picture to restore.
         """
+        self.check(scale=scale)
         hr = None if self.hr is None else _rgb(self.hr)
         if self.lr is None:
             if hr is None:
@@ -85,10 +99,13 @@ def benchmark_cases(root: Path, names: Iterable[str] = (), *, scale: int) -> lis
         scale: How many times smaller the low-resolution pictures are.
 
     Raises:
-        DataError: The folder contains no test set, or lacks one of those named.
+        DataError: The folder contains no test set, or lacks one of those named, or at scale 1 the pictures to restore.
     """
     wanted = list(dict.fromkeys(map(set_name, names))) or benchmark_names(root, scale=scale)
-    return [case for name in wanted for case in cases_of(benchmark_pairs(root, name, scale=scale), set=name)]
+    cases = [case for name in wanted for case in cases_of(benchmark_pairs(root, name, scale=scale), set=name)]
+    for case in cases:
+        case.check(scale=scale)
+    return cases
 
 
 def check_benchmarks(root: Path, names: Iterable[str] = ()) -> None:
@@ -106,6 +123,31 @@ def check_benchmarks(root: Path, names: Iterable[str] = ()) -> None:
         else:
             return
     raise refusals[0]
+
+
+def paired_cases(hr: Path, lr: Path | None = None, *, scale: int) -> list[Case]:
+    """Return the pictures of two folders as the cases of one test set, paired by name.
+
+    Args:
+        hr: Folder of the originals; it, or the folder above it, names the set where it has the name of a known one.
+        lr: Folder of their low-resolution pictures; None makes these from the originals.
+        scale: How many times smaller they are.
+
+    Raises:
+        DataError: A folder does not exist or contains no picture.
+    """
+    name = _set_of(hr)
+    originals = find_images(hr)
+    if lr is None:
+        return cases_of([Pair(hr_name(path, scale=scale), hr=path) for path in originals], set=name)
+    return cases_of(pairs_in(originals, lr, scale=scale), set=name)
+
+
+def _set_of(hr: Path) -> str:
+    """Return the name of the test set that a folder of originals belongs to, such as "Set5" for ``Set5/HR``."""
+    place = hr.resolve()
+    known = (folder.name for folder in (place, *list(place.parents)[:2]) if is_known_set(folder.name))
+    return set_name(next(known, place.name))
 
 
 def cases_without_originals(folder: Path) -> list[Case]:

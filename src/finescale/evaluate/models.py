@@ -145,6 +145,6 @@ def _published_scores(
     elif name is not None:
         facts = published().get((name, scale))
     elif family is not None and weights is not None:
-        same_file = (one for one in family.publication.networks if (one.file, one.scale) == (weights.name, scale))
-        facts = next(same_file, None)
+        networks = family.publication.networks
+        facts = next((one for one in networks if one.scale == scale and one.is_file(weights.name)), None)
     return {} if facts is None else facts.scores

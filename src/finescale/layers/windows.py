@@ -72,12 +72,27 @@ def merge(windows: Tensor, window: Size, size: Size) -> Tensor:
     return x.reshape(-1, height, width, windows.shape[-1])
 
 
+def sliding_windows(x: Tensor, window: int, stride: int) -> Tensor:
+    """Cut a map into square windows that begin at every multiple of a stride, and may overlap.
+
+    Args:
+        x: Map (N, H, W, C).
+        window: Side of a window, w.
+        stride: Pixels from one window to the next.
+
+    Returns:
+        (N, rows, columns, L, C), windows and pixels in row-major order.
+    """
+    windows = x.unfold(1, window, stride).unfold(2, window, stride)  # (N, rows, columns, C, w, w)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)
+
+
 def roll(x: Tensor, shift: Size) -> Tensor:
     """Roll a map (N, H, W, ...) down and to the right; by (0, 0), which would be a copy, return the map itself."""
     return x.roll(shift, dims=(1, 2)) if any(shift) else x
 
 
-def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | None = None) -> Tensor:
+def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | None = None, *, cell: int = 1) -> Tensor:
     """Mask for attention scores where rolling brought together pixels from opposite ends of the map.
 
     The map was rolled by ``shift`` pixels up and to the left, so its last rows and columns come from the other end.
@@ -89,17 +104,28 @@ def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | Non
         window: Height and width of a window.
         shift: Pixels rolled on each axis, less than the window; 0 masks nothing.
         device: Device of the mask.
+        cell: Side of the squares of pixels that are one key each; a square of which a part was rolled around counts as
+            rolled around.
 
     Returns:
-        (windows, L, L), windows in row-major order, query by key: -100, the published value, where one of the two
-        pixels was rolled around on an axis and the other was not, else 0.
+        (windows, L, L / cell²), windows in row-major order, query by key: -100, the published value, where one of the
+        two was rolled around on an axis and the other was not, else 0.
     """
+    queries = _origins(size, window, shift, device)
+    (height, width), (h, w), (down, right) = size, window, shift
+    keys = _origins(
+        (height // cell, width // cell), (h // cell, w // cell), (-(-down // cell), -(-right // cell)), device
+    )
+    return -100.0 * (queries[:, :, None] != keys[:, None, :])
+
+
+def _origins(size: Size, window: Size, shift: Size, device: torch.device | None) -> Tensor:
+    """Number for each pixel of each window (windows, L) of a rolled map which of its four parts the pixel is from."""
     rolled_rows, rolled_columns = (
         torch.arange(side, device=device) >= side - rolled for side, rolled in zip(size, shift, strict=True)
     )
-    origin = 2 * rolled_rows[:, None].int() + rolled_columns.int()  # which of four parts of the map a pixel is from
-    origin = partition(origin[None, :, :, None], window).squeeze(-1)  # (windows, L)
-    return -100.0 * (origin[:, :, None] != origin[:, None, :])
+    origin = 2 * rolled_rows[:, None].int() + rolled_columns.int()
+    return partition(origin[None, :, :, None], window).squeeze(-1)
 
 
 def masks_by_kind(window: Size, shift: Size, *, like: Tensor) -> Tensor:

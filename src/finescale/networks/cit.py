@@ -38,7 +38,6 @@ from finescale.networks.dat import (
     SpatialGate,
     fields_from_options,
     fields_from_state,
-    unseen_fields,
 )
 from finescale.networks.family import (
     About,
@@ -69,6 +68,8 @@ class CITSettings(DATSettings):
     """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
     upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffledirect"
     """Reconstruction head, see `finescale.layers.upsampling`."""
+    qk_scale: None = None
+    """CIT has no other factor of the attention scores than d^-1/2."""
     residual_conv: Literal["1conv", "3conv"] = "3conv"
     """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
     pos_dim: int = Field(8, ge=1)
@@ -197,6 +198,16 @@ def settings_from_state(state: State) -> tuple[CITSettings, int]:
     return CITSettings(**fields, pos_dim=width), scale
 
 
+def published_buffers(network: CIT) -> dict[str, Tensor]:
+    """Compute the offsets of each window, by which alone a file shows the window."""
+    return {key: tensor for key, tensor in dat.published_buffers(network).items() if key.endswith(".rpe_biases")}
+
+
+def unseen_fields(settings: CITSettings, state: State) -> tuple[str, ...]:
+    """Name the fields that `settings_from_state` assumes: DAT's, without the one that has a single value here."""
+    return tuple(field for field in dat.unseen_fields(settings, state) if field != "qk_scale")
+
+
 def placement(settings: CITSettings) -> Placement:
     """Place quantizers as for DAT; `HFAB` reads high frequencies."""
     of_dat = dat.placement(settings)
@@ -276,6 +287,7 @@ FAMILY = Family(
     files=WeightFiles(
         marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
         derivable=(".rpe_biases",),
+        buffers=published_buffers,
         from_state=settings_from_state,
         unseen=unseen_fields,
         unseen_help=UNSEEN_HELP,

@@ -51,7 +51,7 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.frame import Frame, FrameSettings, QKScale, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, depths_of, ratio_of
@@ -75,6 +75,8 @@ class DATSettings(FrameSettings):
     """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
     qkv_bias: bool = True
     """Whether queries, keys and values have an offset."""
+    qk_scale: QKScale = None
+    """Factor of the scores of spatial attention; None is d^-1/2."""
     drop_path_rate: float = Field(0.1, ge=0, lt=1)
     """Share of a training's samples that skip a branch of the last block, less in earlier blocks; 0 is neutral."""
     upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffle"
@@ -240,14 +242,25 @@ class SpatialAttention(AdaptiveAttention):
         window: (h, w) of the first half.
         shifted: Whether the windows lie half a window further down and to the right.
         bias_width: Inner width of the networks that compute the position bias; 1: there is none.
+        qk_scale: Factor of the scores; None is d^-1/2.
     """
 
     def __init__(
-        self, *, channels: int, qkv_bias: bool, num_heads: int, window: Size, shifted: bool, bias_width: int
+        self,
+        *,
+        channels: int,
+        qkv_bias: bool,
+        num_heads: int,
+        window: Size,
+        shifted: bool,
+        bias_width: int,
+        qk_scale: float | None = None,
     ) -> None:
         super().__init__(channels=channels, qkv_bias=qkv_bias)
         self.attns = nn.ModuleList(
-            RectangleAttention(num_heads=num_heads // 2, window=turned, shifted=shifted, bias_width=bias_width)
+            RectangleAttention(
+                num_heads=num_heads // 2, window=turned, shifted=shifted, bias_width=bias_width, scale=qk_scale
+            )
             for turned in (window, window[::-1])
         )
         self._multiple = max(window), max(window)
@@ -375,6 +388,7 @@ class DAT(Frame):
                 window=settings.window_size,
                 shifted=is_shifted(group, block),
                 bias_width=settings.bias_width,
+                qk_scale=settings.qk_scale,
             )
         gate = self.gate(channels=settings.hidden // 2)
         return DATB(
@@ -409,7 +423,7 @@ def settings_from_state(state: State) -> tuple[DATSettings, int]:
     """Read settings and scale from the shapes of a DAT weight file.
 
     The window is read from the values of a derivable buffer, ``rpe_biases``; without it 8x32 is assumed, which is
-    wrong for DAT-S. A file does not show image_range, mean and drop_path_rate.
+    wrong for DAT-S. A file does not show image_range, mean, qk_scale and drop_path_rate.
     """
     fields, scale = fields_from_state(state)
     return DATSettings(**fields), scale
@@ -458,24 +472,37 @@ def _window(offsets: Tensor) -> Size:
 
 
 def published_buffers(network: DAT) -> dict[str, Tensor]:
-    """Compute offsets and indices of each window, and where it is shifted the mask for one image size."""
-    multiple = math.lcm(*network.settings.window_size)
-    side = multiple * math.ceil(64 / multiple)
+    """Compute offsets and indices of each window."""
     buffers = {}
     for name, module in network.named_modules():
         if isinstance(module, RectangleAttention):
             buffers[f"{name}.rpe_biases"] = offset_grid(module.window, torch.empty(0)).flatten(0, 1)
             buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if any(module.shift):
-                attention, _, half = name.rpartition(".attns.")
-                buffers[f"{attention}.attn_mask_{half}"] = shift_mask((side, side), module.window, module.shift)
     return buffers
+
+
+def published_masks(network: DAT, image_size: int | None) -> dict[str, Tensor]:
+    """Compute the masks of each shifted attention for one image size, 64 in published files.
+
+    Raises:
+        ValueError: The published network could not be built for this size.
+    """
+    multiple = math.lcm(*network.settings.window_size)
+    side = image_size or multiple * math.ceil(64 / multiple)
+    if side % multiple:
+        raise ValueError(f"image_size must be a multiple of {multiple}, by its windows, got {side}")
+    masks = {}
+    for name, module in network.named_modules():
+        if isinstance(module, RectangleAttention) and any(module.shift):
+            attention, _, half = name.rpartition(".attns.")
+            masks[f"{attention}.attn_mask_{half}"] = shift_mask((side, side), module.window, module.shift)
+    return masks
 
 
 def unseen_fields(_: DATSettings, state: State) -> tuple[str, ...]:
     """Name the fields that `settings_from_state` assumes."""
     window = () if _OFFSETS in state else ("window_size",)
-    return ("image_range", "mean", *window, "drop_path_rate")
+    return ("image_range", "mean", *window, "qk_scale", "drop_path_rate")
 
 
 _ARGUMENTS: Mapping[str, str] = {
@@ -483,6 +510,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "depth": "depths",
     "expansion_factor": "expansion_factor",
     "qkv_bias": "qkv_bias",
+    "qk_scale": "qk_scale",
     "drop_path_rate": "drop_path_rate",
     "upsampler": "upsampler",
 }
@@ -522,7 +550,7 @@ def fields_from_options(
     taken = take_options(
         options,
         fields={**_ARGUMENTS, **(more or {})},
-        neutral={"qk_scale": None, "drop_rate": 0, "attn_drop_rate": 0},
+        neutral={"drop_rate": 0, "attn_drop_rate": 0},
         without_effect=("img_size", "use_chk"),
         in_vain=(),
     )
@@ -550,7 +578,7 @@ UNSEEN_HELP = {
     "window_size": "8x32 in a file without the buffers `rpe_biases`, which is wrong for DAT-S",
     "drop_path_rate": "0.1, which matters in training alone",
 }
-"""`WeightFiles.unseen_help` of DAT, and of CIT."""
+"""`WeightFiles.unseen_help` of DAT without its ``qk_scale``, which CIT does not have."""
 
 # ---- what the authors publish
 
@@ -687,8 +715,9 @@ FAMILY = Family(
         derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
         from_state=settings_from_state,
         unseen=unseen_fields,
-        unseen_help=UNSEEN_HELP,
+        unseen_help={**UNSEEN_HELP, "qk_scale": "d ** -0.5, the usual one"},
         buffers=published_buffers,
+        masks=published_masks,
     ),
     options=PublishedOptions(classes=("DAT",), read=settings_from_options),
     quantization=Quantization(placement=placement),

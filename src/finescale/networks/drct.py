@@ -24,20 +24,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
 from finescale.layers.feedforward import MLP
-from finescale.layers.initialisation import initialise_small
-from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import ParameterCache
-from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.position import relative_bias, relative_index
-from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
-from finescale.layers.upsampling import WIDTH
-from finescale.layers.windows import masks_by_kind, merge, pad_reflect, partition, roll, shift_mask, whole_windows
+from finescale.layers.upsampling import head_from_state
+from finescale.layers.window_attention import SwinLayer, WindowAttention
+from finescale.networks import swin
 from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
-    HALVED,
+    DF2K_AFTERWARDS,
+    DF2K_ALONE,
+    IMAGENET_FIRST,
     UNSEEN,
     About,
     Cost,
@@ -52,16 +48,24 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings, check_groups
-from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State
+from finescale.networks.swin import (
+    UNSEEN_HELP,
+    SwinFrame,
+    SwinSettings,
+    fields_from_options,
+    position_size_of,
+    published_buffers,
+    published_masks,
+    shows_shift,
+)
 
 LAYERS = (1, 2, 3, 4, 5)
 """Numbers of a group's Swin layers, as in the published keys."""
 
 
-class DRCTSettings(FrameSettings):
+class DRCTSettings(SwinSettings):
     """Sizes of a DRCT network; the defaults are those of DRCT."""
 
     embed_dim: int = Field(180, ge=1)
@@ -80,19 +84,6 @@ class DRCTSettings(FrameSettings):
     """Channels that each of a group's first four layers adds to those that the next one reads."""
     mlp_ratio: float = Field(2.0, gt=0)
     """Hidden channels of the first three feed-forward layers, as a multiple of theirs; the last two have 1."""
-    qkv_bias: bool = True
-    """Offset query, key and value by a learned bias."""
-    qk_scale: float | None = Field(None, gt=0)
-    """Factor of the attention scores; None is d^-1/2."""
-    shifted: bool = True
-    """Whether layers 2 and 4 roll the map; networks made for images no larger than a window do not."""
-    patch_norm: bool = True
-    """Normalise the features before the first group."""
-    position_size: int | None = Field(None, ge=1)
-    """Side, in lr pixels, of the one square image size that the network takes, each of whose places has learned
-    features of its own; None, as in all published networks: any size, and no such features."""
-    drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Share of a training's samples that skip the branches of the last group, less in earlier groups; 0 is neutral."""
 
     def width(self, layer: int) -> int:
         """Return c, the channels that layer 1 to 5 of a group reads."""
@@ -103,17 +94,12 @@ class DRCTSettings(FrameSettings):
         heads = self.num_heads[group]
         return heads if layer == 1 else heads - self.width(layer) % heads
 
-    def hidden(self, layer: int) -> int:
+    def hidden_of(self, layer: int) -> int:
         """Return the channels between the two linear layers in layer 1 to 5."""
         return int(self.width(layer) * self.mlp_ratio) if layer <= 3 else self.width(layer)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_groups(self.depths, self.num_heads)
-        if min(self.num_heads) < 1:
-            raise ValueError(f"num_heads must be at least 1, got {self.num_heads}")
-        if self.hidden(1) < 1:
-            raise ValueError(f"mlp_ratio leaves no hidden channels of {self.embed_dim}, got {self.mlp_ratio}")
         for group, heads in enumerate(self.num_heads):
             for layer in LAYERS:
                 if self.width(layer) % self.heads(group, layer):
@@ -121,73 +107,26 @@ class DRCTSettings(FrameSettings):
                         f"num_heads {heads} gives layer {layer} {self.heads(group, layer)} heads, which do not divide "
                         f"its {self.width(layer)} channels; choose other num_heads, embed_dim or growth"
                     )
-        if self.position_size is not None and self.position_size % self.window_size:
-            raise ValueError(
-                f"position_size must be a multiple of window_size {self.window_size}, got {self.position_size}"
-            )
         return self
 
 
-class WindowAttention(nn.Module):
-    """Softmax attention within windows, with a learned bias for each offset and a mask in windows of a rolled map."""
-
-    def __init__(self, *, settings: DRCTSettings, channels: int, num_heads: int, shifted: bool) -> None:
-        super().__init__()
-        side = settings.window_size
-        self.num_heads = num_heads
-        self.window = side, side
-        self.shift = (side // 2, side // 2) if shifted else (0, 0)
-        self.is_shifted = any(self.shift)  # windows of one pixel are not
-        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * side - 1) ** 2, num_heads))
-        self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
-        self.attention = (ShiftedAttention if self.is_shifted else SoftmaxAttention)(scale=settings.qk_scale)
-        self.proj = Linear(channels, channels)
-        self._bias = ParameterCache(self)
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-
-    def forward(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Windows (K, L, c) of maps with ``grid`` = (rows, columns) of windows, to the same shape."""
-        count, tokens, _ = windows.shape
-        qkv = self.qkv(windows).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, L, d)
-        bias = self._bias(self.bias).to(qkv.dtype)
-        out = self.attention(*qkv, bias, grid) if self.is_shifted else self.attention(*qkv, bias)
-        return self.proj(out.transpose(1, 2).reshape(windows.shape))  # type: ignore[no-any-return]
-
-    def bias(self) -> Tensor:
-        """Compute the bias of the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
-        device = self.relative_position_bias_table.device
-        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device))
-        return bias + masks_by_kind(self.window, self.shift, like=bias) if self.is_shifted else bias
-
-
-class SwinLayer(nn.Module):
-    """Attention within windows and a feed-forward layer, each with its norm before it."""
-
-    def __init__(self, *, settings: DRCTSettings, group: int, layer: int) -> None:
-        super().__init__()
-        channels = settings.width(layer)
-        self.norm1 = nn.LayerNorm(channels)
-        self.attn = WindowAttention(
-            settings=settings,
-            channels=channels,
-            num_heads=settings.heads(group, layer),
-            shifted=settings.shifted and layer % 2 == 0,
-        )
-        self.drop_path = StochasticDepth(depth_rates(settings.drop_path_rate, settings.depths)[group][0])
-        self.norm2 = nn.LayerNorm(channels)
-        self.mlp = MLP(channels=channels, hidden=settings.hidden(layer))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, c) to the same shape."""
-        x = x + self.drop_path(self.attend(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
-
-    def attend(self, x: Tensor) -> Tensor:
-        """Attend within the windows of the rolled map: (N, H, W, c) to the same shape."""
-        (height, width), (h, w), (down, right) = x.shape[1:3], self.attn.window, self.attn.shift
-        windows = partition(roll(x, (-down, -right)), (h, w))
-        windows = self.attn(windows, (height // h, width // w))
-        return roll(merge(windows, (h, w), (height, width)), (down, right))
+def swin_layer(settings: DRCTSettings, *, group: int, layer: int) -> SwinLayer:
+    """Build layer 1 to 5 of a group."""
+    channels = settings.width(layer)
+    attention = WindowAttention(
+        channels=channels,
+        num_heads=settings.heads(group, layer),
+        window_size=settings.window_size,
+        shifted=settings.shifted and layer % 2 == 0,
+        qkv_bias=settings.qkv_bias,
+        scale=settings.qk_scale,
+    )
+    return SwinLayer(
+        attention=attention,
+        feed_forward=MLP(channels=channels, hidden=settings.hidden_of(layer)),
+        channels=channels,
+        drop_path=settings.drop_path_rates(group)[0],
+    )
 
 
 class ResidualDenseGroup(nn.Module):
@@ -197,7 +136,7 @@ class ResidualDenseGroup(nn.Module):
         super().__init__()
         for layer in LAYERS:
             out = settings.embed_dim if layer == LAYERS[-1] else settings.growth
-            self.add_module(f"swin{layer}", SwinLayer(settings=settings, group=group, layer=layer))
+            self.add_module(f"swin{layer}", swin_layer(settings, group=group, layer=layer))
             self.add_module(f"adjust{layer}", nn.Conv2d(settings.width(layer), out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,54 +151,17 @@ class ResidualDenseGroup(nn.Module):
         return convolve(getattr(self, f"adjust{layer}"), getattr(self, f"swin{layer}")(dense))
 
 
-class DRCT(Frame):
+class DRCT(SwinFrame):
     """DRCT or DRCT-L, by the number of groups."""
 
     settings: DRCTSettings
 
-    def __init__(self, *, settings: DRCTSettings, scale: int) -> None:
-        super().__init__(settings=settings, scale=scale)
-        self.patch_embed = PatchEmbed(channels=settings.embed_dim) if settings.patch_norm else nn.Identity()
-        if settings.position_size is not None:
-            places = torch.empty(1, settings.position_size**2, settings.embed_dim)
-            self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(places, std=0.02))
-        self.layers = nn.Sequential(
-            *(ResidualDenseGroup(settings=settings, group=group) for group in range(len(settings.depths)))
-        )
-        self.norm = nn.LayerNorm(settings.embed_dim)
-        initialise_small(self, nn.Linear)
-
-    @property
-    def period(self) -> int:
-        """Lr pixels after which the windows repeat."""
-        return self.settings.window_size
-
-    def pad(self, image: Tensor) -> Tensor:
-        """Mirror the image at the bottom and on the right to whole windows."""
-        side = self.settings.window_size
-        size = whole_windows((image.shape[-2], image.shape[-1]), (side, side))
-        return pad_reflect(image.permute(0, 2, 3, 1), size).permute(0, 3, 1, 2)
-
-    def body(self, features: Tensor) -> Tensor:
-        """Apply the groups between two norms: features (N, C, H, W) to the same shape.
-
-        Raises:
-            ValueError: The settings have a ``position_size``, and the image, padded to whole windows, has another.
-        """
-        x = self.patch_embed(features.permute(0, 2, 3, 1))  # (N, H, W, C)
-        if (side := self.settings.position_size) is not None:
-            if x.shape[1:3] != (side, side):
-                raise ValueError(
-                    f"the image must be {side} x {side}, the size of the network's position embedding, "
-                    f"got {x.shape[1]} x {x.shape[2]} in whole windows"
-                )
-            x = x + self.absolute_pos_embed.reshape(1, side, side, -1)
-        return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+    def group(self, number: int) -> ResidualDenseGroup:
+        """Build a group."""
+        return ResidualDenseGroup(settings=self.settings, group=number)
 
 
 # ---- reading files and options
-
-_INDEX = "layers.0.swin2.attn.relative_position_index"  # a buffer; a file with it has the masks of shifted layers too
 
 
 def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
@@ -271,23 +173,24 @@ def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     groups = {int(found[1]) for key in state if (found := re.match(r"layers\.(\d+)\.", key))}
     tables = [state[f"layers.{group}.swin1.attn.relative_position_bias_table"].shape for group in sorted(groups)]
-    positions = state.get("absolute_pos_embed")
-    steps = sum(bool(re.fullmatch(r"upsample\.\d+\.weight", key)) for key in state)
+    window_size = (math.isqrt(tables[0][0]) + 1) // 2
+    upsampler, scale = head_from_state(state)
     settings = DRCTSettings(
         in_channels=in_channels,
         embed_dim=embed_dim,
+        upsampler=upsampler,
         residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
         depths=(6,) * len(groups),
         num_heads=tuple(heads for _, heads in tables),
-        window_size=(math.isqrt(tables[0][0]) + 1) // 2,
+        window_size=window_size,
         growth=state["layers.0.adjust1.weight"].shape[0],
         mlp_ratio=_mlp_ratio(state),
         qkv_bias="layers.0.swin1.attn.qkv.bias" in state,
-        shifted="layers.0.swin2.attn_mask" in state or _INDEX not in state,
+        shifted="layers.0.swin2.attn_mask" in state or not shows_shift(state),
         patch_norm="patch_embed.norm.weight" in state,
-        position_size=None if positions is None else math.isqrt(positions.shape[1]),
+        position_size=position_size_of(state, window_size),
     )
-    return settings, math.isqrt(state["upsample.0.weight"].shape[0] // WIDTH) ** steps
+    return settings, scale
 
 
 def _mlp_ratio(state: State) -> float:
@@ -298,41 +201,9 @@ def _mlp_ratio(state: State) -> float:
     return ratio if enough else math.nextafter(ratio, math.inf)
 
 
-def published_buffers(network: DRCT) -> dict[str, Tensor]:
-    """Compute the indices of each layer, and where it is shifted the mask for one image size.
-
-    Other tools recognise a shift by its mask.
-    """
-    window = network.settings.window_size
-    side = network.settings.position_size or window * max(2, math.ceil(64 / window))
-    buffers = {}
-    for name, module in network.named_modules():
-        if isinstance(module, WindowAttention):
-            buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if module.is_shifted:
-                mask = shift_mask((side, side), module.window, module.shift)
-                buffers[f"{name.removesuffix('.attn')}.attn_mask"] = mask
-    return buffers
-
-
-def unseen_fields(_: DRCTSettings, state: State) -> tuple[str, ...]:
+def unseen_fields(settings: DRCTSettings, state: State) -> tuple[str, ...]:
     """Name the fields that `settings_from_state` assumes."""
-    shift = () if _INDEX in state else ("shifted",)
-    return ("image_range", "mean", "depths", "qk_scale", *shift, "drop_path_rate")
-
-
-_DEFAULTS: Mapping[str, Any] = {
-    "scale": 2,
-    "img_size": 64,
-    "ape": False,
-    "embed_dim": 96,
-    "depths": (6, 6, 6, 6),
-    "num_heads": (6, 6, 6, 6),
-    "window_size": 7,
-    "mlp_ratio": 4.0,
-    "upsampler": "",
-}
-"""Defaults of the published constructor, where they are not those of the published networks."""
+    return (*swin.unseen_fields(settings, state), "depths")
 
 
 def placement(_: DRCTSettings) -> Placement:
@@ -349,31 +220,15 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
     """
-    taken = take_options(
+    fields = fields_from_options(
         options,
-        fields={
-            "img_size": "img_size",
-            "depths": "depths",
-            "window_size": "window_size",
-            "gc": "growth",
-            "mlp_ratio": "mlp_ratio",
-            "qkv_bias": "qkv_bias",
-            "qk_scale": "qk_scale",
-            "ape": "ape",
-            "patch_norm": "patch_norm",
-            "drop_path_rate": "drop_path_rate",
-            "upsampler": "upsampler",
-        },
-        neutral={"drop_rate": 0, "attn_drop_rate": 0, "patch_size": 1},
-        without_effect=("use_checkpoint",),
+        more={"gc": "growth"},
         in_vain=("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"),
     )
-    fields = {**_DEFAULTS, **taken}
     scale, img_size, ape = (fields.pop(name) for name in ("scale", "img_size", "ape"))
     if img_size <= fields["window_size"]:
         fields |= {"window_size": img_size, "shifted": False}
     fields["position_size"] = img_size if ape else None
-    fields["qk_scale"] = fields.get("qk_scale") or None  # 0 means the default in the published network, too
     return DRCTSettings(**fields), scale
 
 
@@ -426,6 +281,7 @@ _PUBLISHED = [
         training_data=None,
         scores=scores("33.11 29.35 28.18 28.06 32.59"),
         file="DRCT_X4.pth",
+        also=("DRCT_SRx4.pth",),
         page=_REPOSITORY,
         licence="MIT",
         remark="the authors' option files train on DF2K, with or without a first stage on ImageNet",
@@ -436,64 +292,44 @@ _PUBLISHED = [
         training_data="ImageNet, DIV2K, Flickr2K",
         scores=scores("33.37 29.54 28.16 28.70 33.14"),
         file="DRCT-L_X4.pth",
+        also=("DRCT-L_SRx4_ImageNet-pretrain.pth",),
         page=_REPOSITORY,
         licence="MIT",
     ),
 ]
 
-_IMAGENET: Mapping[str, Any] = {
-    "data": "ImageNet",
-    "batch": 32,
-    "lr": 2e-4,
-    "milestones": (300_000, 500_000, 650_000, 700_000, 750_000),
-    "iterations": 800_000,
-    "average": 0.999,
-    "seed": 0,
-    "remark": "the published code stretches sides shorter than a patch; here such images are left out",
-}
-_SCRATCH: Mapping[str, Any] = {
-    "variant": "drct",
-    "data": "DF2K in sub-images of 480x480",
-    "batch": 32,
-    "lr": 2e-4,
-    "milestones": HALVED,
-    "iterations": 500_000,
-    "average": 0.999,
-    "seed": 0,
-    "remark": "unsatisfactory, in the author's words; leaving out ImageNet costs 0.20 to 0.25 dB",
-}
-_FINE_TUNE: Mapping[str, Any] = {
-    "data": "DF2K in sub-images of 480x480",
-    "batch": 32,
-    "milestones": (125_000, 200_000, 225_000, 240_000),
-    "iterations": 250_000,
-    "average": 0.999,
-    "seed": 0,
-}
-
 _RECIPES = {
     **{
         (variant, scale): [
-            Recipe(variant=variant, **_IMAGENET),
+            Recipe(variant=variant, **IMAGENET_FIRST),
             Recipe(
                 variant=variant,
                 lr=1e-5,
                 start=(variant, scale),
                 remark="250,000 steps in the option files, 800,000 in the paper",
-                **_FINE_TUNE,
+                **DF2K_AFTERWARDS,
             ),
         ]
         for variant in ("drct", "drct-l")
         for scale in (2, 3, 4)
     },
-    **{("drct-scratch", scale): [Recipe(**_SCRATCH)] for scale in (2, 3, 4)},
+    **{
+        ("drct-scratch", scale): [
+            Recipe(
+                variant="drct",
+                remark="unsatisfactory, in the author's words; leaving out ImageNet costs 0.20 to 0.25 dB",
+                **DF2K_ALONE,
+            )
+        ]
+        for scale in (2, 3, 4)
+    },
     ("drct-from-x2", 4): [
         Recipe(
             variant="drct",
             lr=1e-4,
             start=("drct-scratch", 2),
             remark="the published option file loads strictly and cannot start; here what does not fit stays random",
-            **_FINE_TUNE,
+            **DF2K_AFTERWARDS,
         )
     ],
 }
@@ -537,14 +373,13 @@ FAMILY = Family(
         unseen=unseen_fields,
         unseen_help={
             **UNSEEN,
+            **UNSEEN_HELP,
             "depths": "6 for each group, which matters to drop_path_rate alone",
-            "qk_scale": "d ** -0.5, the usual one",
-            "shifted": "on in a file without the published buffers",
-            "drop_path_rate": "0.1, which matters in training alone",
         },
         buffers=published_buffers,
+        masks=published_masks,
     ),
-    options=PublishedOptions(classes=("DRCT",), misnomers=("HAT",), read=settings_from_options),
+    options=PublishedOptions(classes=("DRCT",), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

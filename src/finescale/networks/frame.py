@@ -7,42 +7,52 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from finescale.layers.convolution import ResidualConv, residual_conv
 from finescale.layers.explicit_attention import Tap
 from finescale.layers.precision import without_autocast
-from finescale.layers.upsampling import Upsampler, upsampling_head
+from finescale.layers.upsampling import SCALES as HEAD_SCALES
+from finescale.layers.upsampling import Upsampler, check_head, upsampling_head
+from finescale.resize import MAX_SCALE
 from finescale.settings import Settings
 
 SCALES = (2, 3, 4)
-"""The scales at which every published network exists."""
+"""The scales at which every variant is published, or meant to be; networks of the same sizes exist at others."""
 
 
 def check_scale(scale: int) -> None:
-    """Refuse a scale at which no network is published.
+    """Refuse a scale that no network can have; heads narrow the choice, see `FrameSettings.scales`.
 
     Raises:
         ValueError: There is no such scale.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+    if type(scale) is not int or not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"scale must be a whole number from 1 to {MAX_SCALE}, got {scale!r}")
 
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K training images, red, green, blue; a constant of the published networks."""
 
 
+QKScale = Annotated[float | None, AfterValidator(lambda value: value or None)]
+"""Factor of attention scores; None, and 0 as in the published networks, are d^-1/2, d the channels of a head."""
+
+
+AnyUpsampler = Annotated[Upsampler, BeforeValidator(lambda value: value or "restoration")]
+"""Kind of a reconstruction head."""
+
+
 class FrameSettings(Settings):
     """Settings that every network has."""
 
     in_channels: int = Field(3, ge=1)
-    """Channels of the image: 3 for RGB, 1 for grey."""
+    """Channels of the image: 3 for RGB, 1 for grey; any other number is for images given as tensors to the network."""
     embed_dim: int = Field(60, ge=1)
     """Channels of the features."""
     image_range: float = Field(1.0, gt=0)
@@ -52,10 +62,23 @@ class FrameSettings(Settings):
 
     Images that are not RGB are not shifted. Some community networks were trained with 0.5 for each channel.
     """
-    upsampler: Upsampler = "pixelshuffledirect"
-    """Reconstruction head, see `finescale.layers.upsampling`."""
+    upsampler: AnyUpsampler = "pixelshuffledirect"
+    """Reconstruction head, see `finescale.layers.upsampling`; published options call "restoration" '' or null."""
     residual_conv: ResidualConv = "1conv"
     """Convolution that closes each group and the body: one 3x3, three through a quarter of the channels, or none."""
+
+    @property
+    def scales(self) -> Sequence[int]:
+        """Scales at which the network exists; with the upsampler "nearest+conv" most families offer x4 alone."""
+        return (4,) if self.upsampler == "nearest+conv" else HEAD_SCALES[self.upsampler]
+
+    def check_scale(self, scale: int) -> None:
+        """Refuse a scale at which the network does not exist.
+
+        Raises:
+            ValueError: It is none of `scales`.
+        """
+        check_head(self.upsampler, scale, offered=self.scales)
 
     @model_validator(mode="after")
     def _check_mean(self) -> Self:
@@ -79,10 +102,10 @@ class Frame(nn.Module, ABC):
 
     Args:
         settings: Settings of the family's network.
-        scale: Factor of the size, 2, 3 or 4; 1 with the upsampler "restoration".
+        scale: Factor of the size, one at which the upsampler exists.
 
     Raises:
-        ValueError: The scale is not offered.
+        ValueError: The upsampler does not exist at this scale.
     """
 
     closing_conv: ClassVar[type[nn.Conv2d]] = nn.Conv2d
@@ -102,10 +125,7 @@ class Frame(nn.Module, ABC):
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
         super().__init__()
-        restores = settings.upsampler == "restoration"
-        if type(scale) is not int or scale not in ((1,) if restores else SCALES):
-            offered = "1 for the upsampler 'restoration'" if restores else "2, 3 or 4"
-            raise ValueError(f"scale must be {offered}, got {scale!r}")
+        settings.check_scale(scale)
         self.settings = settings
         self.quantization = None
         self.scale = scale
@@ -160,8 +180,9 @@ class Frame(nn.Module, ABC):
             features = step(features)
         with without_autocast(image.device):
             features = last(features.to(image.dtype))
-        features = self.result(features)
-        if self.scale == 1:
+        # A half would keep few digits of a small difference to a large image.
+        features = self.result(features).to(torch.promote_types(image.dtype, torch.float32))
+        if self.settings.upsampler == "restoration":
             features = features + image
-        sr: Tensor = features / self.image_range + self.mean
+        sr: Tensor = (features / self.image_range + self.mean).to(image.dtype)
         return sr[..., : self.scale * height, : self.scale * width]

@@ -150,6 +150,10 @@ class SpatialPooling(nn.Linear):
         return (cells * self.weight.reshape(kh, 1, kw, 1)).sum((2, 4)).flatten(1, 2) + self.bias
 
 
+NGRAM: Size = (2, 2)
+"""Neighbouring windows (rows, columns) that give a window its context."""
+
+
 class NGramAttention(nn.Module):
     """Mean of softmax attention among the four windows of a 2x2 neighbourhood."""
 
@@ -166,7 +170,7 @@ class NGramAttention(nn.Module):
         """Groups of four tokens (K, 4, D) to one each (K, D)."""
         groups, tokens, channels = x.shape
         qkv = self.qkv(x).reshape(groups, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, 4, d)
-        bias = relative_bias(self.relative_position_bias_table, relative_index((2, 2), x.device))
+        bias = relative_bias(self.relative_position_bias_table, relative_index(NGRAM, x.device))
         out = self.attention(*qkv.unbind(0), bias.to(x.dtype))
         return self.proj(out.mean(2).reshape(groups, channels))  # type: ignore[no-any-return]
 
@@ -381,6 +385,15 @@ def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) 
     pooled = [side // factor for side, factor in zip(sides, pooling, strict=True) if factor > 1]
     base = pooled[0] if pooled else max(sides)
     return (base, base), tuple(ratio_of(side, base) for side in sides)
+
+
+def published_buffers(network: HiTSR) -> dict[str, Tensor]:
+    """Compute the index of the attention between neighbouring windows, which HiT-SNG alone has."""
+    return {
+        f"{name}.relative_position_index": relative_index(NGRAM)
+        for name, module in network.named_modules()
+        if isinstance(module, NGramAttention)
+    }
 
 
 def unseen_fields(settings: HiTSRSettings, _: State) -> tuple[str, ...]:
@@ -613,6 +626,7 @@ FAMILY = Family(
     files=WeightFiles(
         marks=(".correlation.qv.linear.weight", ".correlation.spatial_linear.weight"),
         derivable=(".ngram_attn.relative_position_index",),
+        buffers=published_buffers,
         from_state=settings_from_state,
         unseen=unseen_fields,
         unseen_help={

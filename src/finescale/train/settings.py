@@ -11,7 +11,8 @@ from typing_extensions import Self
 from finescale.data.degradation import DegradationSettings
 from finescale.data.folders import mistake_in_name
 from finescale.data.samples import Augmentation
-from finescale.networks import FrameSettings, check_scale, variants
+from finescale.metrics import Channel
+from finescale.networks import FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
 from finescale.train.optimizers import check_optimizer, default_of
@@ -29,7 +30,8 @@ class DataSettings(Settings):
     """Side of a sample, in lr pixels."""
     augmentation: Augmentation = "flips-and-transpose"
     """How samples are varied: mirrored upside down, mirrored left to right and transposed, each half of the time;
-    mirrored left to right and turned by a quarter, each half of the time; or not at all."""
+    mirrored left to right and turned by a quarter, each half of the time; only the mirroring left to right of the
+    first, or only its other two; or not at all."""
     degradation: DegradationSettings | None = None
     """Degradation of low-resolution pictures that are made here, as listed below; {} uses all defaults, null turns it
     off."""
@@ -130,20 +132,49 @@ class StepSettings(Settings):
         return {"lr": self.lr, **betas, **decay, **self.options}
 
 
+class ValidationSet(Settings):
+    """One of several sets to validate on."""
+
+    hr: Path
+    """Folder of HR images."""
+    lr: Path | None = None
+    """Their low-resolution pictures; null makes them by the MATLAB-exact bicubic."""
+
+
 class ValidationSettings(Settings):
     """Validation during the training."""
 
     hr: Path | None = None
-    """Folder of HR images to validate on; null turns validation off."""
+    """Folder of HR images to validate on; null turns validation off, unless ``sets`` names some."""
     lr: Path | None = None
     """Their low-resolution pictures; null makes them by the MATLAB-exact bicubic."""
+    sets: dict[str, ValidationSet] = Field(default_factory=dict)
+    """Several sets by name, each with the fields ``hr`` and ``lr``, in place of these two here. All are measured; the
+    weights with the highest mean over the sets count as the best."""
+    border: int | None = Field(None, ge=0)
+    """Pixels left out on every side, in hr pixels; null leaves out as many as the scale, as the papers do."""
+    channel: Channel = "y"
+    """What is compared: "y" is BT.601 luma, as in the papers' tables, "rgb" all three channels."""
     every: int = Field(1000, ge=1)
     """Steps between two validations."""
     seconds: float | None = Field(None, gt=0)
     """Time limit of one validation in seconds: pictures beyond it at the first validation are left out of all further
     ones; null uses all."""
-    pictures: int = Field(1, ge=0)
-    """Number of upscaled pictures that each validation keeps, for inspection."""
+    pictures: int | None = Field(1, ge=0)
+    """Number of upscaled pictures that each validation keeps, for inspection; null keeps all."""
+
+    @model_validator(mode="after")
+    def _check_sets(self) -> Self:
+        if self.sets and self.hr:
+            raise ValueError(f"hr and sets are mutually exclusive, got {self.hr} and {', '.join(self.sets)}")
+        for name in self.sets:
+            if mistake := mistake_in_name(name):
+                raise ValueError(f"the name of a set {mistake}, got {name!r}")
+        return self
+
+    def all_sets(self) -> dict[str, ValidationSet]:
+        """Return all sets by name; the only one of ``hr`` is called "validation"."""
+        return {"validation": ValidationSet(hr=self.hr, lr=self.lr)} if self.hr else self.sets
 
 
 class KeepSettings(Settings):
@@ -176,7 +207,7 @@ class TrainSettings(Settings):
     network: dict[str, Any] = Field(default_factory=dict)
     """Fields in which the network differs from the variant; empty is neutral."""
     scale: int
-    """Factor by which the network enlarges an image: 2, 3 or 4."""
+    """Factor by which the network enlarges an image: 1 to 16, as far as its upsampler exists there."""
     warm_start: Path | None = None
     """Weight file to start with: every tensor whose name and shape agree is copied, such as all but the head of another
     scale's network; null starts with random weights."""
@@ -206,7 +237,8 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"variant {self.variant!r} is unknown{suggest(self.variant, known)}; known: {', '.join(known)}"
             )
-        check_scale(self.scale)
+        self.network_settings().check_scale(self.scale)
+        self._check_restoration()
         if self.data.lr and len(self.data.lr) != len(self.data.hr):
             raise ValueError(f"data.lr must name one place for each of data.hr, got {len(self.data.lr)}")
         if self.data.lr and self.data.degradation is not None:
@@ -222,12 +254,24 @@ class TrainSettings(Settings):
             raise ValueError(f"network.in_channels must be 3, for RGB pictures, or 1, for gray ones, got {channels}")
         return self
 
+    def _check_restoration(self) -> None:
+        """Refuse a training at scale 1 whose low-resolution pictures are the HR images, made smaller by no factor."""
+        if self.scale > 1:
+            return
+        if not self.data.lr and self.data.degradation is None:
+            raise ValueError(
+                "scale 1 needs pictures to restore: name them in data.lr, or degrade HR images by data.degradation"
+            )
+        if self.validation.hr is not None and self.validation.lr is None:
+            raise ValueError("scale 1 needs pictures to restore: name those of validation.hr in validation.lr")
+
     def shareable(self) -> dict[str, Any]:
         """Return the settings as plain values for the header of a weight file; paths are reduced to file names."""
         values = self.model_dump(mode="json", exclude={"output", "licence"})
         values["data"].update(hr=[path.name for path in self.data.hr], lr=[path.name for path in self.data.lr])
         validation = values["validation"]
-        files = (values, "warm_start"), (values["train"], "perceptual"), (validation, "hr"), (validation, "lr")
+        files = [(values, "warm_start"), (values["train"], "perceptual")]
+        files += [(one, field) for one in (validation, *validation["sets"].values()) for field in ("hr", "lr")]
         for group, field in files:
             group[field] = group[field] and Path(group[field]).name
         return values

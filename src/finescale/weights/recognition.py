@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from finescale.errors import SettingsError, UnknownNetworkError, WeightsMismatchError
-from finescale.networks import FAMILIES, SCALES, Family, Frame, FrameSettings, Published, variants
+from finescale.networks import FAMILIES, Family, Frame, FrameSettings, Published, variants
 from finescale.quantize.packing import Quantized
 from finescale.quantize.settings import QuantSettings
 from finescale.settings import mistakes_of
@@ -52,7 +52,7 @@ class Match:
     differs_in: tuple[str, ...]
     """The fields in which the nearest variant has other values."""
     scale: int
-    """2, 3 or 4."""
+    """How many times it enlarges."""
     settings: FrameSettings
     """From our header where the file has one, else from the shapes."""
     num_parameters: int
@@ -131,6 +131,7 @@ def _recognise(content: Content, *, given: Mapping[str, Any], announced: Publish
     dtypes = sorted({dtype_name(tensor.dtype) for tensor in numbers.values()})
     ignored = len(stored.tensors) - len(tensors)
     unseen = [] if states_settings(stored.header) else _unseen(stored, family, settings, given)
+    varying = [words for field, words in family.files.varying.items() if field in differs_in]
     return Match(
         format=stored.format,
         wrapper=stored.wrapper,
@@ -145,7 +146,7 @@ def _recognise(content: Content, *, given: Mapping[str, Any], announced: Publish
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         dtype=", ".join(dtypes) if quantized is None else f"{quantized.settings.bits}-bit integers",
         quantization=None if quantized is None else quantized.settings,
-        notes=(*stored.notes, *_notes(settings, ignored=ignored, dtypes=dtypes, unseen=unseen)),
+        notes=(*stored.notes, *_notes(settings, ignored=ignored, dtypes=dtypes, unseen=unseen), *varying),
         doubts=tuple(_doubts(settings, family, unseen=unseen)),
     )
 
@@ -155,7 +156,7 @@ def _is_announced(match: Match, announced: Published, given: Mapping[str, Any]) 
     family = variants()[announced.variant]
     if (match.family, match.scale) != (family.name, announced.scale):
         return False
-    return set(family.differing(match.settings, announced.variant)) <= set(given)
+    return set(family.differing(match.settings, announced.variant)) <= {*given, *family.files.varying}
 
 
 # ---- which family
@@ -235,7 +236,7 @@ def _without_size(tensors: Mapping[str, Tensor], family: Family, error: Exceptio
     candidates = [
         (difference(tensors, _meta_network(family, settings, scale)), f"{variant} x{scale}")
         for variant, settings in family.variants.items()
-        for scale in SCALES
+        for scale in family.scales(variant)
     ]
     found, nearest = min(candidates, key=lambda candidate: candidate[0].count)
     return f"a {family.name} network, but {reason}; against {nearest}, the nearest variant, {found}"
@@ -304,11 +305,14 @@ def _doubts(settings: FrameSettings, family: Family, *, unseen: list[str]) -> li
     for variant, other in family.variants.items():
         differing = family.differing(settings, variant)
         if differing and set(differing) <= set(unseen):
-            values = " ".join(f"--set '{field}={_plain(getattr(other, field))}'" for field in differing)
+            values = as_flags({field: getattr(other, field) for field in differing})
             doubts.append(f"its tensors also fit {variant}; if it is that network, pass {values}")
     return doubts
 
 
-def _plain(value: Any) -> str:
-    """A value as it is written in a settings file."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+def as_flags(settings: Mapping[str, Any]) -> str:
+    """Settings as the flags of the command line that state them."""
+    return " ".join(
+        f"--set '{name}={json.dumps(list(value) if isinstance(value, tuple) else value)}'"
+        for name, value in settings.items()
+    )

@@ -40,6 +40,15 @@ def score(published: Published, name: str) -> str:
     return f"{psnr:.2f}" if ssim is None else f"{psnr:.2f}/{ssim:.4f}"
 
 
+def restriction(licence: str | None) -> str:
+    """What a licence forbids, as one clause: "for non-commercial use only (CC-BY-NC-4.0)"; empty if it is not known to.
+
+    Args:
+        licence: SPDX identifier; None where none is stated.
+    """
+    return f"for non-commercial use only ({licence})" if licence and "-NC" in licence else ""
+
+
 def citation(paper: Paper) -> str:
     """Authors, title, venue and address in one line; what is not known is left out."""
     authors = f"{paper.authors}, " if paper.authors else ""
