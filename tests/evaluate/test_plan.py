@@ -108,6 +108,11 @@ def test_what_cannot_be_measured_is_refused(
         plan_evaluation(**{"names": [tiny], "data": data, **changes})
 
 
+def test_a_report_names_the_file_of_a_network_that_was_named_by_it(data: Path, tiny: str) -> None:
+    plan = plan_evaluation([tiny, "default"], data=data, scale=2)
+    assert [model.weights_file for model in plan.models] == [None, tiny, None]
+
+
 def test_a_scale_that_only_the_network_knows_selects_the_test_sets(tmp_path: Path, tiny: str) -> None:
     root = tmp_path / "published"
     write_set(tmp_path / "data")

@@ -55,6 +55,7 @@ def network_model(
     name: str,
     *,
     weights: Path | None = None,
+    weights_file: str | None = None,
     published_as: str | None = None,
     settings: Mapping[str, Any] | None = None,
     follow_published_padding: bool = True,
@@ -65,6 +66,7 @@ def network_model(
         upscaler: The network, with its tiles, ensemble and precision.
         name: Its name in reports and folders.
         weights: The network's file, whose contents identify results.
+        weights_file: Path of that file in reports, where the caller named the network by it.
         published_as: The published network to compare with, such as "hit-srf"; by default the one whose published file
             has the name of ``weights``, if there is one. A quantized network is compared with the published one of the
             same bits.
@@ -95,6 +97,7 @@ def network_model(
             "settings": dict(settings) if settings else None,
         },
         published=_published_scores(network, published_as, weights, family, upscaler.scale),
+        weights_file=weights_file,
     )
 
 

@@ -220,16 +220,14 @@ def plan_evaluation(
         scale = upscaler.scale
         notes += upscaler.notes
         models.append(
-            replace(
-                network_model(
-                    upscaler,
-                    label,
-                    weights=path,
-                    published_as=name if _is_published(name) else None,
-                    settings=settings,
-                    follow_published_padding=protocol.padding == "published",
-                ),
-                weights_file=str(name) if Path(name).is_file() else None,
+            network_model(
+                upscaler,
+                label,
+                weights=path,
+                weights_file=name if Path(name).is_file() else None,
+                published_as=name if _is_published(name) else None,
+                settings=settings,
+                follow_published_padding=protocol.padding == "published",
             )
         )
     assert scale is not None

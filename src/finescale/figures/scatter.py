@@ -169,8 +169,7 @@ def _legend(
     """
     sizes = _sizes(largest) if area_name is not None else []
     widths = [26 + svg.LETTER_WIDTH * _LABEL_SIZE * len(meaning) for meaning, _, _ in meanings]
-    height: float = _ROW * len(meanings) + 12
-    tallest = 0.0
+    height, tallest = _ROW * len(meanings) + 12.0, 0.0
     if area_name is not None:
         tallest = 2 * max(radius for _, radius in sizes)
         widths += [svg.LETTER_WIDTH * _LABEL_SIZE * len(f"area: {area_name}")]
