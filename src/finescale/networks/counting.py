@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from finescale.layers.ngram_context import NGramContext
+
 if TYPE_CHECKING:  # a network that runs needs no metrics
     from finescale.metrics.cost import Operations
 
@@ -41,6 +43,22 @@ def count_linear_in_two_dimensions(network: nn.Module, shape: tuple[int, ...], _
         return x.shape[0] * prod(x.shape[1:-1]) ** 2 if isinstance(layer, nn.Linear) else 0
 
     return _sum_over_layers(count, network, shape)
+
+
+def ngram_context_both_ways(context: NGramContext, arguments: tuple[Tensor]) -> int:
+    """Multiply-adds that the published N-gram context takes beyond ours, see `Publication.beyond`.
+
+    It attends forward and backward apart, and projects every token; ours does both at once, and projects the mean.
+    """
+    maps, height, width = arguments[0].shape[:3]
+    rows, columns = height // context.window[0], width // context.window[1]
+    attention = context.ngram_attn
+    tokens, channels, attended = attention.side**2, attention.proj.out_features, attention.proj.in_features
+    projected = channels * attended
+    scores_and_values = 3 * tokens * projected + 2 * tokens**2 * attended
+    theirs = 2 * rows * columns * (scores_and_values + tokens * projected)
+    ngrams = (rows + attention.side - 1) * (columns + attention.side - 1)
+    return maps * (theirs - ngrams * (scores_and_values + projected))
 
 
 @torch.no_grad()
