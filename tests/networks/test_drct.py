@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from finescale.layers.window_attention import SwinLayer
 from finescale.networks import FAMILIES, build, from_options
-from finescale.networks.drct import DRCT, DRCTSettings, ResidualDenseGroup, SwinLayer, settings_from_state
+from finescale.networks.drct import DRCT, DRCTSettings, ResidualDenseGroup, settings_from_state
 from helpers import GOLDEN, load_case, seeded_input, seeded_state
 
 SMALL: dict[str, Any] = {"embed_dim": 12, "depths": (2,), "num_heads": (3,), "window_size": 4, "growth": 4}

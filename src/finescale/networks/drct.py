@@ -24,17 +24,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
 from finescale.layers.convolution import convolve
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
-from finescale.layers.linear import Linear
-from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.position import relative_bias, relative_index
-from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
+from finescale.layers.position import relative_index
+from finescale.layers.stochastic_depth import depth_rates
 from finescale.layers.upsampling import WIDTH
-from finescale.layers.windows import masks_by_kind, merge, pad_reflect, partition, roll, shift_mask, whole_windows
+from finescale.layers.window_attention import SwinLayer, WindowAttention
+from finescale.layers.windows import pad_reflect, shift_mask, whole_windows
 from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
     HALVED,
@@ -128,66 +126,23 @@ class DRCTSettings(FrameSettings):
         return self
 
 
-class WindowAttention(nn.Module):
-    """Softmax attention within windows, with a learned bias for each offset and a mask in windows of a rolled map."""
-
-    def __init__(self, *, settings: DRCTSettings, channels: int, num_heads: int, shifted: bool) -> None:
-        super().__init__()
-        side = settings.window_size
-        self.num_heads = num_heads
-        self.window = side, side
-        self.shift = (side // 2, side // 2) if shifted else (0, 0)
-        self.is_shifted = any(self.shift)  # windows of one pixel are not
-        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * side - 1) ** 2, num_heads))
-        self.qkv = Linear(channels, 3 * channels, bias=settings.qkv_bias)
-        self.attention = (ShiftedAttention if self.is_shifted else SoftmaxAttention)(scale=settings.qk_scale)
-        self.proj = Linear(channels, channels)
-        self._bias = ParameterCache(self)
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-
-    def forward(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Windows (K, L, c) of maps with ``grid`` = (rows, columns) of windows, to the same shape."""
-        count, tokens, _ = windows.shape
-        qkv = self.qkv(windows).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, L, d)
-        bias = self._bias(self.bias).to(qkv.dtype)
-        out = self.attention(*qkv, bias, grid) if self.is_shifted else self.attention(*qkv, bias)
-        return self.proj(out.transpose(1, 2).reshape(windows.shape))  # type: ignore[no-any-return]
-
-    def bias(self) -> Tensor:
-        """Compute the bias of the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
-        device = self.relative_position_bias_table.device
-        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device))
-        return bias + masks_by_kind(self.window, self.shift, like=bias) if self.is_shifted else bias
-
-
-class SwinLayer(nn.Module):
-    """Attention within windows and a feed-forward layer, each with its norm before it."""
-
-    def __init__(self, *, settings: DRCTSettings, group: int, layer: int) -> None:
-        super().__init__()
-        channels = settings.width(layer)
-        self.norm1 = nn.LayerNorm(channels)
-        self.attn = WindowAttention(
-            settings=settings,
-            channels=channels,
-            num_heads=settings.heads(group, layer),
-            shifted=settings.shifted and layer % 2 == 0,
-        )
-        self.drop_path = StochasticDepth(depth_rates(settings.drop_path_rate, settings.depths)[group][0])
-        self.norm2 = nn.LayerNorm(channels)
-        self.mlp = MLP(channels=channels, hidden=settings.hidden(layer))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, c) to the same shape."""
-        x = x + self.drop_path(self.attend(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
-
-    def attend(self, x: Tensor) -> Tensor:
-        """Attend within the windows of the rolled map: (N, H, W, c) to the same shape."""
-        (height, width), (h, w), (down, right) = x.shape[1:3], self.attn.window, self.attn.shift
-        windows = partition(roll(x, (-down, -right)), (h, w))
-        windows = self.attn(windows, (height // h, width // w))
-        return roll(merge(windows, (h, w), (height, width)), (down, right))
+def swin_layer(settings: DRCTSettings, *, group: int, layer: int) -> SwinLayer:
+    """Build layer 1 to 5 of a group."""
+    channels = settings.width(layer)
+    attention = WindowAttention(
+        channels=channels,
+        num_heads=settings.heads(group, layer),
+        window_size=settings.window_size,
+        shifted=settings.shifted and layer % 2 == 0,
+        qkv_bias=settings.qkv_bias,
+        scale=settings.qk_scale,
+    )
+    return SwinLayer(
+        attention=attention,
+        feed_forward=MLP(channels=channels, hidden=settings.hidden(layer)),
+        channels=channels,
+        drop_path=depth_rates(settings.drop_path_rate, settings.depths)[group][0],
+    )
 
 
 class ResidualDenseGroup(nn.Module):
@@ -197,7 +152,7 @@ class ResidualDenseGroup(nn.Module):
         super().__init__()
         for layer in LAYERS:
             out = settings.embed_dim if layer == LAYERS[-1] else settings.growth
-            self.add_module(f"swin{layer}", SwinLayer(settings=settings, group=group, layer=layer))
+            self.add_module(f"swin{layer}", swin_layer(settings, group=group, layer=layer))
             self.add_module(f"adjust{layer}", nn.Conv2d(settings.width(layer), out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -309,7 +264,7 @@ def published_buffers(network: DRCT) -> dict[str, Tensor]:
     for name, module in network.named_modules():
         if isinstance(module, WindowAttention):
             buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if module.is_shifted:
+            if module.is_masked:
                 mask = shift_mask((side, side), module.window, module.shift)
                 buffers[f"{name.removesuffix('.attn')}.attn_mask"] = mask
     return buffers

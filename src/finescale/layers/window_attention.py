@@ -1,0 +1,159 @@
+"""Softmax attention within square windows and the pre-norm layer around it, as SwinIR and its descendants have them.
+
+Letters: N batch, H W size of a map in whole windows, C channels, n heads, d = C/n, w side of a window, L = w * w
+queries and M keys of a window, K windows in the batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from finescale.layers.attention import ShiftedAttention, SoftmaxAttention
+from finescale.layers.linear import Linear
+from finescale.layers.parameter_cache import ParameterCache
+from finescale.layers.position import relative_bias, relative_index
+from finescale.layers.stochastic_depth import StochasticDepth
+from finescale.layers.windows import masks_by_kind, merge, partition, roll
+
+
+class BiasedAttention(nn.Module, ABC):
+    """Softmax attention within windows, with a learned bias for each offset and a mask in windows of a rolled map.
+
+    Args:
+        channels: C.
+        num_heads: n.
+        window_size: w.
+        shifted: Whether the windows are those of a map that is rolled by half a window.
+        offsets: Number of different offsets between a query and a key.
+        inputs: Layers that `project` uses, by their published names.
+        width: n * d, where it is not C.
+        masked: Whether windows of a rolled map keep pixels from opposite ends of the map apart.
+        scale: Factor of the attention scores; None is d^-1/2.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        num_heads: int,
+        window_size: int,
+        shifted: bool,
+        offsets: int,
+        inputs: Mapping[str, nn.Module],
+        width: int | None = None,
+        masked: bool = True,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window = window_size, window_size
+        self.shift = (window_size // 2, window_size // 2) if shifted else (0, 0)
+        self.is_masked = masked and any(self.shift)  # windows of one pixel are not shifted
+        self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
+        for name, layer in inputs.items():
+            self.add_module(name, layer)
+        self.attention = (ShiftedAttention if self.is_masked else SoftmaxAttention)(scale=scale)
+        self.proj = Linear(channels if width is None else width, channels)
+        self._bias = ParameterCache(self)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    @abstractmethod
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute queries (K, n, L, d), keys and values (K, n, M, d) of windows (K, L, C)."""
+
+    @abstractmethod
+    def bias(self) -> Tensor:
+        """Compute the bias of the scores: (n, L, M), or with the mask (4, n, L, M) for the four kinds of windows."""
+
+    def forward(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Windows (K, L, C) of maps with ``grid`` = (rows, columns) of windows, to the same shape."""
+        query, key, value = self.project(windows)
+        bias = self._bias(self.bias).to(query.dtype)
+        if self.is_masked:
+            out = self.attention(query, key, value, bias, grid)
+        else:
+            out = self.attention(query, key, value, bias)
+        return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class WindowAttention(BiasedAttention):
+    """Attention of all pixels of a window to each other.
+
+    Args:
+        channels: C.
+        num_heads: n.
+        window_size: w.
+        shifted: Whether the windows are those of a map that is rolled by half a window.
+        qkv_bias: Whether queries, keys and values have an offset.
+        scale: Factor of the attention scores; None is d^-1/2.
+    """
+
+    qkv: Linear
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        num_heads: int,
+        window_size: int,
+        shifted: bool,
+        qkv_bias: bool = True,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__(
+            channels=channels,
+            num_heads=num_heads,
+            window_size=window_size,
+            shifted=shifted,
+            offsets=(2 * window_size - 1) ** 2,
+            inputs={"qkv": Linear(channels, 3 * channels, bias=qkv_bias)},
+            scale=scale,
+        )
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute queries, keys and values (K, n, L, d) of windows (K, L, C)."""
+        heads = self.qkv(windows).reshape(*windows.shape[:2], 3, self.num_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def bias(self) -> Tensor:
+        """Compute the bias of the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
+        device = self.relative_position_bias_table.device
+        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device))
+        return bias + masks_by_kind(self.window, self.shift, like=bias) if self.is_masked else bias
+
+
+def attend_in_windows(attention: BiasedAttention, x: Tensor) -> Tensor:
+    """Attend within the windows of the map, rolled as the attention asks: (N, H, W, C) to the same shape."""
+    (height, width), (h, w), (down, right) = x.shape[1:3], attention.window, attention.shift
+    windows = partition(roll(x, (-down, -right)), (h, w))
+    windows = attention(windows, (height // h, width // w))
+    return roll(merge(windows, (h, w), (height, width)), (down, right))
+
+
+class SwinLayer(nn.Module):
+    """Attention within windows and a feed-forward layer, each with its norm before it.
+
+    Args:
+        attention: Attention of the layer.
+        feed_forward: Feed-forward layer, of maps (N, H, W, C).
+        channels: C.
+        drop_path: Share of a training's samples that skip a branch.
+    """
+
+    def __init__(self, *, attention: BiasedAttention, feed_forward: nn.Module, channels: int, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = attention
+        self.drop_path = StochasticDepth(drop_path)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = feed_forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        x = x + self.drop_path(attend_in_windows(self.attn, self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
