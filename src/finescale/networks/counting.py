@@ -48,17 +48,14 @@ def count_linear_in_two_dimensions(network: nn.Module, shape: tuple[int, ...], _
 def ngram_context_both_ways(context: NGramContext, arguments: tuple[Tensor]) -> int:
     """Multiply-adds that the published N-gram context takes beyond ours, see `Publication.beyond`.
 
-    It attends forward and backward apart, and projects every token; ours does both at once, and projects the mean.
+    It attends forward and backward apart; ours does both at once.
     """
     maps, height, width = arguments[0].shape[:3]
-    rows, columns = height // context.window[0], width // context.window[1]
-    attention = context.ngram_attn
-    tokens, channels, attended = attention.side**2, attention.proj.out_features, attention.proj.in_features
-    projected = channels * attended
-    scores_and_values = 3 * tokens * projected + 2 * tokens**2 * attended
-    theirs = 2 * rows * columns * (scores_and_values + tokens * projected)
-    ngrams = (rows + attention.side - 1) * (columns + attention.side - 1)
-    return maps * (theirs - ngrams * (scores_and_values + projected))
+    attention, (h, w) = context.ngram_attn, context.window
+    side, rows, columns = attention.window[0], height // h, width // w
+    tokens, channels, attended = side**2, attention.proj.out_features, attention.proj.in_features
+    each = 4 * tokens * channels * attended + 2 * tokens**2 * attended  # of an n-gram: four projections, two products
+    return maps * each * (2 * rows * columns - (rows + side - 1) * (columns + side - 1))
 
 
 @torch.no_grad()

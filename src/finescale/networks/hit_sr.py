@@ -27,12 +27,13 @@ from finescale.layers.attention import ChannelCorrelation, SpatialCorrelation
 from finescale.layers.convolution import ResidualGroup, convolve
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
-from finescale.layers.ngram_context import NGramAttention, NGramContext, NGramWindowPartition
+from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import OffsetMLP, offset_grid
 from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
+from finescale.layers.window_attention import WindowAttention
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
 from finescale.networks.counting import count_as_fvcore, ngram_context_both_ways
 from finescale.networks.family import (
@@ -163,7 +164,7 @@ class SpatialChannelCorrelation(nn.Module):
         self.spatial_linear = SpatialPooling(window=window, pooled=self.pooled)
         self.ngram_window_partition = None
         if ngram:
-            attention = NGramAttention(channels=channels // 2, num_heads=num_heads)
+            attention = WindowAttention(channels=channels // 2, num_heads=num_heads, window_size=2, shifted=False)
             self.ngram_window_partition = NGramWindowPartition(
                 NGramContext(channels=channels, window=window, attention=attention, shared_filter=True)
             )

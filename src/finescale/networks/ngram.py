@@ -1,0 +1,462 @@
+"""N-gram Swin transformers: SwinIR-NG and NGswin.
+
+H. Choi, J. Lee, J. Yang, "N-Gram in Swin Transformers for Efficient Lightweight Image Super-Resolution", CVPR 2023.
+
+A window of a Swin transformer sees only itself. Here each window is summed up by one vector, neighbouring vectors
+attend to each other, and the result, the window's context, is added to all its pixels before the window's own
+attention. SwinIR-NG is SwinIR-light with this context in every layer. NGswin is a network of its own: an encoder of
+three stages, each at half the resolution of the one before, a bottleneck that shuffles their results back to full
+resolution, and a decoder. Its blocks are normed behind, and compare pixels by the cosine of query and key.
+
+Letters: N batch, H W size of a map in whole windows, C = embed_dim, n heads, d channels of a head, w side of a window,
+L = w * w, K windows in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from finescale.layers.convolution import convolve
+from finescale.layers.feedforward import MLP
+from finescale.layers.initialisation import initialise_small
+from finescale.layers.linear import Linear
+from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
+from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
+from finescale.layers.window_attention import WindowAttention, attend_in_windows
+from finescale.networks.family import (
+    UNSEEN,
+    About,
+    Cost,
+    Count,
+    Family,
+    Paper,
+    Publication,
+    Published,
+    PublishedOptions,
+    Quantization,
+    Recipe,
+    WeightFiles,
+    scores,
+)
+from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.options import take_options
+from finescale.networks.placement import Placement
+from finescale.networks.state import State, ratio_of
+
+STAGES = ("encoder_layer1", "encoder_layer2", "encoder_layer3", "decoder_layer1")
+"""Published names of NGswin's stages."""
+
+Four = tuple[int, int, int, int]
+"""One number for each of `STAGES`."""
+
+
+class NGswinSettings(FrameSettings):
+    """Sizes of an NGswin network; the defaults are those of all three published ones."""
+
+    embed_dim: int = Field(64, ge=16, multiple_of=16)
+    """Channels of the features, of which a sixteenth is left where four pixels of a side become one."""
+    mean: tuple[float, ...] = (0.4485, 0.4375, 0.4045)
+    """Colour taken off the image before the first convolution and added after the last, one value per channel of RGB.
+
+    Images that are not RGB are not shifted.
+    """
+    unit_deviation: bool = True
+    """Divide the shifted colours by their standard deviation in DIV2K, which depends on the scale; RGB images only."""
+    upsampler: Literal["pixelshuffledirect"] = "pixelshuffledirect"
+    """Reconstruction head; the family has one, with a last convolution after the pixel shuffle."""
+    residual_conv: Literal["identity"] = "identity"
+    """Closing of the body; the family has none."""
+    depths: Four = (6, 4, 4, 6)
+    """Blocks of the encoder's three stages and of the decoder."""
+    num_heads: Four = (6, 4, 4, 6)
+    """Heads of the attention, for each stage; they need not divide embed_dim."""
+    head_dims: Four | None = None
+    """Channels of a head, for each stage; None is embed_dim // num_heads."""
+    window_size: int = Field(8, ge=1, le=64)
+    """Side of the attention windows, in pixels of a stage's map."""
+    ngrams: Four = (2, 2, 2, 2)
+    """Side of the n-grams, in windows, for each stage; at 1 the context of a window is its own summary alone."""
+    mlp_ratios: tuple[float, float, float, float] = (2.0, 2.0, 2.0, 2.0)
+    """Hidden channels of the feed-forward layers, as multiples of embed_dim, for each stage."""
+    qkv_bias: bool = True
+    """Offset query, key and value of the attention within windows by a learned bias; that among windows always has one.
+    """
+    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    """Share of a training's samples that skip the branches of the last block, less in earlier ones; 0 is neutral."""
+
+    def head_dim(self, stage: int) -> int:
+        """Return the channels of a head."""
+        return self.head_dims[stage] if self.head_dims else self.embed_dim // self.num_heads[stage]
+
+    def hidden(self, stage: int) -> int:
+        """Return the hidden channels of a feed-forward layer."""
+        return int(self.embed_dim * self.mlp_ratios[stage])
+
+    @property
+    def least_side(self) -> int:
+        """The least side of an image, in pixels: n windows for the n-grams of each stage, at its own resolution."""
+        windows = (side * factor for side, factor in zip(self.ngrams, (1, 2, 4, 1), strict=True))
+        return math.ceil(max(windows) / 4) * 4 * self.window_size
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        for field in ("depths", "num_heads", "ngrams"):
+            if min(getattr(self, field)) < 1:
+                raise ValueError(f"{field} must be at least 1 for each stage, got {getattr(self, field)}")
+        if max(self.num_heads) > self.embed_dim // 2:
+            raise ValueError(f"num_heads must be at most half of embed_dim {self.embed_dim}, got {self.num_heads}")
+        if min(map(self.head_dim, range(4))) < 1:
+            raise ValueError(f"head_dims must be at least 1, got {self.head_dims}")
+        if min(map(self.hidden, range(4))) < 1:
+            raise ValueError(f"mlp_ratios leave no hidden channels of {self.embed_dim}, got {self.mlp_ratios}")
+        if self.unit_deviation and self.in_channels != 3:
+            raise ValueError(f"unit_deviation must be false for images of {self.in_channels} channels")
+        return self
+
+
+# ---- NGswin, small to large
+
+
+class CosineAttention(WindowAttention):
+    """Attention within windows by the cosine of query and key, times a learned factor of each head, at most 100."""
+
+    def __init__(
+        self, *, channels: int, num_heads: int, head_dim: int, window_size: int, shifted: bool, qkv_bias: bool = True
+    ) -> None:
+        super().__init__(
+            channels=channels,
+            num_heads=num_heads,
+            window_size=window_size,
+            shifted=shifted,
+            qkv_bias=qkv_bias,
+            width=num_heads * head_dim,
+            scale=1.0,
+        )
+        self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute queries times the head's factor, keys and values (K, n, L, d) of windows (K, L, C)."""
+        query, key, value = super().project(windows)
+        factor = self.logit_scale.clamp(max=math.log(100)).exp()
+        return (_unit(query) * factor).to(value.dtype), _unit(key).to(value.dtype), value
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Scale vectors (..., d) to length 1, at least in float32."""
+    return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)
+
+
+class Block(nn.Module):
+    """Context, attention within windows and a feed-forward layer, each of the latter with its norm behind it."""
+
+    def __init__(self, *, settings: NGswinSettings, stage: int, shifted: bool, drop_path: float) -> None:
+        super().__init__()
+        channels, num_heads, side = settings.embed_dim, settings.num_heads[stage], settings.window_size
+        half = channels // 2
+        among_windows = CosineAttention(
+            channels=half,
+            num_heads=num_heads,
+            head_dim=half // num_heads,
+            window_size=settings.ngrams[stage],
+            shifted=False,
+        )
+        self.ngram_window_partition = NGramWindowPartition(
+            NGramContext(channels=channels, window=(side, side), attention=among_windows)
+        )
+        self.attn = CosineAttention(
+            channels=channels,
+            num_heads=num_heads,
+            head_dim=settings.head_dim(stage),
+            window_size=side,
+            shifted=shifted,
+            qkv_bias=settings.qkv_bias,
+        )
+        self.drop_path = StochasticDepth(drop_path)
+        self.norm1 = nn.LayerNorm(channels)
+        self.ffn = MLP(channels=channels, hidden=settings.hidden(stage))
+        self.norm2 = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        x = x + self.drop_path(self.norm1(attend_in_windows(self.attn, self.ngram_window_partition(x))))
+        return x + self.drop_path(self.norm2(self.ffn(x)))  # type: ignore[no-any-return]
+
+
+class Downsampling(nn.Module):
+    """Four pixels to one, by a linear layer on their channels."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.reduction = Linear(4 * channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to (N, H/2, W/2, C)."""
+        n, height, width, channels = x.shape
+        pixels = x.reshape(n, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
+        return self.reduction(self.norm(pixels.flatten(3)))  # type: ignore[no-any-return]
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution; each reads the sum of what the one before read and returned.
+
+    Args:
+        settings: Of the network.
+        stage: Number of the stage in `STAGES`.
+        reads: How many times C channels come in.
+        downsampled: Whether the next stage reads the result at half the resolution.
+    """
+
+    def __init__(self, *, settings: NGswinSettings, stage: int, reads: int = 1, downsampled: bool = False) -> None:
+        super().__init__()
+        channels = settings.embed_dim
+        self.across_cascade_proj = nn.Identity() if reads == 1 else Linear(reads * channels, channels)
+        rates = depth_rates(settings.drop_path_rate, settings.depths)[stage]
+        self.blocks = nn.ModuleList(
+            Block(settings=settings, stage=stage, shifted=number % 2 == 1, drop_path=rate)
+            for number, rate in enumerate(rates)
+        )
+        self.downsample = Downsampling(channels=channels) if downsampled else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map (N, H, W, reads * C) to the last block's result (N, H, W, C), and (N, H/2, W/2, C) for the next stage."""
+        x = self.across_cascade_proj(x)
+        for block in self.blocks:
+            out = block(x)
+            x = out + x
+        return out, None if self.downsample is None else self.downsample(x)
+
+
+class Bottleneck(nn.Module):
+    """Results of the encoder's three stages, shuffled to full resolution and reduced to C channels."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        shuffled = channels + channels // 4 + channels // 16
+        self.depthwise = nn.Conv2d(shuffled, shuffled, 3, padding=1, groups=shuffled)
+        self.pointwise = Linear(shuffled, channels)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, shallow: Tensor, stages: Sequence[Tensor]) -> Tensor:
+        """Reduce (N, H, W, C), (N, H/2, W/2, C) and (N, H/4, W/4, C), and the features before them, to (N, H, W, C)."""
+        parts = []
+        for number, stage in enumerate(stages):
+            if number:
+                shallow = halved(shallow)
+            parts.append(_shuffle(stage + F.leaky_relu(shallow), 2**number))
+        x = F.gelu(convolve(self.depthwise, torch.cat(parts, dim=-1)))
+        return self.norm(self.pointwise(x))  # type: ignore[no-any-return]
+
+
+def halved(x: Tensor) -> Tensor:
+    """Take the maximum of each 2x2 pixels: map (N, H, W, C) to (N, H/2, W/2, C)."""
+    return F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+def _shuffle(x: Tensor, factor: int) -> Tensor:
+    """Pixel shuffle of a map (N, H, W, C) to (N, factor * H, factor * W, C / factor²)."""
+    n, height, width, channels = x.shape
+    pixels = x.reshape(n, height, width, channels // factor**2, factor, factor).permute(0, 1, 4, 2, 5, 3)
+    return pixels.reshape(n, height * factor, width * factor, channels // factor**2)
+
+
+_DEVIATION = {2: (0.2397, 0.2290, 0.2389), 3: (0.2373, 0.2265, 0.2367), 4: (0.2352, 0.2244, 0.2349)}
+"""Standard deviation of the colours of DIV2K's lr images, by scale; a constant of the published networks."""
+
+
+class NGswin(Frame):
+    """NGswin."""
+
+    first = "shallow_extract"
+
+    settings: NGswinSettings
+
+    deviation: Tensor
+
+    def __init__(self, *, settings: NGswinSettings, scale: int) -> None:
+        super().__init__(settings=settings, scale=scale)
+        deviation = _DEVIATION[scale] if settings.unit_deviation else (1.0,) * settings.in_channels
+        self.register_buffer("deviation", torch.tensor(deviation).reshape(1, -1, 1, 1), persistent=False)
+        self.encoder_layer1 = Stage(settings=settings, stage=0, downsampled=True)
+        self.encoder_layer2 = Stage(settings=settings, stage=1, reads=2, downsampled=True)
+        self.encoder_layer3 = Stage(settings=settings, stage=2, reads=3)
+        self.bottleneck = Bottleneck(channels=settings.embed_dim)
+        self.decoder_layer1 = Stage(settings=settings, stage=3)
+        self.norm = nn.LayerNorm(settings.embed_dim)
+        initialise_small(self, nn.Linear)
+
+    def build_first(self) -> nn.Module:
+        """Build the first convolution."""
+        return nn.Sequential(OrderedDict(conv1=super().build_first()))
+
+    def build_head(self) -> dict[str, nn.Module]:
+        """Build the reconstruction: a convolution, a pixel shuffle and a convolution of the image."""
+        channels, scale = self.in_channels, self.scale
+        steps = {
+            "before_shuffle": nn.Conv2d(self.settings.embed_dim, channels * scale**2, 3, padding=1),
+            "shuffle": nn.PixelShuffle(scale),
+            "to_origin": nn.Conv2d(channels, channels, 3, padding=1),
+        }
+        return {"to_target": nn.Sequential(OrderedDict(steps))}
+
+    @property
+    def groups(self) -> list[nn.Module]:
+        """The four stages."""
+        return [self.get_submodule(name) for name in STAGES]
+
+    @property
+    def period(self) -> int:
+        """Pixels of the image after which the windows of all stages repeat together."""
+        return 4 * self.settings.window_size
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Extend the image at the bottom and on the right by zeros, as the published network does, see `period`."""
+        right, bottom = (
+            max(self.settings.least_side, math.ceil(side / self.period) * self.period) - side
+            for side in (image.shape[3], image.shape[2])
+        )
+        return F.pad(image, (0, right, 0, bottom))
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Map an image to the values that the network was trained with."""
+        return super().normalise(image) / self.deviation
+
+    def denormalise(self, sr: Tensor) -> Tensor:
+        """Undo `normalise`."""
+        return super().denormalise(sr * self.deviation)
+
+    def body(self, features: Tensor) -> Tensor:
+        """Encode, mix and decode: features (N, C, H, W) to the same shape."""
+        shallow = features.permute(0, 2, 3, 1)  # (N, H, W, C)
+        first, first_below = self.encoder_layer1(shallow)
+        below = torch.cat((halved(shallow), first_below), dim=-1)
+        second, second_below = self.encoder_layer2(below)
+        third, _ = self.encoder_layer3(torch.cat((halved(below), second_below), dim=-1))
+        mixed = self.bottleneck(shallow, (first, second, third))
+        decoded, _ = self.decoder_layer1(mixed + first)
+        return self.norm(decoded).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+# ---- reading files and options of NGswin
+
+_CONTEXT = "ngram_window_partition.ngram_context."
+
+
+def _ngswin_from_state(state: State) -> tuple[NGswinSettings, int]:
+    """Read settings and scale from the shapes of an NGswin weight file.
+
+    A file does not show image_range, mean and drop_path_rate, nor for RGB unit_deviation.
+    """
+    embed_dim, in_channels = state["shallow_extract.conv1.weight"].shape[:2]
+    depths, heads, ngrams, head_dims, ratios = [], [], [], [], []
+    for stage in STAGES:
+        block = f"{stage}.blocks.0."
+        depths.append(len({key.split(".")[2] for key in state if key.startswith(f"{stage}.blocks.")}))
+        heads.append(state[block + "attn.logit_scale"].shape[0])
+        ngrams.append(side_of(state[block + _CONTEXT + "ngram_attn.relative_position_bias_table"]))
+        head_dims.append(state[block + "attn.qkv.weight"].shape[0] // (3 * heads[-1]))
+        ratios.append(ratio_of(state[block + "ffn.fc1.weight"].shape[0], embed_dim))
+    settings = NGswinSettings(
+        in_channels=in_channels,
+        embed_dim=embed_dim,
+        unit_deviation=in_channels == 3,
+        depths=depths,
+        num_heads=heads,
+        head_dims=_unless_usual(head_dims, embed_dim, heads),
+        window_size=side_of(state[f"{STAGES[0]}.blocks.0.attn.relative_position_bias_table"]),
+        ngrams=ngrams,
+        mlp_ratios=ratios,
+        qkv_bias=f"{STAGES[0]}.blocks.0.attn.qkv.bias" in state,
+    )
+    return settings, math.isqrt(state["to_target.before_shuffle.weight"].shape[0] // in_channels)
+
+
+def side_of(table: Tensor) -> int:
+    """Return the side of the windows whose offsets a bias table (offsets, n) has."""
+    return (math.isqrt(table.shape[0]) + 1) // 2
+
+
+def _unless_usual(head_dims: Sequence[int], embed_dim: int, num_heads: Sequence[int]) -> Sequence[int] | None:
+    """Return the channels of heads; None where they are the usual ones."""
+    usual = [embed_dim // heads for heads in num_heads]
+    return None if list(head_dims) == usual else head_dims
+
+
+def _unseen_in_ngswin(settings: NGswinSettings, _: State) -> tuple[str, ...]:
+    """Name the fields that `_ngswin_from_state` assumes."""
+    colour = ("unit_deviation",) if settings.in_channels == 3 else ()
+    return ("image_range", "mean", *colour, "drop_path_rate")
+
+
+_NGSWIN_DEFAULTS: Mapping[str, Any] = {
+    "in_channels": 3,
+    "target_mode": "light_x2",
+    "embed_dim": 64,
+    "dec_dim": 64,
+    "depths": (6, 4, 4),
+    "dec_depths": 6,
+    "num_heads": (6, 4, 4),
+    "dec_num_heads": 6,
+    "head_dim": None,
+    "dec_head_dim": None,
+    "mlp_ratio": 2.0,
+    "img_norm": True,
+}
+"""Defaults of NGswin's published constructor, as far as arguments of it make one field of ours."""
+
+
+def _ngswin_from_options(options: Mapping[str, Any]) -> tuple[NGswinSettings, int]:
+    """Read settings and scale from the arguments of NGswin's published constructor.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
+    """
+    taken = take_options(
+        options,
+        shared={"in_chans": "in_channels"},
+        fields={name: name for name in (*_NGSWIN_DEFAULTS, *_NGSWIN_ARGUMENTS) if name != "in_channels"},
+        neutral={"drop_rate": 0, "attn_drop_rate": 0},
+        without_effect=("training_img_size", "weight_init"),
+        in_vain=(),
+    )
+    fields = {**_NGSWIN_DEFAULTS, **taken}
+    mode = re.fullmatch(r"light_x([234])", str(fields.pop("target_mode")))
+    if mode is None:
+        raise ValueError(f"NGswin: target_mode must be light_x2, light_x3 or light_x4, got {options['target_mode']!r}")
+    if fields["dec_dim"] != fields["embed_dim"]:
+        raise ValueError(f"NGswin: dec_dim must equal embed_dim {fields['embed_dim']}, got {fields['dec_dim']}")
+    if fields["img_norm"] and fields["in_channels"] != 3:
+        raise ValueError(f"NGswin: img_norm must be False for {fields['in_channels']} channels, got True")
+    depths, heads = ((*fields[name], fields[f"dec_{name}"]) for name in ("depths", "num_heads"))
+    dims = (*_each(fields["head_dim"], 3), fields["dec_head_dim"])
+    head_dims = [dim or fields["embed_dim"] // number for dim, number in zip(dims, heads, strict=True)]
+    settings = NGswinSettings(
+        in_channels=fields["in_channels"],
+        embed_dim=fields["embed_dim"],
+        **({} if fields["img_norm"] else {"mean": (0.0, 0.0, 0.0), "unit_deviation": False}),
+        depths=depths,
+        num_heads=heads,
+        head_dims=_unless_usual(head_dims, fields["embed_dim"], heads),
+        mlp_ratios=_each(fields["mlp_ratio"], 4),
+        **{name: value for name, value in fields.items() if name in _NGSWIN_ARGUMENTS},
+    )
+    return settings, int(mode[1])
+
+
+_NGSWIN_ARGUMENTS = ("ngrams", "window_size", "qkv_bias", "drop_path_rate")
+"""Arguments of NGswin's published constructor that are fields of ours."""
+
+
+def _each(value: Any, number: int) -> Sequence[Any]:
+    """Return one value for each stage, of one value for all or of as many."""
+    return value if isinstance(value, Sequence) else (value,) * number
