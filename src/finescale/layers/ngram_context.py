@@ -28,9 +28,7 @@ class NGramContext(nn.Module):
         shared_filter: Whether all pairs of channels are summed up by the same weights.
     """
 
-    def __init__(
-        self, *, channels: int, window: Size, attention: BiasedAttention, shared_filter: bool = False
-    ) -> None:
+    def __init__(self, *, channels: int, window: Size, attention: BiasedAttention, shared_filter: bool = False) -> None:
         super().__init__()
         filters = 1 if shared_filter else channels // 2
         self.window = window
@@ -66,7 +64,7 @@ class NGramContext(nn.Module):
 def _extended(grid: Tensor, overlap: int, *, axis: int) -> Tensor:
     """Repeat the ``overlap`` rows next to the first one before it, and those next to the last one behind it.
 
-    They keep their order, as in the published networks, which call it reflection; it is one where a single row is added.
+    They keep their order, as in the published networks; of a single row on each side it is a reflection.
     """
     if overlap == 0:
         return grid
@@ -91,4 +89,5 @@ class NGramWindowPartition(nn.Module):
         context = self.ngram_context(x)  # (N, R, S, C)
         h, w = self.ngram_context.window
         windows = x.reshape(*context.shape[:2], h, context.shape[2], w, -1)  # (N, R, h, S, w, C)
-        return (windows + context[:, :, None, :, None]).reshape(x.shape)
+        added: Tensor = windows + context[:, :, None, :, None]
+        return added.reshape(x.shape)

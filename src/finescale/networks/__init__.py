@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finescale.networks import cit, craft, dat, drct, hit_sr, span
+from finescale.networks import cit, craft, dat, drct, hit_sr, ngram, span
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
 from finescale.networks.transfer import transfer_weights
@@ -35,9 +35,9 @@ __all__ = [
     "variants",
 ]
 
-_ALL = (hit_sr, craft, drct, span, dat, cit)
+_ALL = (hit_sr.FAMILY, craft.FAMILY, drct.FAMILY, span.FAMILY, dat.FAMILY, cit.FAMILY, ngram.NGSWIN)
 
-FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 """All families by name."""
 
 

@@ -250,7 +250,9 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.99)
     """The optimizer's decay of the means of gradients and of their squares."""
     lr: float
-    """Initial learning rate; there is no warm-up."""
+    """Initial learning rate, after the warm-up."""
+    warm_up: int = 0
+    """Steps over which the learning rate rises from 0; 0: there is no warm-up."""
     milestones: tuple[int, ...]
     """Steps after which the learning rate is multiplied by ``gamma``."""
     gamma: float = 0.5
@@ -278,7 +280,7 @@ HALVED = (250_000, 400_000, 450_000, 475_000)
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One paper: its network, its named sizes, and the facts about them."""
+    """One network of a paper: its named sizes, and the facts about them."""
 
     name: str
     """Name of the paper's method in lower case: "hit-sr"."""

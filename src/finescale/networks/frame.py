@@ -18,6 +18,7 @@ from finescale.layers.convolution import ResidualConv, residual_conv
 from finescale.layers.explicit_attention import Tap
 from finescale.layers.precision import without_autocast
 from finescale.layers.upsampling import Upsampler, upsampling_head
+from finescale.layers.windows import Size
 from finescale.settings import Settings
 
 SCALES = (2, 3, 4)
@@ -150,6 +151,14 @@ class Frame(nn.Module, ABC):
     def pad(self, image: Tensor) -> Tensor:
         """Extend the image at the bottom and on the right to a size that the body accepts; the result is cropped."""
         return image
+
+    def mirrored_size(self, size: Size) -> Size:
+        """Return the size to which a whole image should be extended before it is upscaled, by its mirror.
+
+        `finescale.layers.mirror_padding.pad_to_size` extends it as the authors' test code does. Networks whose own
+        `pad` does as well return ``size``.
+        """
+        return size
 
     def normalise(self, image: Tensor) -> Tensor:
         """Map an image to the values that the network was trained with."""

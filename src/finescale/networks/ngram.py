@@ -33,6 +33,8 @@ from finescale.layers.linear import Linear
 from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.window_attention import WindowAttention, attend_in_windows
+from finescale.layers.windows import Size, whole_windows
+from finescale.networks.counting import ngram_context_both_ways
 from finescale.networks.family import (
     UNSEEN,
     About,
@@ -46,7 +48,6 @@ from finescale.networks.family import (
     Quantization,
     Recipe,
     WeightFiles,
-    scores,
 )
 from finescale.networks.frame import Frame, FrameSettings
 from finescale.networks.options import take_options
@@ -320,12 +321,18 @@ class NGswin(Frame):
         return 4 * self.settings.window_size
 
     def pad(self, image: Tensor) -> Tensor:
-        """Extend the image at the bottom and on the right by zeros, as the published network does, see `period`."""
-        right, bottom = (
-            max(self.settings.least_side, math.ceil(side / self.period) * self.period) - side
-            for side in (image.shape[3], image.shape[2])
-        )
-        return F.pad(image, (0, right, 0, bottom))
+        """Extend the image at the bottom and on the right by zeros, as the published network does."""
+        height, width = image.shape[-2:]
+        rows, columns = self.mirrored_size((height, width))
+        return F.pad(image, (0, columns - width, 0, rows - height))
+
+    def mirrored_size(self, size: Size) -> Size:
+        """Return the size in whole windows of all stages, and in enough of them for the n-grams.
+
+        The zeros of `pad`, which the network takes for darkness, change the picture up to a hundred pixels away.
+        """
+        height, width = (max(side, self.settings.least_side) for side in size)
+        return whole_windows((height, width), (self.period, self.period))
 
     def normalise(self, image: Tensor) -> Tensor:
         """Map an image to the values that the network was trained with."""
@@ -460,3 +467,129 @@ _NGSWIN_ARGUMENTS = ("ngrams", "window_size", "qkv_bias", "drop_path_rate")
 def _each(value: Any, number: int) -> Sequence[Any]:
     """Return one value for each stage, of one value for all or of as many."""
     return value if isinstance(value, Sequence) else (value,) * number
+
+
+def _ngswin_placement(_: NGswinSettings) -> Placement:
+    """Place quantizers by the general rule; those at the network's ends judge errors by their spectra."""
+    first, last = "shallow_extract.conv1", "to_target.to_origin"
+    ends = (f"{first}.input_quantizer", "result")
+    return Placement(
+        frequency=(*ends, "to_target.before_shuffle.input_quantizer", f"{last}.input_quantizer"),
+        ends=ends,
+        first=first,
+        last=(last,),
+    )
+
+
+# ---- what the authors publish
+
+_REPOSITORY = "https://github.com/rami0205/NGramSwin"
+
+_PAPER = Paper(
+    title="N-Gram in Swin Transformers for Efficient Lightweight Image Super-Resolution",
+    authors="H. Choi, J. Lee, J. Yang",
+    venue="CVPR 2023, 2071-2081",
+    url="https://arxiv.org/abs/2211.11436",
+)
+
+_LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
+"""Lr sizes for a result of 1280x720 pixels, for which the authors count."""
+
+_EPOCH = 1000
+"""Steps; 800 pictures, each 80 times, in batches of 64."""
+
+
+def _costs(variant: str, *rows: tuple[int, int, float]) -> dict[tuple[str, int], Cost]:
+    """State parameters and multiply-adds of a variant by scale."""
+    return {
+        (variant, scale): Cost(num_parameters=parameters, multiply_adds=Count(multiply_adds, size=_LR[scale]))
+        for scale, parameters, multiply_adds in rows
+    }
+
+
+def _published(
+    variant: str, file: str, rows: Mapping[int, Mapping[str, tuple[float, float | None]]]
+) -> list[Published]:
+    """State the authors' three networks of a variant, with the scores that are confirmed."""
+    return [
+        Published(
+            variant=variant,
+            scale=scale,
+            training_data="DIV2K",
+            scores=rows.get(scale, {}),
+            file=f"{file}_x{scale}.pth",
+            page=_REPOSITORY,
+            licence="Apache-2.0",
+            remark="in the folder `pretrain` of the repository",
+        )
+        for scale in (2, 3, 4)
+    ]
+
+
+def _recipes(variant: str) -> dict[tuple[str, int], list[Recipe]]:
+    """State the authors' training of a variant: x2 from random weights, x3 and x4 from x2."""
+    shared: dict[str, Any] = {
+        "variant": variant,
+        "data": "DIV2K",
+        "batch": 64,
+        "betas": (0.9, 0.999),
+        "lr": 4e-4,
+        "warm_up": 20 * _EPOCH,
+        "seed": 100,
+    }
+    halved = [epoch * _EPOCH for epoch in (200, 300, 400, 425, 450, 475)]
+    first = Recipe(iterations=500 * _EPOCH, milestones=tuple(halved), remark="in mixed precision", **shared)
+    others = Recipe(
+        iterations=450 * _EPOCH,
+        milestones=tuple(halved[:4]),
+        start=(variant, 2),
+        remark="in mixed precision, after 50k steps at 4e-4 of the reconstruction alone, which are left out here",
+        **shared,
+    )
+    return {(variant, 2): [first], (variant, 3): [others], (variant, 4): [others]}
+
+
+_COUNTED = "The multiply-adds in the paper, {}, come from a formula of the authors' code{}; a true count is given here."
+
+NGSWIN = Family(
+    name="ngswin",
+    about=About(
+        title="NGswin",
+        idea=(
+            "An encoder at full, half and quarter resolution, a bottleneck that shuffles the three results back to "
+            "full resolution, and a decoder. Each window is told about its neighbours by attention among their "
+            "summaries."
+        ),
+        remarks=(
+            "Images are mirrored to whole windows before they are upscaled, as in the authors' test code: the network "
+            "itself adds black pixels.",
+            _COUNTED.format("140.4, 66.6 and 36.4 G", " that includes norms, pools and activations"),
+            "Scores are those that a measurement here confirmed.",
+        ),
+    ),
+    network=NGswin,
+    variants={"ngswin": NGswinSettings()},
+    tiny={"ngswin": NGswinSettings(embed_dim=16, depths=(2, 1, 1, 2), num_heads=(2, 2, 2, 2), window_size=4)},
+    publication=Publication(
+        paper=_PAPER,
+        repository=_REPOSITORY,
+        costs=_costs("ngswin", (2, 998_384, 136.60), (3, 1_007_039, 64.78), (4, 1_019_156, 35.48)),
+        networks=_published("ngswin", "NGswin", {2: {"Set5": (38.05, 0.9610), "Set14": (33.79, 0.9199)}}),
+        beyond={NGramContext: ngram_context_both_ways},
+    ),
+    files=WeightFiles(
+        marks=("bottleneck.depthwise.weight", "encoder_layer1.blocks.0.attn.logit_scale"),
+        derivable=(".relative_position_index", ".attn_mask"),
+        from_state=_ngswin_from_state,
+        unseen=_unseen_in_ngswin,
+        unseen_help={
+            "image_range": UNSEEN["image_range"],
+            "mean": "that of the published networks: 0.4485, 0.4375, 0.4045",
+            "unit_deviation": "on for RGB",
+            "drop_path_rate": "0, which matters in training alone",
+        },
+    ),
+    options=PublishedOptions(classes=("NGswin",), read=_ngswin_from_options),
+    quantization=Quantization(placement=_ngswin_placement),
+    recipes=_recipes("ngswin"),
+)

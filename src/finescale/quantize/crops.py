@@ -14,7 +14,7 @@ from torch import Tensor
 from finescale.data.hr_images import find_hr_images, read_hr_image
 from finescale.errors import DataError, printable_name
 from finescale.images import read_size
-from finescale.layers.mirror_padding import pad_to_next_multiple
+from finescale.layers.mirror_padding import pad_to_next_multiple, pad_to_size
 from finescale.networks import Frame, family_of
 
 HELD_OUT = 8
@@ -55,6 +55,12 @@ def calibration_images(
     """
     padding = family_of(network).publication.test_padding
     multiple = padding(network.settings) if padding else 0
+
+    def pad(images: Tensor) -> Tensor:
+        padded = pad_to_next_multiple(images, multiple)
+        height, width = padded.shape[-2:]
+        return pad_to_size(padded, network.mirrored_size((height, width)))
+
     drawn = calibration_crops(folder, count=crops + HELD_OUT, side=crop_size, seed=seed, channels=network.in_channels)
     # Evenly spaced crops are held out, so that both parts are spread over the pictures.
     every = len(drawn) // HELD_OUT
@@ -63,7 +69,7 @@ def calibration_images(
     return CalibrationImages(
         images=drawn[[not out for out in held_out]].to(device),
         held_out=drawn[held_out].to(device),
-        pad=lambda images: pad_to_next_multiple(images, multiple),
+        pad=pad,
     )
 
 
