@@ -31,7 +31,8 @@ variant                  between the two passes  beyond the border   seen in
 =======================  ======================  ==================  =========================================
 """
 
-_MAX_SCALE = 16  # up to here all sums, even the unrounded ones of variant B, are integers below 2**53
+MAX_SCALE = 16
+"""Largest factor: up to here all sums, even the unrounded ones of variant B, are integers below 2**53."""
 
 
 def downsample(hr: Tensor, *, scale: int, variant: Variant = "A") -> Tensor:
@@ -54,8 +55,8 @@ def downsample(hr: Tensor, *, scale: int, variant: Variant = "A") -> Tensor:
         raise ValueError(f"downsample needs uint8 images (..., H, W), got {hr.dtype} of shape {tuple(hr.shape)}")
     if variant not in get_args(Variant):
         raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}, got {variant!r}")
-    if not 1 <= scale <= _MAX_SCALE:
-        raise ValueError(f"scale must be an integer from 1 to {_MAX_SCALE}, got {scale}")
+    if not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"scale must be an integer from 1 to {MAX_SCALE}, got {scale}")
     height, width = hr.shape[-2] // scale * scale, hr.shape[-1] // scale * scale
     if not height or not width:
         raise ValueError(f"an image of {hr.shape[-2]} x {hr.shape[-1]} pixels is too small for scale {scale}")

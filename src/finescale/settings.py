@@ -34,6 +34,12 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return _question(_nearest(word, known))
 
 
+def alternatives(values: Iterable[object]) -> str:
+    """Return what a value may be as an error message lists it: "2, 3 or 4"."""
+    *most, last = map(str, values)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def _nearest(word: str, known: Iterable[str]) -> list[str]:
     """The known word that a misspelt one is closest to, if one is close."""
     return difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

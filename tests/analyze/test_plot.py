@@ -79,7 +79,7 @@ def test_without_times_the_command_that_measures_them_is_named() -> None:
     [
         ({"axis": "beauty"}, "axis must be one of parameters, multiply-adds, time, got 'beauty'"),
         ({"test_set": "Set6"}, "test set must be one of Set5, Set14, B100, Urban100, Manga109, got 'Set6'"),
-        ({"scale": 8}, "scale must be 2, 3 or 4, got 8"),
+        ({"scale": 17}, "scale must be a whole number from 1 to 16, got 17"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], sentence: str) -> None:

@@ -59,7 +59,7 @@ def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[
             ["cost", "-n", "span", "--output", "0x9"],
             "Invalid value: --output must be two numbers of pixels such as 64x64, got '0x9'",
         ),
-        (["cost", "-n", "span", "-s", "0"], "scale must be 2, 3 or 4, got 0"),
+        (["cost", "-n", "span", "-s", "0"], "scale must be a whole number from 1 to 16, got 0"),
         (["cost", "-n", "span", "--device", "tpux"], "device 'tpux' cannot be used here; use 'cpu'"),
         (["cost", "-n", "span", "--runs", "0"], "Invalid value: --runs must be at least 1, got 0"),
         (["plot", "-o", "a.gif"], "a figure's name must end in .svg or .png, got 'a.gif'"),

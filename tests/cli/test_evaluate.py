@@ -205,7 +205,7 @@ def test_a_published_option_file_is_run(
         (["-n", "default", "-s", "5"], "scale must be 2, 3 or 4 for default, got 5"),
         (["-n", "default"], "holds no test set"),
         (["-n", "bicubic"], "bicubic has no scale of its own"),
-        (["-n", "bicubic", "-s", "0"], "scale must be 2, 3 or 4, got 0"),
+        (["-n", "bicubic", "-s", "0"], "scale must be a whole number from 1 to 16, got 0"),
         (["-n", "default", "-s", "2", "--sets", "Set15"], "there are Set5, Set14"),
         (["-n", "default", "-s", "2", "--protocol", "paper"], "did you mean 'papers'?"),
         (["-n", "default", "-s", "2", "-t", "atuo"], "tile"),

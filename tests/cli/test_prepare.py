@@ -273,7 +273,10 @@ def test_an_interrupted_check_tells_what_it_found(
             ["downsample", "HR", "-o", "x", "-s", "two"],
             "--scale must be one or several numbers such as 2,3,4, got 'two'",
         ),
-        (["downsample", "HR", "-o", "x", "-s", "1"], "'scales': scales must be different whole numbers from 2 to 16"),
+        (
+            ["downsample", "HR", "-o", "x", "-s", "1"],
+            "scales with 1 need a degradation; without, pictures at scale 1 are the HR images",
+        ),
         (["downsample", "HR", "-o", "x", "--variant", "cubic"], "'variant': input should be 'A', 'uint8', "),
         (
             ["downsample", "HR", "-o", "x", "--layout", "flat"],

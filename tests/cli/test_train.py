@@ -165,7 +165,7 @@ def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     ("flags", "sentence"),
     [
         (["--set", "train.iteration=3"], "did you mean 'train.iterations'?"),
-        (["--set", "scale=5"], "scale must be 2, 3 or 4, got 5"),
+        (["--set", "scale=17"], "scale must be 1 to 16 for the upsampler 'pixelshuffledirect', got 17"),
         (["--set", "network={embed_dims: 8}"], "did you mean 'embed_dim'?"),
         (["--set", "data.hr=[nowhere]"], "nowhere is not a folder"),
         (["--set", "data=3"], "'data'"),

@@ -78,7 +78,7 @@ def test_what_a_callback_raises_ends_an_evaluation_that_is_resumed_later(data: P
     ("changes", "error", "sentence"),
     [
         ({"names": [], "scale": None}, ValueError, "bicubic has no scale of its own"),
-        ({"scale": 0}, ValueError, "scale must be 2, 3 or 4, got 0"),
+        ({"scale": 0}, ValueError, "scale must be a whole number from 1 to 16, got 0"),
         ({"scale": 3}, ValueError, "scale must be 2 for .*tiny.safetensors, got 3"),
         ({"data": None}, ValueError, "either a folder of test sets or one of pictures without originals"),
         ({"lr": Path("small")}, ValueError, "either a folder of test sets or one of pictures without originals"),

@@ -206,7 +206,6 @@ def test_linear_layers_begin_small_norms_neutral_and_temperatures_at_one() -> No
         ({"window_size": 8}, r"window_size must be a multiple of both split sizes, got 8 and \(4, 16\)"),
         ({"window_size": 1024}, "less than or equal to 512"),
         ({"mlp_ratio": 0.01}, "mlp_ratio leaves no hidden channels of 48, got 0.01"),
-        ({"qk_scale": 0}, "greater than 0"),
         ({"residual_conv": "3conv"}, "'1conv' or 'identity'"),
         ({"upsampler": "pixelshuffle"}, "'pixelshuffledirect'"),
         ({"shiftmask": True}, "Extra inputs are not permitted"),
@@ -317,7 +316,7 @@ def test_split_sizes_and_mask_are_taken() -> None:
         ({"num_heads": [5, 6, 6, 6]}, "CRAFT: num_heads must be even"),
         ({"split_size_0": 3}, r"CRAFT: window_size must be a multiple of both split sizes, got 16 and \(3, 16\)"),
         ({"split_size_0": "wide"}, "CRAFT: 'split_size.0': input should be a valid integer.*got 'wide'"),
-        ({"upscale": 8}, "scale must be 2, 3 or 4, got 8"),
+        ({"upscale": 17}, "scale must be 1 to 16 for the upsampler 'pixelshuffledirect', got 17"),
     ],
 )
 def test_what_no_network_offers_is_refused(wrong: dict[str, Any], message: str) -> None:

@@ -203,7 +203,6 @@ def test_the_published_networks_have_the_published_numbers_of_parameters() -> No
         ({"window_size": 0}, "greater than or equal to 1"),
         ({"window_size": 65}, "less than or equal to 64"),
         ({"position_size": 6}, "position_size must be a multiple of window_size 4, got 6"),
-        ({"qk_scale": 0}, "greater than 0"),
         ({"drop_path_rate": 1}, "less than 1"),
         ({"upsampler": "pixelshuffledirect"}, "should be 'pixelshuffle'"),
         ({"residual_conv": "3conv"}, "'1conv' or 'identity'"),
@@ -290,7 +289,7 @@ def test_arguments_of_another_network_that_option_files_carry_are_dropped_with_a
         ({"drop_rate": 0.1}, "DRCT: drop_rate is supported only as 0, got 0.1"),
         ({"patch_size": 2}, "DRCT: patch_size is supported only as 1, got 2"),
         ({"windowsize": 8}, r"DRCT has no argument 'windowsize' \(did you mean 'window_size'\?\)"),
-        ({"upscale": 8}, "scale must be 2, 3 or 4, got 8"),
+        ({"upscale": 6}, "scale must be 1, 2, 3, 4, 8 or 16 for the upsampler 'pixelshuffle', got 6"),
     ],
 )
 def test_what_no_network_offers_is_refused(wrong: dict[str, Any], message: str) -> None:

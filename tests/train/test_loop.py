@@ -715,7 +715,7 @@ def test_a_device_that_cannot_be_is_refused(settings: TrainSettings) -> None:
     ("wrong", "message"),
     [
         ({"variant": "hit-sirr"}, r"variant 'hit-sirr' is unknown \(did you mean 'hit-sir'\?\); known: hit-sir, "),
-        ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
+        ({"scale": 17}, "scale must be 1 to 16 for the upsampler 'pixelshuffledirect', got 17"),
         ({"train": {"iterations": 1, "milestones": [5, 3]}}, r"milestones must rise, got \(5, 3\)"),
         ({"train": {"iterations": 1, "batch": 5, "accumulate": 2}}, "batch must be a multiple of accumulate=2, got 5"),
         (

@@ -27,8 +27,12 @@ NOT_IN_SHAPES: dict[str, dict[str, Any]] = {
     "hit-sir_tiny_block": {"base_window": (4, 4)},
     "hit-sir_tiny_hier": {"base_window": (4, 4)},
     "hit-sir_tiny_nearest": {"base_window": (4, 4)},
+    "hit-sir_tiny_restore_x1": {"base_window": (4, 4), "image_range": 2.0},
+    "hit-sir_tiny_shuffle_x8": {"base_window": (4, 4)},
     "hit-sir_tiny_rect": {"base_window": (4, 8), "window_ratios": (0.5, 2.0)},
     "hit-srf_tiny_block": {"base_window": (4, 4)},
+    "hit-srf_tiny_direct_x1": {"base_window": (4, 4)},
+    "hit-srf_tiny_direct_x8": {"base_window": (4, 4)},
     "hit-srf_tiny_hier": {"base_window": (4, 4)},
     "hit-srf_tiny_options": {"base_window": (4, 4), "image_range": 4.0},
 }
@@ -194,8 +198,8 @@ def test_a_key_whose_shape_tells_no_size_is_named(tmp_path: Path, monkeypatch: p
 
 
 def test_a_scale_that_no_network_has_is_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    state["upsample.0.weight"] = torch.zeros(75, 16, 3, 3)
-    with pytest.raises(WeightsMismatchError, match="scale must be 2, 3 or 4, got 5"):
+    state["upsample.0.weight"] = torch.zeros(3 * 17**2, 16, 3, 3)
+    with pytest.raises(WeightsMismatchError, match=r"scale must be 1 to 16 for the upsampler .*, got 17"):
         weights.load(write(state, tmp_path / "file.pth"))
 
 

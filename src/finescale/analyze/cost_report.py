@@ -31,7 +31,7 @@ class CostReport:
     Networks are added one by one. A call of `add` that fails or is interrupted leaves what was counted before.
 
     Args:
-        scale: 2, 3 or 4.
+        scale: How many times the networks enlarge.
         sizes: (height, width) of the inputs, in lr pixels; by default the one whose result is 1280 x 720 pixels, and
             64 x 64.
         timed: Whether to run the networks, to measure time and memory.

@@ -14,7 +14,7 @@ from finescale import weights, zoo
 from finescale.analyze.published import BEYOND, count_by_rule
 from finescale.errors import DeviceError
 from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
-from finescale.networks import Cost, Count, Frame, build, family_of
+from finescale.networks import Cost, Count, Frame, build, check_scale, family_of
 from finescale.system.memory import is_out_of_memory
 from finescale.upscale.memory import LiveBytes
 from finescale.weights import third_party
@@ -42,7 +42,7 @@ def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
 
     Args:
         name: Name of the network, or path of a weight file.
-        scale: 2, 3 or 4.
+        scale: How many times it enlarges.
         runs: Whether it will run; otherwise a published network is built without values, on the meta device.
 
     Raises:
@@ -73,8 +73,7 @@ def input_for(output: Size, *, scale: int) -> Size:
     Raises:
         ValueError: Less than one pixel is left, or there is no such scale.
     """
-    if scale < 1:
-        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+    check_scale(scale)
     size = output[0] // scale, output[1] // scale
     if min(size) < 1:
         raise ValueError(

@@ -72,7 +72,7 @@ def gather_points(
     """Gather the points of a plot: published values, and results measured here.
 
     Args:
-        scale: 2, 3 or 4.
+        scale: How many times the networks enlarge.
         axis: Measure of cost on the horizontal axis.
         test_set: One of the papers' sets, such as "Urban100".
         results: Rows of reports of ``finescale evaluate``, see `read_rows`.

@@ -27,7 +27,8 @@ def models(
     ] = None,
     family: Annotated[str | None, typer.Option(help="List the networks of one paper, such as hit-sr.")] = None,
     scale: Annotated[
-        int | None, typer.Option("-s", "--scale", help="2, 3 or 4; default: all; of fetch: the largest.")
+        int | None,
+        typer.Option("-s", "--scale", help="One scale; default: all; of fetch: the largest."),
     ] = None,
     min_parameters: Annotated[
         str | None, typer.Option(metavar="NUMBER", help="List networks of at least this size, such as 500k.")

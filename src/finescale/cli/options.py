@@ -33,9 +33,11 @@ Networks = Annotated[
 ]
 Scale = Annotated[
     int | None,
-    typer.Option("-s", "--scale", help="2, 3 or 4; default: the weight file's, or the largest of a known network."),
+    typer.Option(
+        "-s", "--scale", help="The network's scale; default: the weight file's, or the largest of a known network."
+    ),
 ]
-FixedScale = Annotated[int, typer.Option("-s", "--scale", help="2, 3 or 4.")]
+FixedScale = Annotated[int, typer.Option("-s", "--scale", help="The networks' scale, 1 to 16.")]
 NetworkSettings = Annotated[
     list[str] | None,
     typer.Option(

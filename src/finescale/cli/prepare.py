@@ -30,7 +30,9 @@ Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Fol
 def downsample(
     folders: Originals,
     output: Output,
-    scale: Annotated[str, typer.Option("-s", "--scale", metavar="N,...", help="Scales, 2 to 16.")] = "2,3,4",
+    scale: Annotated[
+        str, typer.Option("-s", "--scale", metavar="N,...", help="Scales, 1 to 16; 1 needs --degradation.")
+    ] = "2,3,4",
     variant: Annotated[
         str, typer.Option(help="Which bicubic to reproduce: uint8, double or uint8-replicate; also A, B, C.")
     ] = "uint8",

@@ -26,7 +26,7 @@ def train(
             help="A published recipe, such as hit-srf; a settings file; or a published option file.",
         ),
     ] = None,
-    scale: Annotated[int | None, typer.Option("-s", "--scale", help="2, 3 or 4; for a recipe.")] = None,
+    scale: Annotated[int | None, typer.Option("-s", "--scale", help="The scale of a recipe, such as 2.")] = None,
     stage: Annotated[int | None, typer.Option(help="Stage of a recipe that has several, counted from 1.")] = None,
     hr: Annotated[
         list[Path] | None,

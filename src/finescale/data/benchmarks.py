@@ -59,7 +59,7 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
     Args:
         root: The folder of all test sets.
         name: The set's folder, for instance "Set5"; case does not matter, and "BSD100" and "BSDS100" mean "B100".
-        scale: 2, 3 or 4.
+        scale: How many times smaller the low-resolution pictures are.
 
     Returns:
         Pairs without low-resolution pictures where the set has no folder of them at this scale. Where a single one is
@@ -86,7 +86,7 @@ def benchmark_folders(root: Path, name: str, *, scale: int) -> tuple[Path, Path]
     Args:
         root: The folder of all test sets.
         name: The set's folder, in any of the spellings that `benchmark_pairs` takes.
-        scale: 2, 3 or 4.
+        scale: How many times smaller the low-resolution pictures are.
 
     Raises:
         DataError: There is no such set.

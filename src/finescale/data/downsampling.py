@@ -17,7 +17,7 @@ from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.folders import claim_folder
 from finescale.data.hr_images import HRImage, as_text, read_hr_image, write_levels
 from finescale.errors import DataError, printable_name
-from finescale.resize import Variant, downsample
+from finescale.resize import MAX_SCALE, Variant, downsample
 from finescale.settings import Settings
 from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
 
@@ -28,7 +28,7 @@ class DownsampleSettings(Settings):
     folder: Path
     """Folder for the low-resolution pictures, with one subfolder for each scale."""
     scales: tuple[int, ...] = Field((2, 3, 4), min_length=1)
-    """How many times smaller, 2 to 16 each."""
+    """How many times smaller, 1 to 16 each; 1 is for pictures that are only degraded."""
     variant: Variant = "A"
     """Which implementation of the bicubic to reproduce; `finescale.resize.Variant` lists them."""
     layout: Literal["edsr", "basicsr"] = "edsr"
@@ -45,6 +45,8 @@ class DownsampleSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.degradation is None and 1 in self.scales:
+            raise ValueError("scales with 1 need a degradation; without, pictures at scale 1 are the HR images")
         if self.degradation is not None and self.variant not in ("A", "uint8"):
             raise ValueError(f"variant must be 'uint8' where pictures are degraded, got {self.variant!r}")
         return self
@@ -52,8 +54,8 @@ class DownsampleSettings(Settings):
     @field_validator("scales")
     @classmethod
     def _check_scales(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not all(2 <= scale <= 16 for scale in value) or len(set(value)) < len(value):
-            raise ValueError("scales must be different whole numbers from 2 to 16")
+        if not all(1 <= scale <= MAX_SCALE for scale in value) or len(set(value)) < len(value):
+            raise ValueError(f"scales must be different whole numbers from 1 to {MAX_SCALE}")
         return value
 
     @property
@@ -62,17 +64,17 @@ class DownsampleSettings(Settings):
         return None if self.cut_folder is None else math.lcm(*self.scales)
 
     @property
-    def folders(self) -> dict[int, Path]:
-        """Folder of the pictures of each scale; those of scale 1 are cut HR images."""
+    def folders(self) -> dict[int | None, Path]:
+        """Folder of the pictures of each scale; those of None are cut HR images."""
         name = "X{}" if self.layout == "edsr" else "LRbicx{}"
-        folders = {scale: self.folder / name.format(scale) for scale in self.scales}
-        return folders if self.cut_folder is None else {**folders, 1: self.cut_folder}
+        folders: dict[int | None, Path] = {scale: self.folder / name.format(scale) for scale in self.scales}
+        return folders if self.cut_folder is None else {**folders, None: self.cut_folder}
 
-    def outputs(self, path: Path) -> dict[int, Path]:
-        """Return the files made of an HR image, by scale."""
+    def outputs(self, path: Path) -> dict[int | None, Path]:
+        """Return the files made of an HR image, by scale; that of None is the cut HR image."""
         ending = "x{}.png" if self.layout == "edsr" else ".png"
         return {
-            scale: folder / (path.stem + (".png" if scale == 1 else ending.format(scale)))
+            scale: folder / (path.stem + (".png" if scale is None else ending.format(scale)))
             for scale, folder in self.folders.items()
         }
 
@@ -127,17 +129,19 @@ def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
         notes.append(f"{len(outputs) - len(missing)} of {len(outputs)} results exist already and are kept")
     cuts: dict[tuple[int, int], list[str]] = {}
     for scale, output in missing.items():
-        levels = _cut(image, settings.multiple or scale)
+        levels = _cut(image, settings.multiple or scale or 1)
         write_levels(output, _smaller(levels, path, settings, scale))
-        cuts.setdefault((levels.shape[1], levels.shape[2]), []).append("HR" if scale == 1 else f"x{scale}")
+        cuts.setdefault((levels.shape[1], levels.shape[2]), []).append("HR" if scale is None else f"x{scale}")
     for size, uses in cuts.items():
         if size != image.size:
             notes.append(f"cut from {as_text(image.size)} to {as_text(size)} for {', '.join(uses)}")
     return FileReport(path, "done", results, notes=tuple(notes))
 
 
-def _smaller(levels: Tensor, path: Path, settings: DownsampleSettings, scale: int) -> Tensor:
-    if settings.degradation is None or scale == 1:
+def _smaller(levels: Tensor, path: Path, settings: DownsampleSettings, scale: int | None) -> Tensor:
+    if scale is None:
+        return levels
+    if settings.degradation is None:
         return downsample(levels, scale=scale, variant=settings.variant)
     index = zlib.crc32(f"{path.stem} {scale}".encode("utf-8", "surrogateescape"))
     return degrade(levels, settings.degradation, scale=scale, seed=settings.seed, index=index)

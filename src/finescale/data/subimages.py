@@ -31,7 +31,7 @@ class CropSettings(Settings):
     """Remainder beyond the last part of a row or column, in pixels, above which it gets a part of its own."""
     keep_small: bool = False
     """Keep a side that is shorter than a part as it is; otherwise such pictures are left out."""
-    scale: int | None = Field(None, ge=2)
+    scale: int | None = Field(None, ge=1)
     """Scale of the low-resolution pictures that are cut in the same way; None cuts HR images alone."""
     lr_folder: Path | None = None
     """Folder for the parts of the low-resolution pictures, under the same names."""
@@ -117,11 +117,11 @@ def crop_files(
     """
     if (lr is None) != (settings.scale is None):
         raise ValueError("low-resolution pictures and their scale must be given together")
-    folders = {1: settings.folder}
+    folders = [(1, settings.folder)]
     if settings.scale and settings.lr_folder:
-        folders[settings.scale] = settings.lr_folder
-    refuse_folders_of_inputs(folders.values(), [*paths, *(lr or {}).values()])
-    for scale, folder in folders.items():
+        folders.append((settings.scale, settings.lr_folder))
+    refuse_folders_of_inputs([folder for _, folder in folders], [*paths, *(lr or {}).values()])
+    for scale, folder in folders:
         facts = {"size": settings.size, "step": settings.step, "threshold": settings.threshold}
         claim_folder(folder, {**facts, "small pictures kept": settings.keep_small, "scale": scale})
     namesakes = find_namesakes(paths)

@@ -14,10 +14,10 @@ from finescale.data.pairs import mismatch
 from finescale.errors import DataError, printable_name
 from finescale.images import read_image
 from finescale.networks import SCALES
-from finescale.resize import downsample, round_half_up
+from finescale.resize import MAX_SCALE, downsample, round_half_up
 
-POSSIBLE_SCALES = (*SCALES, 8, 16, 1)
-"""Ours, and those of third-party networks; some layouts of test sets name the scale."""
+POSSIBLE_SCALES = tuple(dict.fromkeys((*SCALES, *range(2, MAX_SCALE + 1), 1)))
+"""The likeliest first; some layouts of test sets name the scale."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,18 @@ class Case:
             for path in (self.hr, self.lr)
         ]
 
+    def check(self, *, scale: int) -> None:
+        """Refuse a picture to restore (scale 1) that is not there: made of the original, it would be the original.
+
+        Raises:
+            DataError: There is none.
+        """
+        if scale == 1 and self.lr is None:
+            raise DataError(
+                f"{printable_name(str(self.hr))}: no picture to restore; at scale 1 none is made of the original: put "
+                "those to restore into a folder of the set, such as LR_bicubic/X1"
+            )
+
     def read(self, *, scale: int) -> tuple[Tensor, Tensor | None]:
         """Read the low-resolution picture, and the original cropped to the part that belongs to it.
 
@@ -51,8 +63,9 @@ class Case:
 
         Raises:
             ImageReadError: A file is missing, or is not a picture.
-            DataError: The sizes of the two do not match.
+            DataError: The sizes of the two do not match, or there is no picture to restore.
         """
+        self.check(scale=scale)
         hr = None if self.hr is None else _rgb(self.hr)
         if self.lr is None:
             if hr is None:
@@ -85,10 +98,13 @@ def benchmark_cases(root: Path, names: Iterable[str] = (), *, scale: int) -> lis
         scale: How many times smaller the low-resolution pictures are.
 
     Raises:
-        DataError: The folder contains no test set, or lacks one of those named.
+        DataError: The folder contains no test set, or lacks one of those named, or at scale 1 the pictures to restore.
     """
     wanted = list(dict.fromkeys(map(set_name, names))) or benchmark_names(root, scale=scale)
-    return [case for name in wanted for case in cases_of(benchmark_pairs(root, name, scale=scale), set=name)]
+    cases = [case for name in wanted for case in cases_of(benchmark_pairs(root, name, scale=scale), set=name)]
+    for case in cases:
+        case.check(scale=scale)
+    return cases
 
 
 def check_benchmarks(root: Path, names: Iterable[str] = ()) -> None:

@@ -17,6 +17,7 @@ from finescale.evaluate.perceptual import PerceptualMetric, check_metrics, perce
 from finescale.evaluate.protocol import PAPERS, Protocol
 from finescale.evaluate.report import Report
 from finescale.evaluate.run import Failure, OnCaseTile, Score, run
+from finescale.networks import check_scale
 from finescale.settings import parse_settings
 from finescale.upscale import Tiling, Upscaler
 
@@ -89,7 +90,7 @@ def evaluate_networks(
         names: Networks, see `finescale.weights.find`; "bicubic" or none measures the baseline alone.
         data: The folder of all test sets.
         sets: Names of the sets, such as "Set5"; none takes all.
-        scale: 2, 3 or 4; None takes that of the first network.
+        scale: 1 to 16; None takes that of the first network. At 1, sets must have the pictures to restore.
         protocol: How to measure, see `finescale.evaluate.PROTOCOLS`.
         metrics: Further metrics, by pyiqa's names.
         tiling: How images are cut; by default they are upscaled whole, as in the papers.
@@ -148,7 +149,7 @@ def plan_evaluation(
         data: The folder of all test sets.
         sets: Names of the sets.
         lr: In place of ``data``, a folder of pictures without originals, which are only upscaled.
-        scale: 2, 3 or 4.
+        scale: 1 to 16, or None.
         protocol: How to measure.
         tiling: How images are cut.
         execution: Device, precision, engine and ensemble.
@@ -170,8 +171,8 @@ def plan_evaluation(
         raise ValueError("name either a folder of test sets or one of pictures without originals")
     if scale is None and not names:
         raise ValueError(f"{BICUBIC} has no scale of its own; state a scale")
-    if scale is not None and scale < 1:
-        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+    if scale is not None:
+        check_scale(scale)
     cases: Sequence[Case] | None = None
     if lr is not None:
         cases = cases_without_originals(lr)

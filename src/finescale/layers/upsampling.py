@@ -8,15 +8,38 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
+from finescale.resize import MAX_SCALE
+from finescale.settings import alternatives
+
 Upsampler = Literal["restoration", "pixelshuffledirect", "pixelshuffle", "nearest+conv"]
+
+SCALES: Mapping[Upsampler, Sequence[int]] = {
+    "restoration": (1,),
+    "pixelshuffledirect": range(1, MAX_SCALE + 1),
+    "pixelshuffle": (1, 2, 3, 4, 8, 16),
+    "nearest+conv": (4,),
+}
+"""The scales at which each head exists; the published networks have no other."""
 
 WIDTH = 64
 """Channels between the layers of the two longer heads, fixed in every published network."""
+
+
+def check_head(kind: Upsampler, scale: int) -> None:
+    """Refuse a scale at which a head does not exist.
+
+    Raises:
+        ValueError: It is none of `SCALES`.
+    """
+    offered = SCALES[kind]
+    if type(scale) is not int or scale not in offered:
+        listed = f"{offered[0]} to {offered[-1]}" if isinstance(offered, range) else alternatives(offered)
+        raise ValueError(f"scale must be {listed} for the upsampler {kind!r}, got {scale!r}")
 
 
 def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale: int) -> dict[str, nn.Module]:
@@ -24,15 +47,16 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
 
     Args:
         kind: "pixelshuffledirect" (one convolution and a pixel shuffle), "pixelshuffle" (64 features, shuffled by 2 or
-            3 at a time), "nearest+conv" (repeated pixels and convolutions, scale 4 only) or "restoration" (one
-            convolution whose result is added to the image, scale 1 only).
+            3 at a time), "nearest+conv" (repeated pixels and convolutions) or "restoration" (one convolution whose
+            result is added to the image, as no other head's is at scale 1).
         channels: Channels of the features that come in.
         out_channels: Channels of the image that comes out.
-        scale: 2, 3 or 4; 1 for "restoration" alone.
+        scale: One of `SCALES`; at 1 nothing is shuffled.
 
     Raises:
         ValueError: The head does not exist at this scale.
     """
+    check_head(kind, scale)
     if kind == "restoration":
         return {"conv_last": _conv(channels, out_channels)}
     if kind == "pixelshuffledirect":
@@ -46,8 +70,6 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
             "upsample": nn.Sequential(*steps),
             "conv_last": _conv(WIDTH, out_channels),
         }
-    if scale != 4:
-        raise ValueError(f"the upsampler 'nearest+conv' exists at scale 4 only, got scale {scale}")
     return {
         "conv_before_upsample": before,
         "repeat1": nn.Upsample(scale_factor=2, mode="nearest"),
@@ -65,19 +87,34 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
 def head_from_state(state: Mapping[str, Tensor]) -> tuple[Upsampler, int]:
     """Return kind and scale of the head in a state dict.
 
+    Keys show the kind, and shapes alone do not: one convolution to a gray image at x16 has the shape of a shuffle by 2.
+
     Raises:
         KeyError: A tensor that every head of this kind has is missing.
+        ValueError: The shapes are those of no scale.
     """
     if "conv_up1.weight" in state:
         return "nearest+conv", 4
+    if "conv_before_upsample.0.weight" in state:
+        return "pixelshuffle", _scale_of_stages(
+            [tensor.shape[0] for key, tensor in state.items() if re.fullmatch(r"upsample\.\d+\.weight", key)]
+        )
     if "upsample.0.weight" not in state and "conv_last.weight" in state:
         return "restoration", 1
-    rows = state["upsample.0.weight"].shape[0]
-    if "conv_before_upsample.0.weight" not in state:
-        return "pixelshuffledirect", math.isqrt(rows // state["conv_first.weight"].shape[1])
-    if rows == WIDTH * 9:
-        return "pixelshuffle", 3
-    return "pixelshuffle", 2 ** sum(bool(re.fullmatch(r"upsample\.\d+\.weight", key)) for key in state)
+    rows, channels = state["upsample.0.weight"].shape[0], state["conv_first.weight"].shape[1]
+    scale = math.isqrt(rows // max(channels, 1))
+    if rows != scale**2 * channels:
+        raise ValueError(f"upsample.0.weight has {rows} rows, not {channels} channels times a square number")
+    return "pixelshuffledirect", scale
+
+
+def _scale_of_stages(rows: Sequence[int]) -> int:
+    """Return the scale of a "pixelshuffle" head whose stages have these numbers of rows: one by 3, or any by 2."""
+    if list(rows) == [WIDTH * 9]:
+        return 3
+    if any(count != WIDTH * 4 for count in rows):
+        raise ValueError(f"the stages of upsample must have {WIDTH * 4} rows, or one {WIDTH * 9}, got {list(rows)}")
+    return 2 ** len(rows)  # type: ignore[no-any-return]
 
 
 def _conv(channels: int, out: int) -> nn.Conv2d:

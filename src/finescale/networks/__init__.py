@@ -77,7 +77,7 @@ def build(variant: str, *, scale: int) -> Frame:
 
     Args:
         variant: Name of the size, such as "hit-srf".
-        scale: 2, 3 or 4.
+        scale: 1 to 16, as far as the upsampler of the size exists there.
 
     Raises:
         ValueError: The variant or the scale does not exist.

@@ -38,7 +38,6 @@ from finescale.networks.dat import (
     SpatialGate,
     fields_from_options,
     fields_from_state,
-    unseen_fields,
 )
 from finescale.networks.family import (
     About,
@@ -69,6 +68,8 @@ class CITSettings(DATSettings):
     """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
     upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffledirect"
     """Reconstruction head, see `finescale.layers.upsampling`."""
+    qk_scale: None = None
+    """CIT has no other factor of the attention scores than d^-1/2."""
     residual_conv: Literal["1conv", "3conv"] = "3conv"
     """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
     pos_dim: int = Field(8, ge=1)
@@ -195,6 +196,11 @@ def settings_from_state(state: State) -> tuple[CITSettings, int]:
     fields, scale = fields_from_state(state)
     width = state["layers.0.blocks.0.attn.attns.0.pos.pos_proj.weight"].shape[0]
     return CITSettings(**fields, pos_dim=width), scale
+
+
+def unseen_fields(settings: CITSettings, state: State) -> tuple[str, ...]:
+    """Name the fields that `settings_from_state` assumes: DAT's, without the one that has a single value here."""
+    return tuple(field for field in dat.unseen_fields(settings, state) if field != "qk_scale")
 
 
 def placement(settings: CITSettings) -> Placement:

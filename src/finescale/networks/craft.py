@@ -34,6 +34,7 @@ from finescale.layers.linear import Linear
 from finescale.layers.position import offset_grid, relative_index
 from finescale.layers.precision import no_float16, widened
 from finescale.layers.rectangle_attention import RectangleAttention
+from finescale.layers.upsampling import head_from_state
 from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks.family import (
     HALVED,
@@ -52,7 +53,7 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.frame import Frame, FrameSettings, QKScale, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, depths_of, ratio_of
@@ -79,7 +80,7 @@ class CRAFTSettings(FrameSettings):
     """Hidden channels of the feed-forward layer after window attention, as a multiple of embed_dim."""
     qkv_bias: bool = True
     """Whether query, key and value of window attention have an offset."""
-    qk_scale: float | None = Field(None, gt=0)
+    qk_scale: QKScale = None
     """Factor on the scores of window attention; None is the usual d ** -0.5."""
     shift_mask: bool = False
     """Whether shifted windows keep pixels from opposite ends of the map apart.
@@ -340,11 +341,13 @@ def settings_from_state(state: State) -> tuple[CRAFTSettings, int]:
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     block = "layers.0.residual_group.srwa_blocks.0."
     depths = depths_of(state, "residual_group.hf_blocks")
+    upsampler, scale = head_from_state(state)
     split_size = _split_size(state)
     window_size = math.lcm(*split_size)
     settings = CRAFTSettings(
         in_channels=in_channels,
         embed_dim=embed_dim,
+        upsampler=upsampler,
         residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
         depths=depths,
         num_heads=tuple(
@@ -356,7 +359,7 @@ def settings_from_state(state: State) -> tuple[CRAFTSettings, int]:
         mlp_ratio=ratio_of(state[block + "mlp.fc1.weight"].shape[0], embed_dim),
         qkv_bias=block + "qkv.bias" in state,
     )
-    return settings, math.isqrt(state["upsample.0.weight"].shape[0] // in_channels)
+    return settings, scale
 
 
 def _split_size(state: State) -> Size:

@@ -51,7 +51,7 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.frame import Frame, FrameSettings, QKScale, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, depths_of, ratio_of
@@ -75,6 +75,8 @@ class DATSettings(FrameSettings):
     """Hidden channels of the feed-forward layer, as a multiple of embed_dim."""
     qkv_bias: bool = True
     """Whether queries, keys and values have an offset."""
+    qk_scale: QKScale = None
+    """Factor of the scores of spatial attention; None is d^-1/2."""
     drop_path_rate: float = Field(0.1, ge=0, lt=1)
     """Share of a training's samples that skip a branch of the last block, less in earlier blocks; 0 is neutral."""
     upsampler: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffle"
@@ -240,14 +242,25 @@ class SpatialAttention(AdaptiveAttention):
         window: (h, w) of the first half.
         shifted: Whether the windows lie half a window further down and to the right.
         bias_width: Inner width of the networks that compute the position bias; 1: there is none.
+        qk_scale: Factor of the scores; None is d^-1/2.
     """
 
     def __init__(
-        self, *, channels: int, qkv_bias: bool, num_heads: int, window: Size, shifted: bool, bias_width: int
+        self,
+        *,
+        channels: int,
+        qkv_bias: bool,
+        num_heads: int,
+        window: Size,
+        shifted: bool,
+        bias_width: int,
+        qk_scale: float | None = None,
     ) -> None:
         super().__init__(channels=channels, qkv_bias=qkv_bias)
         self.attns = nn.ModuleList(
-            RectangleAttention(num_heads=num_heads // 2, window=turned, shifted=shifted, bias_width=bias_width)
+            RectangleAttention(
+                num_heads=num_heads // 2, window=turned, shifted=shifted, bias_width=bias_width, scale=qk_scale
+            )
             for turned in (window, window[::-1])
         )
         self._multiple = max(window), max(window)
@@ -375,6 +388,7 @@ class DAT(Frame):
                 window=settings.window_size,
                 shifted=is_shifted(group, block),
                 bias_width=settings.bias_width,
+                qk_scale=settings.qk_scale,
             )
         gate = self.gate(channels=settings.hidden // 2)
         return DATB(
@@ -409,7 +423,7 @@ def settings_from_state(state: State) -> tuple[DATSettings, int]:
     """Read settings and scale from the shapes of a DAT weight file.
 
     The window is read from the values of a derivable buffer, ``rpe_biases``; without it 8x32 is assumed, which is
-    wrong for DAT-S. A file does not show image_range, mean and drop_path_rate.
+    wrong for DAT-S. A file does not show image_range, mean, qk_scale and drop_path_rate.
     """
     fields, scale = fields_from_state(state)
     return DATSettings(**fields), scale
@@ -475,7 +489,7 @@ def published_buffers(network: DAT) -> dict[str, Tensor]:
 def unseen_fields(_: DATSettings, state: State) -> tuple[str, ...]:
     """Name the fields that `settings_from_state` assumes."""
     window = () if _OFFSETS in state else ("window_size",)
-    return ("image_range", "mean", *window, "drop_path_rate")
+    return ("image_range", "mean", *window, "qk_scale", "drop_path_rate")
 
 
 _ARGUMENTS: Mapping[str, str] = {
@@ -483,6 +497,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "depth": "depths",
     "expansion_factor": "expansion_factor",
     "qkv_bias": "qkv_bias",
+    "qk_scale": "qk_scale",
     "drop_path_rate": "drop_path_rate",
     "upsampler": "upsampler",
 }
@@ -522,7 +537,7 @@ def fields_from_options(
     taken = take_options(
         options,
         fields={**_ARGUMENTS, **(more or {})},
-        neutral={"qk_scale": None, "drop_rate": 0, "attn_drop_rate": 0},
+        neutral={"drop_rate": 0, "attn_drop_rate": 0},
         without_effect=("img_size", "use_chk"),
         in_vain=(),
     )
@@ -550,7 +565,7 @@ UNSEEN_HELP = {
     "window_size": "8x32 in a file without the buffers `rpe_biases`, which is wrong for DAT-S",
     "drop_path_rate": "0.1, which matters in training alone",
 }
-"""`WeightFiles.unseen_help` of DAT, and of CIT."""
+"""`WeightFiles.unseen_help` of DAT without its ``qk_scale``, which CIT does not have."""
 
 # ---- what the authors publish
 
@@ -687,7 +702,7 @@ FAMILY = Family(
         derivable=(".rpe_biases", ".relative_position_index", ".attn_mask_0", ".attn_mask_1"),
         from_state=settings_from_state,
         unseen=unseen_fields,
-        unseen_help=UNSEEN_HELP,
+        unseen_help={**UNSEEN_HELP, "qk_scale": "d ** -0.5, the usual one"},
         buffers=published_buffers,
     ),
     options=PublishedOptions(classes=("DAT",), read=settings_from_options),

@@ -30,7 +30,7 @@ from finescale.layers.initialisation import initialise_small
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.position import relative_index
 from finescale.layers.stochastic_depth import depth_rates
-from finescale.layers.upsampling import WIDTH
+from finescale.layers.upsampling import head_from_state
 from finescale.layers.window_attention import SwinLayer, WindowAttention
 from finescale.layers.windows import pad_reflect, shift_mask, whole_windows
 from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
@@ -50,7 +50,7 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings, check_groups
+from finescale.networks.frame import Frame, FrameSettings, QKScale, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State
@@ -80,7 +80,7 @@ class DRCTSettings(FrameSettings):
     """Hidden channels of the first three feed-forward layers, as a multiple of theirs; the last two have 1."""
     qkv_bias: bool = True
     """Offset query, key and value by a learned bias."""
-    qk_scale: float | None = Field(None, gt=0)
+    qk_scale: QKScale = None
     """Factor of the attention scores; None is d^-1/2."""
     shifted: bool = True
     """Whether layers 2 and 4 roll the map; networks made for images no larger than a window do not."""
@@ -227,10 +227,11 @@ def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
     groups = {int(found[1]) for key in state if (found := re.match(r"layers\.(\d+)\.", key))}
     tables = [state[f"layers.{group}.swin1.attn.relative_position_bias_table"].shape for group in sorted(groups)]
     positions = state.get("absolute_pos_embed")
-    steps = sum(bool(re.fullmatch(r"upsample\.\d+\.weight", key)) for key in state)
+    upsampler, scale = head_from_state(state)
     settings = DRCTSettings(
         in_channels=in_channels,
         embed_dim=embed_dim,
+        upsampler=upsampler,
         residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
         depths=(6,) * len(groups),
         num_heads=tuple(heads for _, heads in tables),
@@ -242,7 +243,7 @@ def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
         patch_norm="patch_embed.norm.weight" in state,
         position_size=None if positions is None else math.isqrt(positions.shape[1]),
     )
-    return settings, math.isqrt(state["upsample.0.weight"].shape[0] // WIDTH) ** steps
+    return settings, scale
 
 
 def _mlp_ratio(state: State) -> float:
@@ -328,7 +329,6 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int
     if img_size <= fields["window_size"]:
         fields |= {"window_size": img_size, "shifted": False}
     fields["position_size"] = img_size if ape else None
-    fields["qk_scale"] = fields.get("qk_scale") or None  # 0 means the default in the published network, too
     return DRCTSettings(**fields), scale
 
 

@@ -104,7 +104,7 @@ class Published:
     variant: str
     """Name of the variant."""
     scale: int
-    """2, 3 or 4."""
+    """How many times it enlarges."""
     tag: str = ""
     """Mark of a training that is not the variant's usual one, such as "df2k"."""
     training_data: str | None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -19,31 +19,36 @@ from finescale.layers.explicit_attention import Tap
 from finescale.layers.precision import without_autocast
 from finescale.layers.upsampling import Upsampler, upsampling_head
 from finescale.layers.windows import Size
+from finescale.resize import MAX_SCALE
 from finescale.settings import Settings
 
 SCALES = (2, 3, 4)
-"""The scales at which every published network exists."""
+"""The scales at which every variant is published, or meant to be; networks of the same sizes exist at others."""
 
 
 def check_scale(scale: int) -> None:
-    """Refuse a scale at which no network is published.
+    """Refuse a scale that no network can have; heads narrow the choice, see `finescale.layers.upsampling.SCALES`.
 
     Raises:
         ValueError: There is no such scale.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+    if type(scale) is not int or not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"scale must be a whole number from 1 to {MAX_SCALE}, got {scale!r}")
 
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K training images, red, green, blue; a constant of the published networks."""
 
 
+QKScale = Annotated[float | None, AfterValidator(lambda value: value or None)]
+"""Factor of attention scores; None, and 0 as in the published networks, are d^-1/2, d the channels of a head."""
+
+
 class FrameSettings(Settings):
     """Settings that every network has."""
 
     in_channels: int = Field(3, ge=1)
-    """Channels of the image: 3 for RGB, 1 for grey."""
+    """Channels of the image: 3 for RGB, 1 for grey; any other number is for images given as tensors to the network."""
     embed_dim: int = Field(60, ge=1)
     """Channels of the features."""
     image_range: float = Field(1.0, gt=0)
@@ -53,8 +58,8 @@ class FrameSettings(Settings):
 
     Images that are not RGB are not shifted. Some community networks were trained with 0.5 for each channel.
     """
-    upsampler: Upsampler = "pixelshuffledirect"
-    """Reconstruction head, see `finescale.layers.upsampling`."""
+    upsampler: Annotated[Upsampler, BeforeValidator(lambda value: value or "restoration")] = "pixelshuffledirect"
+    """Reconstruction head, see `finescale.layers.upsampling`; published options call "restoration" '' or null."""
     residual_conv: ResidualConv = "1conv"
     """Convolution that closes each group and the body: one 3x3, three through a quarter of the channels, or none."""
 
@@ -80,10 +85,10 @@ class Frame(nn.Module, ABC):
 
     Args:
         settings: Settings of the family's network.
-        scale: Factor of the size, 2, 3 or 4; 1 with the upsampler "restoration".
+        scale: Factor of the size, one at which the upsampler exists.
 
     Raises:
-        ValueError: The scale is not offered.
+        ValueError: The upsampler does not exist at this scale.
     """
 
     closing_conv: ClassVar[type[nn.Conv2d]] = nn.Conv2d
@@ -105,10 +110,6 @@ class Frame(nn.Module, ABC):
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
         super().__init__()
-        restores = settings.upsampler == "restoration"
-        if type(scale) is not int or scale not in ((1,) if restores else SCALES):
-            offered = "1 for the upsampler 'restoration'" if restores else "2, 3 or 4"
-            raise ValueError(f"scale must be {offered}, got {scale!r}")
         self.settings = settings
         self.quantization = None
         self.scale = scale
@@ -194,6 +195,6 @@ class Frame(nn.Module, ABC):
         with without_autocast(image.device):
             features = last(features.to(image.dtype))
         features = self.result(features)
-        if self.scale == 1:
+        if self.settings.upsampler == "restoration":
             features = features + image
         return self.denormalise(features)[..., : self.scale * height, : self.scale * width]

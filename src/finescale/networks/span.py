@@ -467,7 +467,6 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[SPANSettings, int
     )
     scale = taken.pop("scale")
     patch = taken.pop("patch")
-    taken["upsampler"] = taken["upsampler"] or "restoration"
     settings = SPANSettings(**taken)
     if (min(patch) if isinstance(patch, Sequence) else patch) <= settings.window_size:
         # The published block would then cut smaller windows than its padding expects, and divide zero by zero.

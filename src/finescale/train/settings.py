@@ -11,7 +11,8 @@ from typing_extensions import Self
 from finescale.data.degradation import DegradationSettings
 from finescale.data.folders import mistake_in_name
 from finescale.data.samples import Augmentation
-from finescale.networks import FrameSettings, check_scale, variants
+from finescale.layers.upsampling import check_head
+from finescale.networks import FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
 from finescale.train.optimizers import check_optimizer, default_of
@@ -176,7 +177,7 @@ class TrainSettings(Settings):
     network: dict[str, Any] = Field(default_factory=dict)
     """Fields in which the network differs from the variant; empty is neutral."""
     scale: int
-    """Factor by which the network enlarges an image: 2, 3 or 4."""
+    """Factor by which the network enlarges an image: 1 to 16, as far as its upsampler exists there."""
     warm_start: Path | None = None
     """Weight file to start with: every tensor whose name and shape agree is copied, such as all but the head of another
     scale's network; null starts with random weights."""
@@ -206,7 +207,8 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"variant {self.variant!r} is unknown{suggest(self.variant, known)}; known: {', '.join(known)}"
             )
-        check_scale(self.scale)
+        check_head(self.network_settings().upsampler, self.scale)
+        self._check_restoration()
         if self.data.lr and len(self.data.lr) != len(self.data.hr):
             raise ValueError(f"data.lr must name one place for each of data.hr, got {len(self.data.lr)}")
         if self.data.lr and self.data.degradation is not None:
@@ -221,6 +223,17 @@ class TrainSettings(Settings):
         if channels not in (1, 3):
             raise ValueError(f"network.in_channels must be 3, for RGB pictures, or 1, for gray ones, got {channels}")
         return self
+
+    def _check_restoration(self) -> None:
+        """Refuse a training at scale 1 whose low-resolution pictures are the HR images, made smaller by no factor."""
+        if self.scale > 1:
+            return
+        if not self.data.lr and self.data.degradation is None:
+            raise ValueError(
+                "scale 1 needs pictures to restore: name them in data.lr, or degrade HR images by data.degradation"
+            )
+        if self.validation.hr is not None and self.validation.lr is None:
+            raise ValueError("scale 1 needs pictures to restore: name those of validation.hr in validation.lr")
 
     def shareable(self) -> dict[str, Any]:
         """Return the settings as plain values for the header of a weight file; paths are reduced to file names."""

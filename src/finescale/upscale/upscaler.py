@@ -119,8 +119,7 @@ class Upscaler:
             name: A bundled model ("default"), a published network ("hit-srf"), "owner/name" of a repository on the
                 Hugging Face hub, or a path to a weight file. A third-party file is read by spandrel, where that is
                 installed, and `notes` says so.
-            scale: 2, 3 or 4, for third-party networks any; None takes the scale of the file, or the largest one of a
-                bundled or published model.
+            scale: Which of a bundled or published model's scales, by default the largest; a file has one of its own.
             tiling: How images are cut; by default as few tiles as the free memory allows.
             ensemble: Average over the eight flips and transposes of each tile.
             device: "cpu", "cuda", "cuda:1", ...

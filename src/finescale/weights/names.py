@@ -20,7 +20,7 @@ _FOR_PHOTOS = {"default": "default-photo"}
 
 def bundled() -> list[tuple[str, int]]:
     """Name and scale of every model whose weights come with the package."""
-    names = (re.fullmatch(r"(.+)_x([234])", path.stem) for path in BUNDLED.glob("*.safetensors"))
+    names = (re.fullmatch(r"(.+)_x(\d+)", path.stem) for path in BUNDLED.glob("*.safetensors"))
     return sorted((name[1], int(name[2])) for name in names if name)
 
 
@@ -29,7 +29,7 @@ def for_photos(name: str | Path, *, scale: int) -> str | None:
 
     Args:
         name: A model's name, one of those that `find` takes.
-        scale: 2, 3 or 4.
+        scale: Of the model.
 
     Returns:
         The name of that model; None if there is none at this scale, or if the given name is not a bundled model's.
@@ -43,7 +43,7 @@ def fetch(name: str, *, scale: int | None = None, offline: bool = False) -> Path
 
     Args:
         name: Its name, such as "hit-srf" or "hit-srf-df2k".
-        scale: 2, 3 or 4; the largest published one by default.
+        scale: One that is published; the largest by default.
         offline: Touch no network.
 
     Raises:

@@ -33,7 +33,7 @@ def model_card(
     Args:
         family: Name of the network's family.
         variant: Name of its variant; None for a size of its own.
-        scale: 2, 3 or 4.
+        scale: How many times it enlarges.
         source: Where the weights come from, as for `finescale.weights.save`.
         licence: Of the weights, as an SPDX identifier where there is one; None where none is stated.
         settings: Of the network; shown where given.

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from finescale.networks import FAMILIES, Cost, Family, Published, check_scale
-from finescale.settings import suggest
+from finescale.networks import FAMILIES, Cost, Family, Published
+from finescale.settings import alternatives, suggest
 
 Weights = Literal["bundled", "hub", "link", "none"]
 """Where weights are: in the package, on the Hugging Face hub, behind a link on the authors' page, nowhere."""
@@ -23,7 +23,7 @@ class Entry:
     name: str
     """What users call it: "hit-srf", "hit-srf-df2k"."""
     scale: int
-    """2, 3 or 4."""
+    """How many times it enlarges."""
     family: str
     """Name of its family."""
     variant: str | None
@@ -52,13 +52,13 @@ def models(
     Args:
         name: What users call it: "hit-srf", "hit-srf-df2k".
         family: Name of its family: "hit-sr".
-        scale: 2, 3 or 4.
+        scale: One at which there is a network.
         min_parameters: The least number of learned values.
         max_parameters: The largest number of learned values.
         also: Networks that are not the families' own, such as bundled ones; they come first.
 
     Raises:
-        ValueError: There is no such name, family or scale.
+        ValueError: There is no such name or family, or no network at this scale.
     """
     entries = [*also, *(entry for known in FAMILIES.values() for entry in entries_of(known))]
     names = dict.fromkeys(entry.name for entry in entries)
@@ -66,8 +66,9 @@ def models(
         raise ValueError(f"no network is called {name!r}{suggest(name, names)}; known: {', '.join(names)}")
     if family is not None:
         family_called(family)
-    if scale is not None:
-        check_scale(scale)
+    scales = {entry.scale for entry in entries}
+    if scale is not None and scale not in scales:
+        raise ValueError(f"scale must be {alternatives(sorted(scales))}, got {scale}")
     return [
         entry
         for entry in entries
@@ -103,9 +104,7 @@ def choose_scale(scale: int | None, offered: Collection[int], *, of: object) -> 
     if scale is None:
         return max(offered)
     if scale not in offered:
-        *most, last = map(str, sorted(offered))
-        known = f"{', '.join(most)} or {last}" if most else last
-        raise ValueError(f"scale must be {known} for {of}, got {scale}")
+        raise ValueError(f"scale must be {alternatives(sorted(offered))} for {of}, got {scale}")
     return scale
 
 
