@@ -35,9 +35,9 @@ __all__ = [
     "variants",
 ]
 
-_ALL = (hit_sr.FAMILY, craft.FAMILY, drct.FAMILY, span.FAMILY, dat.FAMILY, cit.FAMILY, ngram.NGSWIN)
+_ALL = (hit_sr, craft, drct, span, dat, cit, ngram)
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
+FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
 """All families by name."""
 
 
@@ -67,7 +67,7 @@ def family_of(network: Frame) -> Family:
         ValueError: The network is of no known family.
     """
     for family in FAMILIES.values():
-        if type(network) is family.network:
+        if family.includes(network):
             return family
     raise ValueError(f"{type(network).__name__} is not the network of any family; known: {', '.join(FAMILIES)}")
 
@@ -112,6 +112,6 @@ def from_options(options: Mapping[str, Any]) -> Frame:
     try:
         settings, scale = family.options.read(options)
     except ValidationError as error:
-        settings_kind = type(next(iter(family.variants.values())))
+        settings_kind = next(kind for kind in family.settings_kinds if kind.__name__ == error.title)
         raise ValueError(f"{kind}: {mistakes_of(settings_kind, error)}") from None
     return family.network(settings=settings, scale=scale)

@@ -280,14 +280,14 @@ HALVED = (250_000, 400_000, 450_000, 475_000)
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One network of a paper: its named sizes, and the facts about them."""
+    """One paper: its network, or networks, its named sizes, and the facts about them."""
 
     name: str
     """Name of the paper's method in lower case: "hit-sr"."""
     about: About
     """Description for users."""
-    network: type[Frame]
-    """Class of every variant: ``network(settings=..., scale=...)``."""
+    network: Callable[..., Frame]
+    """Class of every variant, or what chooses it by the class of its settings: ``network(settings=..., scale=...)``."""
     variants: Mapping[str, FrameSettings]
     """Published sizes by name."""
     tiny: Mapping[str, FrameSettings]
@@ -305,6 +305,15 @@ class Family:
     gains_by_bf16_on_cpu: bool = True
     """Whether bf16 is faster than float32 in PyTorch on CPUs that have it, as measured in docs/precision.md."""
 
+    @property
+    def settings_kinds(self) -> tuple[type[FrameSettings], ...]:
+        """Classes of the settings of its networks."""
+        return tuple(dict.fromkeys(type(settings) for settings in self.variants.values()))
+
+    def includes(self, network: nn.Module) -> bool:
+        """Whether a network is of this family."""
+        return isinstance(network, Frame) and type(network.settings) in self.settings_kinds
+
     def nearest(self, settings: FrameSettings) -> tuple[str, list[str]]:
         """Find the variant that differs least from ``settings``; return it and the fields in which it differs."""
         return min(
@@ -313,6 +322,8 @@ class Family:
         )
 
     def differing(self, settings: FrameSettings, variant: str) -> list[str]:
-        """Return the names of the fields in which ``settings`` differ from those of a variant."""
+        """Return the names of the fields in which ``settings`` differ from those of a variant; of another kind, all."""
         other = self.variants[variant]
+        if type(settings) is not type(other):
+            return list(type(other).model_fields)
         return [field for field in type(other).model_fields if getattr(settings, field) != getattr(other, field)]

@@ -26,14 +26,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.convolution import convolve
+from finescale.layers.convolution import ResidualGroup, convolve
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
 from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
-from finescale.layers.window_attention import WindowAttention, attend_in_windows
-from finescale.layers.windows import Size, whole_windows
+from finescale.layers.window_attention import SwinLayer, WindowAttention, attend_in_windows
+from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks.counting import ngram_context_both_ways
 from finescale.networks.family import (
     UNSEEN,
@@ -48,17 +48,50 @@ from finescale.networks.family import (
     Quantization,
     Recipe,
     WeightFiles,
+    scores,
 )
 from finescale.networks.frame import Frame, FrameSettings
 from finescale.networks.options import take_options
-from finescale.networks.placement import Placement
+from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, ratio_of
+from finescale.networks.swin import (
+    Blocks,
+    SwinFrame,
+    SwinSettings,
+    check_heads,
+    fields_from_options,
+    fields_from_state,
+    position_size_of,
+)
+from finescale.settings import alternatives
 
 STAGES = ("encoder_layer1", "encoder_layer2", "encoder_layer3", "decoder_layer1")
 """Published names of NGswin's stages."""
 
 Four = tuple[int, int, int, int]
 """One number for each of `STAGES`."""
+
+
+class SwinIRNGSettings(SwinSettings):
+    """Sizes of a SwinIR-NG network; the defaults are those of all three published ones."""
+
+    embed_dim: int = Field(60, ge=2, multiple_of=2)
+    """Channels of the features, of which a window's summary has half as many."""
+    residual_conv: Literal["1conv", "3conv"] = "1conv"
+    """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
+    depths: tuple[int, ...] = (6, 6, 6, 6)
+    """Layers of each group."""
+    num_heads: tuple[int, ...] = (6, 6, 6, 6)
+    """Heads of the attention, for each group."""
+    shifted: Literal[True] = True
+    """Each second layer rolls the map."""
+    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    """Share of a training's samples that skip the branches of the last layer, less in earlier ones; 0 is neutral."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        check_heads(self.embed_dim // 2, self.num_heads)
+        return self
 
 
 class NGswinSettings(FrameSettings):
@@ -123,6 +156,65 @@ class NGswinSettings(FrameSettings):
         if self.unit_deviation and self.in_channels != 3:
             raise ValueError(f"unit_deviation must be false for images of {self.in_channels} channels")
         return self
+
+
+# ---- SwinIR-NG, small to large
+
+
+class NGramLayer(SwinLayer):
+    """Layer of SwinIR that adds the context before its attention. The context follows the windows of the map at rest."""
+
+    def __init__(self, *, settings: SwinIRNGSettings, num_heads: int, shifted: bool, drop_path: float) -> None:
+        channels, side = settings.embed_dim, settings.window_size
+        attention = WindowAttention(
+            channels=channels,
+            num_heads=num_heads,
+            window_size=side,
+            shifted=shifted,
+            qkv_bias=settings.qkv_bias,
+            scale=settings.qk_scale,
+        )
+        super().__init__(
+            attention=attention,
+            feed_forward=MLP(channels=channels, hidden=settings.hidden),
+            channels=channels,
+            drop_path=drop_path,
+        )
+        among_windows = WindowAttention(channels=channels // 2, num_heads=num_heads, window_size=2, shifted=False)
+        self.ngram_window_partition = NGramWindowPartition(
+            NGramContext(channels=channels, window=(side, side), attention=among_windows)
+        )
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Add the context to a normalised map (N, H, W, C), and attend within its windows."""
+        return super().attend(self.ngram_window_partition(x))
+
+
+class SwinIRNG(SwinFrame):
+    """SwinIR-NG."""
+
+    settings: SwinIRNGSettings
+
+    def group(self, number: int) -> ResidualGroup:
+        """Build a group."""
+        settings = self.settings
+        layers = [
+            NGramLayer(
+                settings=settings, num_heads=settings.num_heads[number], shifted=layer % 2 == 1, drop_path=drop_path
+            )
+            for layer, drop_path in enumerate(settings.drop_path_rates(number))
+        ]
+        return ResidualGroup(Blocks(layers), channels=settings.embed_dim, closing=settings.residual_conv)
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Mirror the image at the bottom and on the right to whole windows, at least two on each axis."""
+        height, width = image.shape[-2:]
+        return pad_reflect(image.permute(0, 2, 3, 1), self.mirrored_size((height, width))).permute(0, 3, 1, 2)
+
+    def mirrored_size(self, size: Size) -> Size:
+        """Return the size in whole windows, at least two on each axis; the authors' mirror repeats the edge."""
+        height, width = (max(side, 2 * self.period) for side in size)
+        return whole_windows((height, width), (self.period, self.period))
 
 
 # ---- NGswin, small to large
@@ -301,8 +393,14 @@ class NGswin(Frame):
         return nn.Sequential(OrderedDict(conv1=super().build_first()))
 
     def build_head(self) -> dict[str, nn.Module]:
-        """Build the reconstruction: a convolution, a pixel shuffle and a convolution of the image."""
+        """Build the reconstruction: a convolution, a pixel shuffle and a convolution of the image.
+
+        Raises:
+            ValueError: The network does not exist at this scale.
+        """
         channels, scale = self.in_channels, self.scale
+        if type(scale) is not int or scale not in _DEVIATION:
+            raise ValueError(f"scale must be {alternatives(list(_DEVIATION))} for NGswin, got {scale!r}")
         steps = {
             "before_shuffle": nn.Conv2d(self.settings.embed_dim, channels * scale**2, 3, padding=1),
             "shuffle": nn.PixelShuffle(scale),
@@ -354,16 +452,84 @@ class NGswin(Frame):
         return self.norm(decoded).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
-# ---- reading files and options of NGswin
+def ngram_network(*, settings: SwinIRNGSettings | NGswinSettings, scale: int) -> SwinIRNG | NGswin:
+    """Build SwinIR-NG or NGswin, by the class of the settings."""
+    if isinstance(settings, NGswinSettings):
+        return NGswin(settings=settings, scale=scale)
+    return SwinIRNG(settings=settings, scale=scale)
+
+
+# ---- reading files and options
 
 _CONTEXT = "ngram_window_partition.ngram_context."
 
 
-def _ngswin_from_state(state: State) -> tuple[NGswinSettings, int]:
-    """Read settings and scale from the shapes of an NGswin weight file.
+def _is_ngswin(state: State) -> bool:
+    return "bottleneck.depthwise.weight" in state
 
-    A file does not show image_range, mean and drop_path_rate, nor for RGB unit_deviation.
+
+def settings_from_state(state: State) -> tuple[SwinIRNGSettings | NGswinSettings, int]:
+    """Read settings and scale from the shapes of a weight file of either network; see `unseen_fields`."""
+    return _ngswin_from_state(state) if _is_ngswin(state) else _swinir_ng_from_state(state)
+
+
+def unseen_fields(settings: SwinIRNGSettings | NGswinSettings, state: State) -> tuple[str, ...]:
+    """Name the fields that `settings_from_state` assumes; none where the file holds the other network."""
+    if isinstance(settings, NGswinSettings) != _is_ngswin(state):
+        return ()
+    if isinstance(settings, NGswinSettings):
+        colour = ("unit_deviation",) if settings.in_channels == 3 else ()
+        return ("image_range", "mean", *colour, "drop_path_rate")
+    oblong = ("position_size",) if isinstance(settings.position_size, tuple) else ()
+    return ("image_range", "mean", "qk_scale", *oblong, "drop_path_rate")
+
+
+def settings_from_options(options: Mapping[str, Any]) -> tuple[SwinIRNGSettings | NGswinSettings, int]:
+    """Read settings and scale from the arguments of either published constructor.
+
+    Raises:
+        ValueError: An argument is unknown, or has a value that is not offered.
     """
+    return _ngswin_from_options(options) if options["type"] == "NGswin" else _swinir_ng_from_options(options)
+
+
+def _swinir_ng_from_state(state: State) -> tuple[SwinIRNGSettings, int]:
+    fields, scale = fields_from_state(state)
+    first = "layers.0.residual_group.blocks.0."
+    window_size = state[first + _CONTEXT + "unigram_embed.weight"].shape[-1]
+    ngram = side_of(state[first + _CONTEXT + "ngram_attn.relative_position_bias_table"])
+    if ngram != 2:
+        raise ValueError(f"the n-grams of SwinIR-NG must have 2 x 2 windows, got {ngram} x {ngram}")
+    settings = SwinIRNGSettings(
+        **fields,
+        window_size=window_size,
+        residual_conv="1conv" if "layers.0.conv.weight" in state else "3conv",
+        qkv_bias=first + "attn.qkv.bias" in state,
+        position_size=position_size_of(state, window_size),
+    )
+    return settings, scale
+
+
+_SWINIR_NG_DEFAULTS: Mapping[str, Any] = {
+    "embed_dim": 60,
+    "window_size": 8,
+    "mlp_ratio": 2.0,
+    "upsampler": "pixelshuffledirect",
+}
+"""Defaults of SwinIR-NG's published constructor, where they are not SwinIR's."""
+
+
+def _swinir_ng_from_options(options: Mapping[str, Any]) -> tuple[SwinIRNGSettings, int]:
+    fields = fields_from_options({**_SWINIR_NG_DEFAULTS, **options})
+    scale, img_size, ape = (fields.pop(name) for name in ("scale", "img_size", "ape"))
+    if img_size <= fields["window_size"]:  # the published layer would then displace its features
+        raise ValueError(f"SwinIRNG: img_size must exceed window_size {fields['window_size']}, got {img_size}")
+    fields["position_size"] = img_size if ape else None
+    fields["upsampler"] = fields["upsampler"] or "restoration"
+    return SwinIRNGSettings(**fields), scale
+
+
+def _ngswin_from_state(state: State) -> tuple[NGswinSettings, int]:
     embed_dim, in_channels = state["shallow_extract.conv1.weight"].shape[:2]
     depths, heads, ngrams, head_dims, ratios = [], [], [], [], []
     for stage in STAGES:
@@ -399,12 +565,6 @@ def _unless_usual(head_dims: Sequence[int], embed_dim: int, num_heads: Sequence[
     return None if list(head_dims) == usual else head_dims
 
 
-def _unseen_in_ngswin(settings: NGswinSettings, _: State) -> tuple[str, ...]:
-    """Name the fields that `_ngswin_from_state` assumes."""
-    colour = ("unit_deviation",) if settings.in_channels == 3 else ()
-    return ("image_range", "mean", *colour, "drop_path_rate")
-
-
 _NGSWIN_DEFAULTS: Mapping[str, Any] = {
     "in_channels": 3,
     "target_mode": "light_x2",
@@ -423,11 +583,6 @@ _NGSWIN_DEFAULTS: Mapping[str, Any] = {
 
 
 def _ngswin_from_options(options: Mapping[str, Any]) -> tuple[NGswinSettings, int]:
-    """Read settings and scale from the arguments of NGswin's published constructor.
-
-    Raises:
-        ValueError: An argument is unknown, or has a value that is not offered.
-    """
     taken = take_options(
         options,
         shared={"in_chans": "in_channels"},
@@ -469,8 +624,10 @@ def _each(value: Any, number: int) -> Sequence[Any]:
     return value if isinstance(value, Sequence) else (value,) * number
 
 
-def _ngswin_placement(_: NGswinSettings) -> Placement:
+def placement(settings: SwinIRNGSettings | NGswinSettings) -> Placement:
     """Place quantizers by the general rule; those at the network's ends judge errors by their spectra."""
+    if isinstance(settings, SwinIRNGSettings):
+        return Placement(frequency=NETWORK_ENDS)
     first, last = "shallow_extract.conv1", "to_target.to_origin"
     ends = (f"{first}.input_quantizer", "result")
     return Placement(
@@ -485,13 +642,6 @@ def _ngswin_placement(_: NGswinSettings) -> Placement:
 
 _REPOSITORY = "https://github.com/rami0205/NGramSwin"
 
-_PAPER = Paper(
-    title="N-Gram in Swin Transformers for Efficient Lightweight Image Super-Resolution",
-    authors="H. Choi, J. Lee, J. Yang",
-    venue="CVPR 2023, 2071-2081",
-    url="https://arxiv.org/abs/2211.11436",
-)
-
 _LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
 """Lr sizes for a result of 1280x720 pixels, for which the authors count."""
 
@@ -499,31 +649,39 @@ _EPOCH = 1000
 """Steps; 800 pictures, each 80 times, in batches of 64."""
 
 
-def _costs(variant: str, *rows: tuple[int, int, float]) -> dict[tuple[str, int], Cost]:
-    """State parameters and multiply-adds of a variant by scale."""
-    return {
-        (variant, scale): Cost(num_parameters=parameters, multiply_adds=Count(multiply_adds, size=_LR[scale]))
-        for scale, parameters, multiply_adds in rows
-    }
+_COSTS = {
+    (variant, scale): Cost(num_parameters=parameters, multiply_adds=Count(multiply_adds, size=_LR[scale]))
+    for variant, scale, parameters, multiply_adds in (
+        ("swinir-ng", 2, 1_181_448, 244.21),
+        ("swinir-ng", 3, 1_189_563, 110.73),
+        ("swinir-ng", 4, 1_200_924, 63.55),
+        ("ngswin", 2, 998_384, 136.60),
+        ("ngswin", 3, 1_007_039, 64.78),
+        ("ngswin", 4, 1_019_156, 35.48),
+    )
+}
 
+_SCORES: Mapping[tuple[str, int], Mapping[str, tuple[float, float | None]]] = {
+    ("swinir-ng", 2): scores("38.17/0.9612 33.94/0.9205 32.31/0.9013 32.78/0.9340 39.20/0.9781"),
+    ("swinir-ng", 4): scores("32.44/0.8980 28.83/0.7870 27.73/0.7418 26.61/0.8010 31.09/0.9161"),
+    ("ngswin", 2): {"Set5": (38.05, 0.9610), "Set14": (33.79, 0.9199)},
+}
+"""Those that a second table, or a measurement of our own, confirms."""
 
-def _published(
-    variant: str, file: str, rows: Mapping[int, Mapping[str, tuple[float, float | None]]]
-) -> list[Published]:
-    """State the authors' three networks of a variant, with the scores that are confirmed."""
-    return [
-        Published(
-            variant=variant,
-            scale=scale,
-            training_data="DIV2K",
-            scores=rows.get(scale, {}),
-            file=f"{file}_x{scale}.pth",
-            page=_REPOSITORY,
-            licence="Apache-2.0",
-            remark="in the folder `pretrain` of the repository",
-        )
-        for scale in (2, 3, 4)
-    ]
+_PUBLISHED = [
+    Published(
+        variant=variant,
+        scale=scale,
+        training_data="DIV2K",
+        scores=_SCORES.get((variant, scale), {}),
+        file=f"{file}_x{scale}.pth",
+        page=_REPOSITORY,
+        licence="Apache-2.0",
+        remark="in the folder `pretrain` of the repository",
+    )
+    for variant, file in (("swinir-ng", "SwinIR-NG"), ("ngswin", "NGswin"))
+    for scale in (2, 3, 4)
+]
 
 
 def _recipes(variant: str) -> dict[tuple[str, int], list[Recipe]]:
@@ -549,47 +707,58 @@ def _recipes(variant: str) -> dict[tuple[str, int], list[Recipe]]:
     return {(variant, 2): [first], (variant, 3): [others], (variant, 4): [others]}
 
 
-_COUNTED = "The multiply-adds in the paper, {}, come from a formula of the authors' code{}; a true count is given here."
-
-NGSWIN = Family(
-    name="ngswin",
+FAMILY = Family(
+    name="ngram",
     about=About(
-        title="NGswin",
+        title="SwinIR-NG and NGswin",
         idea=(
-            "An encoder at full, half and quarter resolution, a bottleneck that shuffles the three results back to "
-            "full resolution, and a decoder. Each window is told about its neighbours by attention among their "
-            "summaries."
+            "A window of a Swin transformer sees only itself. Here each window is told about its neighbours by "
+            "attention among summaries of windows. SwinIR-NG is SwinIR-light with this context; NGswin is an encoder "
+            "at full, half and quarter resolution, a bottleneck that shuffles their results together, and a decoder."
         ),
         remarks=(
-            "Images are mirrored to whole windows before they are upscaled, as in the authors' test code: the network "
-            "itself adds black pixels.",
-            _COUNTED.format("140.4, 66.6 and 36.4 G", " that includes norms, pools and activations"),
-            "Scores are those that a measurement here confirmed.",
+            "Images are mirrored to whole windows before they are upscaled, as in the authors' test code; NGswin "
+            "itself would add black pixels.",
+            "The paper states other multiply-adds, 274.1, 114.1 and 63.0 G for SwinIR-NG and 140.4, 66.6 and 36.4 G "
+            "for NGswin. They come from formulas in the authors' code: the one for SwinIR-NG takes the summaries of "
+            "all windows for one sequence, and a third of the taps of the convolution after the body; the one for "
+            "NGswin takes a wider attention, and includes norms, pools and activations.",
+            "Only scores that a second table or a measurement here confirms are listed.",
         ),
     ),
-    network=NGswin,
-    variants={"ngswin": NGswinSettings()},
-    tiny={"ngswin": NGswinSettings(embed_dim=16, depths=(2, 1, 1, 2), num_heads=(2, 2, 2, 2), window_size=4)},
+    network=ngram_network,
+    variants={"swinir-ng": SwinIRNGSettings(), "ngswin": NGswinSettings()},
+    tiny={
+        "swinir-ng": SwinIRNGSettings(embed_dim=12, depths=(2,), num_heads=(3,), window_size=4),
+        "ngswin": NGswinSettings(embed_dim=16, depths=(2, 1, 1, 2), num_heads=(2, 2, 2, 2), window_size=4),
+    },
     publication=Publication(
-        paper=_PAPER,
+        paper=Paper(
+            title="N-Gram in Swin Transformers for Efficient Lightweight Image Super-Resolution",
+            authors="H. Choi, J. Lee, J. Yang",
+            venue="CVPR 2023, 2071-2081",
+            url="https://arxiv.org/abs/2211.11436",
+        ),
         repository=_REPOSITORY,
-        costs=_costs("ngswin", (2, 998_384, 136.60), (3, 1_007_039, 64.78), (4, 1_019_156, 35.48)),
-        networks=_published("ngswin", "NGswin", {2: {"Set5": (38.05, 0.9610), "Set14": (33.79, 0.9199)}}),
+        costs=_COSTS,
+        networks=_PUBLISHED,
         beyond={NGramContext: ngram_context_both_ways},
     ),
     files=WeightFiles(
-        marks=("bottleneck.depthwise.weight", "encoder_layer1.blocks.0.attn.logit_scale"),
+        marks=("blocks.0." + _CONTEXT + "merge.weight", "blocks.0.attn.qkv.weight"),
         derivable=(".relative_position_index", ".attn_mask"),
-        from_state=_ngswin_from_state,
-        unseen=_unseen_in_ngswin,
+        from_state=settings_from_state,
+        unseen=unseen_fields,
         unseen_help={
             "image_range": UNSEEN["image_range"],
-            "mean": "that of the published networks: 0.4485, 0.4375, 0.4045",
-            "unit_deviation": "on for RGB",
+            "mean": f"SwinIR-NG: {UNSEEN['mean']}; NGswin: 0.4485, 0.4375, 0.4045",
+            "unit_deviation": "NGswin: on for RGB",
+            "qk_scale": "SwinIR-NG: d ** -0.5, the usual one",
+            "position_size": "SwinIR-NG: the most square size, if it is not a square",
             "drop_path_rate": "0, which matters in training alone",
         },
     ),
-    options=PublishedOptions(classes=("NGswin",), read=_ngswin_from_options),
-    quantization=Quantization(placement=_ngswin_placement),
-    recipes=_recipes("ngswin"),
+    options=PublishedOptions(classes=("SwinIRNG", "NGswin"), read=settings_from_options),
+    quantization=Quantization(placement=placement),
+    recipes={**_recipes("swinir-ng"), **_recipes("ngswin")},
 )
