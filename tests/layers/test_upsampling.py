@@ -13,7 +13,7 @@ SCALES = {
     "restoration": (1,),
     "pixelshuffledirect": (1, 2, 3, 4, 5, 8, 16),
     "pixelshuffle": (1, 2, 3, 4, 8, 16),
-    "nearest+conv": (4,),
+    "nearest+conv": (2, 4),
 }
 HEADS = [(kind, scale) for kind in get_args(Upsampler) for scale in SCALES[kind]]
 
@@ -45,6 +45,7 @@ def test_a_head_is_recognised_by_its_state(kind: Upsampler, scale: int, out_chan
         ("pixelshuffledirect", 1, {"upsample.0"}),
         ("pixelshuffle", 1, {"conv_before_upsample.0", "conv_last"}),
         ("pixelshuffle", 8, {"conv_before_upsample.0", "upsample.0", "upsample.2", "upsample.4", "conv_last"}),
+        ("nearest+conv", 2, {"conv_before_upsample.0", "conv_up1", "conv_hr", "conv_last"}),
         ("nearest+conv", 4, {"conv_before_upsample.0", "conv_up1", "conv_up2", "conv_hr", "conv_last"}),
     ],
 )
@@ -56,8 +57,8 @@ def test_a_head_has_the_published_names(kind: Upsampler, scale: int, names: set[
 @pytest.mark.parametrize(
     ("kind", "scale", "message"),
     [
-        ("nearest+conv", 2, "scale must be 4 for the upsampler 'nearest+conv', got 2"),
-        ("nearest+conv", 3, "scale must be 4 for the upsampler 'nearest+conv', got 3"),
+        ("nearest+conv", 1, "scale must be 2 or 4 for the upsampler 'nearest+conv', got 1"),
+        ("nearest+conv", 3, "scale must be 2 or 4 for the upsampler 'nearest+conv', got 3"),
         ("restoration", 2, "scale must be 1 for the upsampler 'restoration', got 2"),
         ("pixelshuffle", 6, "scale must be 1, 2, 3, 4, 8 or 16 for the upsampler 'pixelshuffle', got 6"),
         ("pixelshuffledirect", 0, "scale must be 1 to 16 for the upsampler 'pixelshuffledirect', got 0"),

@@ -125,7 +125,7 @@ def test_a_network_that_is_not_shifted_treats_the_second_layer_as_the_first() ->
 
 def test_the_published_layers_have_the_published_widths_heads_and_hidden_channels() -> None:
     settings = DRCTSettings()
-    assert [(settings.width(k), settings.heads(0, k), settings.hidden(k)) for k in range(1, 6)] == [
+    assert [(settings.width(k), settings.heads(0, k), settings.hidden_of(k)) for k in range(1, 6)] == [
         (180, 6, 360), (212, 4, 424), (244, 2, 488), (276, 6, 276), (308, 4, 308),
     ]  # fmt: skip
 

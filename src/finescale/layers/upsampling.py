@@ -22,7 +22,7 @@ SCALES: Mapping[Upsampler, Sequence[int]] = {
     "restoration": (1,),
     "pixelshuffledirect": range(1, MAX_SCALE + 1),
     "pixelshuffle": (1, 2, 3, 4, 8, 16),
-    "nearest+conv": (4,),
+    "nearest+conv": (2, 4),
 }
 """The scales at which each head exists; the published networks have no other."""
 
@@ -30,13 +30,12 @@ WIDTH = 64
 """Channels between the layers of the two longer heads, fixed in every published network."""
 
 
-def check_head(kind: Upsampler, scale: int) -> None:
-    """Refuse a scale at which a head does not exist.
+def check_head(kind: Upsampler, scale: int, *, offered: Sequence[int]) -> None:
+    """Refuse a scale at which a head is not offered.
 
     Raises:
-        ValueError: It is none of `SCALES`.
+        ValueError: It is none of those that are.
     """
-    offered = SCALES[kind]
     if type(scale) is not int or scale not in offered:
         listed = f"{offered[0]} to {offered[-1]}" if isinstance(offered, range) else alternatives(offered)
         raise ValueError(f"scale must be {listed} for the upsampler {kind!r}, got {scale!r}")
@@ -56,7 +55,7 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
     Raises:
         ValueError: The head does not exist at this scale.
     """
-    check_head(kind, scale)
+    check_head(kind, scale, offered=SCALES[kind])
     if kind == "restoration":
         return {"conv_last": _conv(channels, out_channels)}
     if kind == "pixelshuffledirect":
@@ -64,22 +63,21 @@ def upsampling_head(kind: Upsampler, *, channels: int, out_channels: int, scale:
     before = nn.Sequential(_conv(channels, WIDTH), nn.LeakyReLU())
     if kind == "pixelshuffle":
         factors = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
-        steps = [step for f in factors for step in (_conv(WIDTH, WIDTH * f**2), nn.PixelShuffle(f))]
+        shuffles = [step for f in factors for step in (_conv(WIDTH, WIDTH * f**2), nn.PixelShuffle(f))]
         return {
             "conv_before_upsample": before,
-            "upsample": nn.Sequential(*steps),
+            "upsample": nn.Sequential(*shuffles),
             "conv_last": _conv(WIDTH, out_channels),
         }
+    steps: dict[str, nn.Module] = {"conv_before_upsample": before}
+    for stage in range(1, scale.bit_length()):
+        steps[f"repeat{stage}"] = nn.Upsample(scale_factor=2, mode="nearest")
+        steps[f"conv_up{stage}"] = _conv(WIDTH, WIDTH)
+        steps[f"activate{stage}"] = nn.LeakyReLU(0.2)
     return {
-        "conv_before_upsample": before,
-        "repeat1": nn.Upsample(scale_factor=2, mode="nearest"),
-        "conv_up1": _conv(WIDTH, WIDTH),
-        "activate1": nn.LeakyReLU(0.2),
-        "repeat2": nn.Upsample(scale_factor=2, mode="nearest"),
-        "conv_up2": _conv(WIDTH, WIDTH),
-        "activate2": nn.LeakyReLU(0.2),
+        **steps,
         "conv_hr": _conv(WIDTH, WIDTH),
-        "activate3": nn.LeakyReLU(0.2),
+        "activate": nn.LeakyReLU(0.2),
         "conv_last": _conv(WIDTH, out_channels),
     }
 
@@ -94,7 +92,7 @@ def head_from_state(state: Mapping[str, Tensor]) -> tuple[Upsampler, int]:
         ValueError: The shapes are those of no scale.
     """
     if "conv_up1.weight" in state:
-        return "nearest+conv", 4
+        return "nearest+conv", 4 if "conv_up2.weight" in state else 2
     if "conv_before_upsample.0.weight" in state:
         return "pixelshuffle", _scale_of_stages(
             [tensor.shape[0] for key, tensor in state.items() if re.fullmatch(r"upsample\.\d+\.weight", key)]

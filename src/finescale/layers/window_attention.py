@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.stochastic_depth import StochasticDepth
-from finescale.layers.windows import masks_by_kind, merge, partition, roll
+from finescale.layers.windows import Size, merge, partition, roll, shift_mask
 
 
 class BiasedAttention(nn.Module, ABC):
@@ -34,6 +35,9 @@ class BiasedAttention(nn.Module, ABC):
         masked: Whether windows of a rolled map keep pixels from opposite ends of the map apart.
         scale: Factor of the attention scores; None is d^-1/2.
     """
+
+    index_name: ClassVar[str] = "relative_position_index"
+    """Name under which published files keep `index`."""
 
     def __init__(
         self,
@@ -66,10 +70,26 @@ class BiasedAttention(nn.Module, ABC):
         """Compute queries (K, n, L, d), keys and values (K, n, M, d) of windows (K, L, C)."""
 
     @abstractmethod
-    def bias(self) -> Tensor:
-        """Compute the bias of the scores: (n, L, M), or with the mask (4, n, L, M) for the four kinds of windows."""
+    def index(self, device: torch.device | None = None) -> Tensor:
+        """Compute for each query and key the row (L, M) of the table that holds their bias."""
 
-    def forward(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
+    @abstractmethod
+    def mask(self, size: Size, device: torch.device | None = None) -> Tensor:
+        """Compute the mask (windows, L, M) of a rolled map of some size in whole windows, see `shift_mask`."""
+
+    def bias(self) -> Tensor:
+        """Compute the bias of the scores: (n, L, M), or with the mask (4, n, L, M) for the four kinds of windows.
+
+        A map of 2x2 windows shows the four kinds: whole, last of its row, last of its column, last of both.
+        """
+        table = self.relative_position_bias_table
+        bias = relative_bias(table, self.index(table.device))
+        if not self.is_masked:
+            return bias
+        mask = self.mask((2 * self.window[0], 2 * self.window[1]), table.device)
+        return bias + mask[:, None].to(bias.dtype)
+
+    def forward(self, windows: Tensor, grid: Size) -> Tensor:
         """Windows (K, L, C) of maps with ``grid`` = (rows, columns) of windows, to the same shape."""
         query, key, value = self.project(windows)
         bias = self._bias(self.bias).to(query.dtype)
@@ -123,11 +143,13 @@ class WindowAttention(BiasedAttention):
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         return query, key, value
 
-    def bias(self) -> Tensor:
-        """Compute the bias of the scores: (n, L, L), or (4, n, L, L) for the four kinds of windows of a rolled map."""
-        device = self.relative_position_bias_table.device
-        bias = relative_bias(self.relative_position_bias_table, relative_index(self.window, device))
-        return bias + masks_by_kind(self.window, self.shift, like=bias) if self.is_masked else bias
+    def index(self, device: torch.device | None = None) -> Tensor:
+        """Compute for each query and key the row (L, L) of the table that holds their bias."""
+        return relative_index(self.window, device)
+
+    def mask(self, size: Size, device: torch.device | None = None) -> Tensor:
+        """Compute the mask (windows, L, L) of a rolled map of some size in whole windows."""
+        return shift_mask(size, self.window, self.shift, device)
 
 
 def attend_in_windows(attention: BiasedAttention, x: Tensor) -> Tensor:

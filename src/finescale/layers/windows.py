@@ -77,7 +77,7 @@ def roll(x: Tensor, shift: Size) -> Tensor:
     return x.roll(shift, dims=(1, 2)) if any(shift) else x
 
 
-def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | None = None) -> Tensor:
+def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | None = None, *, cell: int = 1) -> Tensor:
     """Mask for attention scores where rolling brought together pixels from opposite ends of the map.
 
     The map was rolled by ``shift`` pixels up and to the left, so its last rows and columns come from the other end.
@@ -89,17 +89,28 @@ def shift_mask(size: Size, window: Size, shift: Size, device: torch.device | Non
         window: Height and width of a window.
         shift: Pixels rolled on each axis, less than the window; 0 masks nothing.
         device: Device of the mask.
+        cell: Side of the squares of pixels that are one key each; a square of which a part was rolled around counts as
+            rolled around.
 
     Returns:
-        (windows, L, L), windows in row-major order, query by key: -100, the published value, where one of the two
-        pixels was rolled around on an axis and the other was not, else 0.
+        (windows, L, L / cell²), windows in row-major order, query by key: -100, the published value, where one of the
+        two was rolled around on an axis and the other was not, else 0.
     """
+    queries = _origins(size, window, shift, device)
+    (height, width), (h, w), (down, right) = size, window, shift
+    keys = _origins(
+        (height // cell, width // cell), (h // cell, w // cell), (-(-down // cell), -(-right // cell)), device
+    )
+    return -100.0 * (queries[:, :, None] != keys[:, None, :])
+
+
+def _origins(size: Size, window: Size, shift: Size, device: torch.device | None) -> Tensor:
+    """Number for each pixel of each window (windows, L) of a rolled map which of its four parts the pixel is from."""
     rolled_rows, rolled_columns = (
         torch.arange(side, device=device) >= side - rolled for side, rolled in zip(size, shift, strict=True)
     )
-    origin = 2 * rolled_rows[:, None].int() + rolled_columns.int()  # which of four parts of the map a pixel is from
-    origin = partition(origin[None, :, :, None], window).squeeze(-1)  # (windows, L)
-    return -100.0 * (origin[:, :, None] != origin[:, None, :])
+    origin = 2 * rolled_rows[:, None].int() + rolled_columns.int()
+    return partition(origin[None, :, :, None], window).squeeze(-1)
 
 
 def masks_by_kind(window: Size, shift: Size, *, like: Tensor) -> Tensor:

@@ -26,13 +26,9 @@ from typing_extensions import Self
 
 from finescale.layers.convolution import convolve
 from finescale.layers.feedforward import MLP
-from finescale.layers.initialisation import initialise_small
-from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.position import relative_index
-from finescale.layers.stochastic_depth import depth_rates
 from finescale.layers.upsampling import head_from_state
 from finescale.layers.window_attention import SwinLayer, WindowAttention
-from finescale.layers.windows import pad_reflect, shift_mask, whole_windows
+from finescale.networks import swin
 from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
     HALVED,
@@ -50,16 +46,23 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings, QKScale, check_groups
-from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State
+from finescale.networks.swin import (
+    UNSEEN_HELP,
+    SwinFrame,
+    SwinSettings,
+    fields_from_options,
+    position_size_of,
+    published_buffers,
+    shows_shift,
+)
 
 LAYERS = (1, 2, 3, 4, 5)
 """Numbers of a group's Swin layers, as in the published keys."""
 
 
-class DRCTSettings(FrameSettings):
+class DRCTSettings(SwinSettings):
     """Sizes of a DRCT network; the defaults are those of DRCT."""
 
     embed_dim: int = Field(180, ge=1)
@@ -78,19 +81,6 @@ class DRCTSettings(FrameSettings):
     """Channels that each of a group's first four layers adds to those that the next one reads."""
     mlp_ratio: float = Field(2.0, gt=0)
     """Hidden channels of the first three feed-forward layers, as a multiple of theirs; the last two have 1."""
-    qkv_bias: bool = True
-    """Offset query, key and value by a learned bias."""
-    qk_scale: QKScale = None
-    """Factor of the attention scores; None is d^-1/2."""
-    shifted: bool = True
-    """Whether layers 2 and 4 roll the map; networks made for images no larger than a window do not."""
-    patch_norm: bool = True
-    """Normalise the features before the first group."""
-    position_size: int | None = Field(None, ge=1)
-    """Side, in lr pixels, of the one square image size that the network takes, each of whose places has learned
-    features of its own; None, as in all published networks: any size, and no such features."""
-    drop_path_rate: float = Field(0.1, ge=0, lt=1)
-    """Share of a training's samples that skip the branches of the last group, less in earlier groups; 0 is neutral."""
 
     def width(self, layer: int) -> int:
         """Return c, the channels that layer 1 to 5 of a group reads."""
@@ -101,17 +91,12 @@ class DRCTSettings(FrameSettings):
         heads = self.num_heads[group]
         return heads if layer == 1 else heads - self.width(layer) % heads
 
-    def hidden(self, layer: int) -> int:
+    def hidden_of(self, layer: int) -> int:
         """Return the channels between the two linear layers in layer 1 to 5."""
         return int(self.width(layer) * self.mlp_ratio) if layer <= 3 else self.width(layer)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_groups(self.depths, self.num_heads)
-        if min(self.num_heads) < 1:
-            raise ValueError(f"num_heads must be at least 1, got {self.num_heads}")
-        if self.hidden(1) < 1:
-            raise ValueError(f"mlp_ratio leaves no hidden channels of {self.embed_dim}, got {self.mlp_ratio}")
         for group, heads in enumerate(self.num_heads):
             for layer in LAYERS:
                 if self.width(layer) % self.heads(group, layer):
@@ -119,10 +104,6 @@ class DRCTSettings(FrameSettings):
                         f"num_heads {heads} gives layer {layer} {self.heads(group, layer)} heads, which do not divide "
                         f"its {self.width(layer)} channels; choose other num_heads, embed_dim or growth"
                     )
-        if self.position_size is not None and self.position_size % self.window_size:
-            raise ValueError(
-                f"position_size must be a multiple of window_size {self.window_size}, got {self.position_size}"
-            )
         return self
 
 
@@ -139,9 +120,9 @@ def swin_layer(settings: DRCTSettings, *, group: int, layer: int) -> SwinLayer:
     )
     return SwinLayer(
         attention=attention,
-        feed_forward=MLP(channels=channels, hidden=settings.hidden(layer)),
+        feed_forward=MLP(channels=channels, hidden=settings.hidden_of(layer)),
         channels=channels,
-        drop_path=depth_rates(settings.drop_path_rate, settings.depths)[group][0],
+        drop_path=settings.drop_path_rates(group)[0],
     )
 
 
@@ -167,54 +148,17 @@ class ResidualDenseGroup(nn.Module):
         return convolve(getattr(self, f"adjust{layer}"), getattr(self, f"swin{layer}")(dense))
 
 
-class DRCT(Frame):
+class DRCT(SwinFrame):
     """DRCT or DRCT-L, by the number of groups."""
 
     settings: DRCTSettings
 
-    def __init__(self, *, settings: DRCTSettings, scale: int) -> None:
-        super().__init__(settings=settings, scale=scale)
-        self.patch_embed = PatchEmbed(channels=settings.embed_dim) if settings.patch_norm else nn.Identity()
-        if settings.position_size is not None:
-            places = torch.empty(1, settings.position_size**2, settings.embed_dim)
-            self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(places, std=0.02))
-        self.layers = nn.Sequential(
-            *(ResidualDenseGroup(settings=settings, group=group) for group in range(len(settings.depths)))
-        )
-        self.norm = nn.LayerNorm(settings.embed_dim)
-        initialise_small(self, nn.Linear)
-
-    @property
-    def period(self) -> int:
-        """Lr pixels after which the windows repeat."""
-        return self.settings.window_size
-
-    def pad(self, image: Tensor) -> Tensor:
-        """Mirror the image at the bottom and on the right to whole windows."""
-        side = self.settings.window_size
-        size = whole_windows((image.shape[-2], image.shape[-1]), (side, side))
-        return pad_reflect(image.permute(0, 2, 3, 1), size).permute(0, 3, 1, 2)
-
-    def body(self, features: Tensor) -> Tensor:
-        """Apply the groups between two norms: features (N, C, H, W) to the same shape.
-
-        Raises:
-            ValueError: The settings have a ``position_size``, and the image, padded to whole windows, has another.
-        """
-        x = self.patch_embed(features.permute(0, 2, 3, 1))  # (N, H, W, C)
-        if (side := self.settings.position_size) is not None:
-            if x.shape[1:3] != (side, side):
-                raise ValueError(
-                    f"the image must be {side} x {side}, the size of the network's position embedding, "
-                    f"got {x.shape[1]} x {x.shape[2]} in whole windows"
-                )
-            x = x + self.absolute_pos_embed.reshape(1, side, side, -1)
-        return self.norm(self.layers(x)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+    def group(self, number: int) -> ResidualDenseGroup:
+        """Build a group."""
+        return ResidualDenseGroup(settings=self.settings, group=number)
 
 
 # ---- reading files and options
-
-_INDEX = "layers.0.swin2.attn.relative_position_index"  # a buffer; a file with it has the masks of shifted layers too
 
 
 def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
@@ -226,7 +170,7 @@ def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
     embed_dim, in_channels = state["conv_first.weight"].shape[:2]
     groups = {int(found[1]) for key in state if (found := re.match(r"layers\.(\d+)\.", key))}
     tables = [state[f"layers.{group}.swin1.attn.relative_position_bias_table"].shape for group in sorted(groups)]
-    positions = state.get("absolute_pos_embed")
+    window_size = (math.isqrt(tables[0][0]) + 1) // 2
     upsampler, scale = head_from_state(state)
     settings = DRCTSettings(
         in_channels=in_channels,
@@ -235,13 +179,13 @@ def settings_from_state(state: State) -> tuple[DRCTSettings, int]:
         residual_conv="1conv" if "conv_after_body.weight" in state else "identity",
         depths=(6,) * len(groups),
         num_heads=tuple(heads for _, heads in tables),
-        window_size=(math.isqrt(tables[0][0]) + 1) // 2,
+        window_size=window_size,
         growth=state["layers.0.adjust1.weight"].shape[0],
         mlp_ratio=_mlp_ratio(state),
         qkv_bias="layers.0.swin1.attn.qkv.bias" in state,
-        shifted="layers.0.swin2.attn_mask" in state or _INDEX not in state,
+        shifted="layers.0.swin2.attn_mask" in state or not shows_shift(state),
         patch_norm="patch_embed.norm.weight" in state,
-        position_size=None if positions is None else math.isqrt(positions.shape[1]),
+        position_size=position_size_of(state, window_size),
     )
     return settings, scale
 
@@ -254,41 +198,9 @@ def _mlp_ratio(state: State) -> float:
     return ratio if enough else math.nextafter(ratio, math.inf)
 
 
-def published_buffers(network: DRCT) -> dict[str, Tensor]:
-    """Compute the indices of each layer, and where it is shifted the mask for one image size.
-
-    Other tools recognise a shift by its mask.
-    """
-    window = network.settings.window_size
-    side = network.settings.position_size or window * max(2, math.ceil(64 / window))
-    buffers = {}
-    for name, module in network.named_modules():
-        if isinstance(module, WindowAttention):
-            buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if module.is_masked:
-                mask = shift_mask((side, side), module.window, module.shift)
-                buffers[f"{name.removesuffix('.attn')}.attn_mask"] = mask
-    return buffers
-
-
-def unseen_fields(_: DRCTSettings, state: State) -> tuple[str, ...]:
+def unseen_fields(settings: DRCTSettings, state: State) -> tuple[str, ...]:
     """Name the fields that `settings_from_state` assumes."""
-    shift = () if _INDEX in state else ("shifted",)
-    return ("image_range", "mean", "depths", "qk_scale", *shift, "drop_path_rate")
-
-
-_DEFAULTS: Mapping[str, Any] = {
-    "scale": 2,
-    "img_size": 64,
-    "ape": False,
-    "embed_dim": 96,
-    "depths": (6, 6, 6, 6),
-    "num_heads": (6, 6, 6, 6),
-    "window_size": 7,
-    "mlp_ratio": 4.0,
-    "upsampler": "",
-}
-"""Defaults of the published constructor, where they are not those of the published networks."""
+    return (*swin.unseen_fields(settings, state), "depths")
 
 
 def placement(_: DRCTSettings) -> Placement:
@@ -305,26 +217,11 @@ def settings_from_options(options: Mapping[str, Any]) -> tuple[DRCTSettings, int
     Raises:
         ValueError: An argument is unknown, or has a value that is not offered.
     """
-    taken = take_options(
+    fields = fields_from_options(
         options,
-        fields={
-            "img_size": "img_size",
-            "depths": "depths",
-            "window_size": "window_size",
-            "gc": "growth",
-            "mlp_ratio": "mlp_ratio",
-            "qkv_bias": "qkv_bias",
-            "qk_scale": "qk_scale",
-            "ape": "ape",
-            "patch_norm": "patch_norm",
-            "drop_path_rate": "drop_path_rate",
-            "upsampler": "upsampler",
-        },
-        neutral={"drop_rate": 0, "attn_drop_rate": 0, "patch_size": 1},
-        without_effect=("use_checkpoint",),
+        more={"gc": "growth"},
         in_vain=("compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"),
     )
-    fields = {**_DEFAULTS, **taken}
     scale, img_size, ape = (fields.pop(name) for name in ("scale", "img_size", "ape"))
     if img_size <= fields["window_size"]:
         fields |= {"window_size": img_size, "shifted": False}
@@ -492,10 +389,8 @@ FAMILY = Family(
         unseen=unseen_fields,
         unseen_help={
             **UNSEEN,
+            **UNSEEN_HELP,
             "depths": "6 for each group, which matters to drop_path_rate alone",
-            "qk_scale": "d ** -0.5, the usual one",
-            "shifted": "on in a file without the published buffers",
-            "drop_path_rate": "0.1, which matters in training alone",
         },
         buffers=published_buffers,
     ),

@@ -305,6 +305,10 @@ class Family:
     gains_by_bf16_on_cpu: bool = True
     """Whether bf16 is faster than float32 in PyTorch on CPUs that have it, as measured in docs/precision.md."""
 
+    def scales(self, variant: str) -> list[int]:
+        """Return the scales at which a variant is published, or meant to be; networks of its sizes exist at others."""
+        return [scale for name, scale in self.publication.costs if name == variant]
+
     @property
     def settings_kinds(self) -> tuple[type[FrameSettings], ...]:
         """Classes of the settings of its networks."""

@@ -17,7 +17,8 @@ from typing_extensions import Self
 from finescale.layers.convolution import ResidualConv, residual_conv
 from finescale.layers.explicit_attention import Tap
 from finescale.layers.precision import without_autocast
-from finescale.layers.upsampling import Upsampler, upsampling_head
+from finescale.layers.upsampling import SCALES as HEAD_SCALES
+from finescale.layers.upsampling import Upsampler, check_head, upsampling_head
 from finescale.layers.windows import Size
 from finescale.resize import MAX_SCALE
 from finescale.settings import Settings
@@ -27,7 +28,7 @@ SCALES = (2, 3, 4)
 
 
 def check_scale(scale: int) -> None:
-    """Refuse a scale that no network can have; heads narrow the choice, see `finescale.layers.upsampling.SCALES`.
+    """Refuse a scale that no network can have; heads narrow the choice, see `FrameSettings.scales`.
 
     Raises:
         ValueError: There is no such scale.
@@ -44,6 +45,10 @@ QKScale = Annotated[float | None, AfterValidator(lambda value: value or None)]
 """Factor of attention scores; None, and 0 as in the published networks, are d^-1/2, d the channels of a head."""
 
 
+AnyUpsampler = Annotated[Upsampler, BeforeValidator(lambda value: value or "restoration")]
+"""Kind of a reconstruction head."""
+
+
 class FrameSettings(Settings):
     """Settings that every network has."""
 
@@ -58,10 +63,23 @@ class FrameSettings(Settings):
 
     Images that are not RGB are not shifted. Some community networks were trained with 0.5 for each channel.
     """
-    upsampler: Annotated[Upsampler, BeforeValidator(lambda value: value or "restoration")] = "pixelshuffledirect"
+    upsampler: AnyUpsampler = "pixelshuffledirect"
     """Reconstruction head, see `finescale.layers.upsampling`; published options call "restoration" '' or null."""
     residual_conv: ResidualConv = "1conv"
     """Convolution that closes each group and the body: one 3x3, three through a quarter of the channels, or none."""
+
+    @property
+    def scales(self) -> Sequence[int]:
+        """Scales at which the network exists; with the upsampler "nearest+conv" most families offer x4 alone."""
+        return (4,) if self.upsampler == "nearest+conv" else HEAD_SCALES[self.upsampler]
+
+    def check_scale(self, scale: int) -> None:
+        """Refuse a scale at which the network does not exist.
+
+        Raises:
+            ValueError: It is none of `scales`.
+        """
+        check_head(self.upsampler, scale, offered=self.scales)
 
     @model_validator(mode="after")
     def _check_mean(self) -> Self:
@@ -110,6 +128,7 @@ class Frame(nn.Module, ABC):
 
     def __init__(self, *, settings: FrameSettings, scale: int) -> None:
         super().__init__()
+        settings.check_scale(scale)
         self.settings = settings
         self.quantization = None
         self.scale = scale

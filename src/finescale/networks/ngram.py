@@ -63,13 +63,15 @@ from finescale.networks.swin import (
     fields_from_state,
     position_size_of,
 )
-from finescale.settings import alternatives
 
 STAGES = ("encoder_layer1", "encoder_layer2", "encoder_layer3", "decoder_layer1")
 """Published names of NGswin's stages."""
 
 Four = tuple[int, int, int, int]
 """One number for each of `STAGES`."""
+
+_DEVIATION = {2: (0.2397, 0.2290, 0.2389), 3: (0.2373, 0.2265, 0.2367), 4: (0.2352, 0.2244, 0.2349)}
+"""Standard deviation of the colours of DIV2K's lr images, by scale; a constant of NGswin."""
 
 
 class SwinIRNGSettings(SwinSettings):
@@ -128,6 +130,11 @@ class NGswinSettings(FrameSettings):
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     """Share of a training's samples that skip the branches of the last block, less in earlier ones; 0 is neutral."""
 
+    @property
+    def scales(self) -> Sequence[int]:
+        """Scales at which the network exists."""
+        return tuple(_DEVIATION)
+
     def head_dim(self, stage: int) -> int:
         """Return the channels of a head."""
         return self.head_dims[stage] if self.head_dims else self.embed_dim // self.num_heads[stage]
@@ -162,7 +169,7 @@ class NGswinSettings(FrameSettings):
 
 
 class NGramLayer(SwinLayer):
-    """Layer of SwinIR that adds the context before its attention. The context follows the windows of the map at rest."""
+    """Layer of SwinIR that adds the context before its attention; the context follows the windows of the map at rest."""
 
     def __init__(self, *, settings: SwinIRNGSettings, num_heads: int, shifted: bool, drop_path: float) -> None:
         channels, side = settings.embed_dim, settings.window_size
@@ -363,10 +370,6 @@ def _shuffle(x: Tensor, factor: int) -> Tensor:
     return pixels.reshape(n, height * factor, width * factor, channels // factor**2)
 
 
-_DEVIATION = {2: (0.2397, 0.2290, 0.2389), 3: (0.2373, 0.2265, 0.2367), 4: (0.2352, 0.2244, 0.2349)}
-"""Standard deviation of the colours of DIV2K's lr images, by scale; a constant of the published networks."""
-
-
 class NGswin(Frame):
     """NGswin."""
 
@@ -393,14 +396,8 @@ class NGswin(Frame):
         return nn.Sequential(OrderedDict(conv1=super().build_first()))
 
     def build_head(self) -> dict[str, nn.Module]:
-        """Build the reconstruction: a convolution, a pixel shuffle and a convolution of the image.
-
-        Raises:
-            ValueError: The network does not exist at this scale.
-        """
+        """Build the reconstruction: a convolution, a pixel shuffle and a convolution of the image."""
         channels, scale = self.in_channels, self.scale
-        if type(scale) is not int or scale not in _DEVIATION:
-            raise ValueError(f"scale must be {alternatives(list(_DEVIATION))} for NGswin, got {scale!r}")
         steps = {
             "before_shuffle": nn.Conv2d(self.settings.embed_dim, channels * scale**2, 3, padding=1),
             "shuffle": nn.PixelShuffle(scale),
@@ -525,7 +522,6 @@ def _swinir_ng_from_options(options: Mapping[str, Any]) -> tuple[SwinIRNGSetting
     if img_size <= fields["window_size"]:  # the published layer would then displace its features
         raise ValueError(f"SwinIRNG: img_size must exceed window_size {fields['window_size']}, got {img_size}")
     fields["position_size"] = img_size if ape else None
-    fields["upsampler"] = fields["upsampler"] or "restoration"
     return SwinIRNGSettings(**fields), scale
 
 

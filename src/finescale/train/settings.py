@@ -11,7 +11,6 @@ from typing_extensions import Self
 from finescale.data.degradation import DegradationSettings
 from finescale.data.folders import mistake_in_name
 from finescale.data.samples import Augmentation
-from finescale.layers.upsampling import check_head
 from finescale.networks import FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
@@ -207,7 +206,7 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"variant {self.variant!r} is unknown{suggest(self.variant, known)}; known: {', '.join(known)}"
             )
-        check_head(self.network_settings().upsampler, self.scale)
+        self.network_settings().check_scale(self.scale)
         self._check_restoration()
         if self.data.lr and len(self.data.lr) != len(self.data.hr):
             raise ValueError(f"data.lr must name one place for each of data.hr, got {len(self.data.lr)}")

@@ -46,9 +46,7 @@ def states_settings(header: Mapping[str, str]) -> bool:
     return _VERSION_KEY in header
 
 
-def stated_settings(
-    header: Mapping[str, str], family: Family, kind: type[FrameSettings]
-) -> tuple[FrameSettings, int]:
+def stated_settings(header: Mapping[str, str], family: Family, kind: type[FrameSettings]) -> tuple[FrameSettings, int]:
     """Settings and scale from a header of ours.
 
     Args:

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from finescale.errors import SettingsError, UnknownNetworkError, WeightsMismatchError
-from finescale.layers.upsampling import SCALES as HEAD_SCALES
-from finescale.networks import FAMILIES, SCALES, Family, Frame, FrameSettings, Published, variants
+from finescale.networks import FAMILIES, Family, Frame, FrameSettings, Published, variants
 from finescale.quantize.packing import Quantized
 from finescale.quantize.settings import QuantSettings
 from finescale.settings import mistakes_of
@@ -236,7 +235,7 @@ def _without_size(tensors: Mapping[str, Tensor], family: Family, error: Exceptio
     candidates = [
         (difference(tensors, _meta_network(family, settings, scale)), f"{variant} x{scale}")
         for variant, settings in family.variants.items()
-        for scale in sorted({*SCALES} & {*HEAD_SCALES[settings.upsampler]} or HEAD_SCALES[settings.upsampler])
+        for scale in family.scales(variant)
     ]
     found, nearest = min(candidates, key=lambda candidate: candidate[0].count)
     return f"a {family.name} network, but {reason}; against {nearest}, the nearest variant, {found}"
