@@ -32,6 +32,7 @@ from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
 from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
+from finescale.layers.upsampling import SCALES as HEAD_SCALES
 from finescale.layers.window_attention import SwinLayer, WindowAttention, attend_in_windows
 from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks.counting import ngram_context_both_ways
@@ -89,6 +90,11 @@ class SwinIRNGSettings(SwinSettings):
     """Each second layer rolls the map."""
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     """Share of a training's samples that skip the branches of the last layer, less in earlier ones; 0 is neutral."""
+
+    @property
+    def scales(self) -> Sequence[int]:
+        """Scales at which the network exists."""
+        return HEAD_SCALES[self.upsampler]
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
@@ -169,7 +175,7 @@ class NGswinSettings(FrameSettings):
 
 
 class NGramLayer(SwinLayer):
-    """Layer of SwinIR that adds the context before its attention; the context follows the windows of the map at rest."""
+    """Layer of SwinIR with the context before its attention, computed for the windows of the map at rest."""
 
     def __init__(self, *, settings: SwinIRNGSettings, num_heads: int, shifted: bool, drop_path: float) -> None:
         channels, side = settings.embed_dim, settings.window_size
@@ -500,7 +506,6 @@ def _swinir_ng_from_state(state: State) -> tuple[SwinIRNGSettings, int]:
     settings = SwinIRNGSettings(
         **fields,
         window_size=window_size,
-        residual_conv="1conv" if "layers.0.conv.weight" in state else "3conv",
         qkv_bias=first + "attn.qkv.bias" in state,
         position_size=position_size_of(state, window_size),
     )
