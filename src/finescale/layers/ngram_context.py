@@ -86,8 +86,6 @@ class NGramWindowPartition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) in whole windows to the same shape."""
-        context = self.ngram_context(x)  # (N, R, S, C)
         h, w = self.ngram_context.window
-        windows = x.reshape(*context.shape[:2], h, context.shape[2], w, -1)  # (N, R, h, S, w, C)
-        added: Tensor = windows + context[:, :, None, :, None]
-        return added.reshape(x.shape)
+        # Repeated, not broadcast over windows: OpenVINO 2026.4 adds to windows wrongly behind a norm.
+        return x + self.ngram_context(x).repeat_interleave(h, dim=1).repeat_interleave(w, dim=2)  # type: ignore[no-any-return]
