@@ -36,7 +36,8 @@ def tiny(family: str, variant: str) -> Frame:
 
 
 def counted(variant: str, scale: int, size: tuple[int, int]) -> Operations:
-    return count_operations(weightless(variant, scale), (1, 3, *size), beyond=BEYOND)
+    network = weightless(variant, scale)
+    return count_operations(network, (1, network.in_channels, *size), beyond=BEYOND)
 
 
 def last_digit(giga: float) -> float:
@@ -53,7 +54,8 @@ def test_published_counts_are_reproduced(variant: str, scale: int, cost: Cost) -
     assert operations.multiply_adds / 1e9 == pytest.approx(giga, abs=2 * last_digit(giga))
     for printed in cost.printed:
         if "of another network" not in printed.rule:
-            assert printed.size == cost.multiply_adds.size
+            if printed.size != cost.multiply_adds.size:
+                operations = counted(variant, scale, printed.size)
             by_rule = count_by_rule(printed.rule, weightless(variant, scale), (1, 3, *printed.size), operations)
             assert by_rule is not None, printed.rule
             assert by_rule / 1e9 == pytest.approx(printed.giga, abs=2 * last_digit(printed.giga))

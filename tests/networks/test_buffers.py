@@ -9,7 +9,7 @@ import torch
 
 from finescale import weights
 from finescale.networks import FAMILIES, Frame, from_options
-from helpers import GOLDEN, STATISTICS, load_case
+from helpers import GOLDEN, STATISTICS, load_case, usual_scale
 
 WITH_BUFFERS = [name for name, family in FAMILIES.items() if family.files.buffers]
 CASES = [
@@ -45,7 +45,7 @@ def buffers_of(family: str, network: Frame) -> dict[str, torch.Tensor]:
 )
 def test_a_file_with_them_is_read_as_the_same_network(family: str, variant: str, tmp_path: Path) -> None:
     settings = FAMILIES[family].tiny[variant]
-    network = FAMILIES[family].network(settings=settings, scale=2)
+    network = FAMILIES[family].network(settings=settings, scale=usual_scale(settings))
     weights.save(network, tmp_path / "net.safetensors", source="a test", published_buffers=True)
     loaded = weights.load(tmp_path / "net.safetensors")
     assert loaded.settings == settings

@@ -19,6 +19,8 @@ EVERY = [(name, scale, stage) for (name, scale), stages in recipes().items() for
 def settings(name: str, scale: int, stage: int | None = None, **data: Any) -> TrainSettings:
     values = recipe_values(name, scale=scale, stage=stage)
     values["data"]["hr"] = [Path("pictures")]
+    if scale == 1:
+        values["data"]["lr"] = [Path("spoilt")]
     return parse_settings(TrainSettings, values, source="recipe")
 
 

@@ -28,7 +28,12 @@ def test_what_is_asked_for_narrows_the_list() -> None:
     small = zoo.models(family="dat", max_parameters=561_405)
     assert [(found.name, found.scale) for found in small] == [("dat-light", 2), ("dat-light", 3)]
     large = zoo.models(min_parameters=27_580_719)
-    assert [(found.name, found.scale) for found in large] == [("drct-l", 3), ("drct-l", 4)]
+    assert [(found.name, found.scale) for found in large] == [
+        ("drct-l", 3),
+        ("drct-l", 4),
+        ("swinir-real-l", 4),
+        ("swinir-real-l-gan", 4),
+    ]
 
 
 def test_where_weights_are_is_told() -> None:
@@ -63,7 +68,7 @@ def test_one_entry_is_of_the_largest_scale_unless_told() -> None:
     [
         ({"name": "hit-srff"}, r"no network is called 'hit-srff' \(did you mean 'hit-srf'\?\); known: hit-sir, "),
         ({"family": "hitsr"}, r"no family is called 'hitsr' \(did you mean 'hit-sr'\?\); known: hit-sr, "),
-        ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
+        ({"scale": 5}, "scale must be 1, 2, 3, 4 or 8, got 5"),
     ],
 )
 def test_what_does_not_exist_is_refused(asked: dict[str, Any], sentence: str) -> None:

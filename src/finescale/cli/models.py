@@ -128,7 +128,7 @@ def _list(entries: Iterable[Entry]) -> Table:
 
     from finescale import zoo
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("name", no_wrap=True)
     table.add_column("scale", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
@@ -141,7 +141,7 @@ def _list(entries: Iterable[Entry]) -> Table:
             entry.name,
             f"x{entry.scale}",
             f"{entry.cost.num_parameters:,}",
-            zoo.multiply_adds(entry.cost.multiply_adds),
+            zoo.multiply_adds(entry.cost.multiply_adds, short=True),
             entry.weights,
             "-" if entry.weights == "none" else licence + (more and "; ..."),
         )
@@ -168,6 +168,7 @@ def _facts(entries: list[Entry]) -> Table:
         "card": str(weights.BUNDLED / "README.md") if first.weights == "bundled" else "",
         "scores": "PSNR/SSIM on Y that the authors print for their weights" if published else "",
         "remarks": "\n".join(family.about.remarks),
+        "use": next(filter(None, (zoo.restriction(entry.licence) for entry in entries)), ""),
     }
     rules = zoo.rules(entry.cost for entry in entries)
     rows |= {f"rule {number}": rule for number, rule in enumerate(rules, start=1)}
@@ -223,6 +224,7 @@ def _column(entry: Entry, rules: list[str]) -> dict[str, str]:
 
 
 def _report(entry: Entry) -> dict[str, Any]:
+    from finescale import zoo
     from finescale.networks import FAMILIES
 
     family, cost, published = FAMILIES[entry.family], entry.cost, entry.published
@@ -238,6 +240,7 @@ def _report(entry: Entry) -> dict[str, Any]:
         "authors_print": [_count(count) for count in cost.printed],
         "weights": entry.weights,
         "licence": entry.licence,
+        "non_commercial": bool(zoo.restriction(entry.licence)),
         "file": published.file if published else None,
         "hub": published.hub if published else None,
         "page": published.page if published else None,

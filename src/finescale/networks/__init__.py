@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finescale.networks import cit, craft, dat, drct, hit_sr, ngram, span
+from finescale.networks import cit, craft, dat, drct, hit_sr, ngram, span, srformer, swinir
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
 from finescale.networks.transfer import transfer_weights
@@ -35,7 +35,7 @@ __all__ = [
     "variants",
 ]
 
-_ALL = (hit_sr, craft, drct, span, dat, cit, ngram)
+_ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, ngram)
 
 FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
 """All families by name."""

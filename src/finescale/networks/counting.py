@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +34,36 @@ def count_as_torchinfo(network: nn.Module, shape: tuple[int, ...], _operations: 
     return _sum_over_layers(count, network, shape)
 
 
+def count_by_swinir(network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int:
+    """Multiply-adds, and 1 for each element of a LayerNorm, with less for the last layers.
+
+    The last LayerNorm is left out, the convolution that closes the body counts a third, one whose result is shuffled to
+    the image as if the scale were 1, and any other reconstruction nothing.
+    """
+    head: tuple[str, ...] = getattr(network, "head", ())
+    scale: int = getattr(network, "scale", 1)
+    closing = _sum_over_layers(_convolution, network, shape, within=("conv_after_body",))
+    reconstruction = _sum_over_layers(_convolution, network, shape, within=head)
+    kept = reconstruction // scale**2 if head == ("upsample",) else 0
+    last_norm = _sum_over_layers(lambda _, x, __: x.numel(), network, shape, within=("norm",))
+    norms = operations.layer_norm - last_norm
+    return operations.multiply_adds + norms - closing * 2 // 3 - reconstruction + kept
+
+
 def count_linear_in_two_dimensions(network: nn.Module, shape: tuple[int, ...], _operations: Operations) -> int:
     """Weights of a convolution once for each pixel; for a linear layer on T tokens T x T, not T x in x out."""
 
     def count(layer: nn.Module, x: Tensor, out: Tensor) -> int:
         if isinstance(layer, nn.Conv2d):
-            return layer.weight.numel() * (out.numel() // out.shape[1])
+            return _convolution(layer, x, out)
         return x.shape[0] * prod(x.shape[1:-1]) ** 2 if isinstance(layer, nn.Linear) else 0
 
     return _sum_over_layers(count, network, shape)
+
+
+def _convolution(layer: nn.Module, _: Tensor, out: Tensor) -> int:
+    """Multiply-adds of a convolution."""
+    return layer.get_parameter("weight").numel() * (out.numel() // out.shape[1])
 
 
 def ngram_context_both_ways(context: NGramContext, arguments: tuple[Tensor]) -> int:
@@ -60,9 +81,16 @@ def ngram_context_both_ways(context: NGramContext, arguments: tuple[Tensor]) -> 
 
 @torch.no_grad()
 def _sum_over_layers(
-    count: Callable[[nn.Module, Tensor, Tensor], int], network: nn.Module, shape: tuple[int, ...]
+    count: Callable[[nn.Module, Tensor, Tensor], int],
+    network: nn.Module,
+    shape: tuple[int, ...],
+    *,
+    within: Collection[str] | None = None,
 ) -> int:
-    """Sum of ``count(layer, input, output)`` over every call of a convolution, linear layer or LayerNorm."""
+    """Sum of ``count(layer, input, output)`` over every call of a convolution, linear layer or LayerNorm.
+
+    ``within`` names the parts of the network, at its root, whose layers count; None: all of it.
+    """
     network = copy.deepcopy(network).to("meta").eval()
     total = 0
 
@@ -70,7 +98,9 @@ def _sum_over_layers(
         nonlocal total
         total += count(layer, arguments[0], out)
 
-    for layer in network.modules():
+    for name, layer in network.named_modules():
+        if within is not None and name.partition(".")[0] not in within:
+            continue
         if isinstance(layer, nn.Conv2d | nn.Linear | nn.LayerNorm):
             layer.register_forward_hook(add)
     network(torch.empty(shape, device="meta"))

@@ -182,6 +182,10 @@ class WeightFiles:
     buffers: Callable[[Any], Mapping[str, Tensor]] | None = None
     """From a network to the derivable buffers that the published code keeps in its files; None: not offered."""
 
+    varying: Mapping[str, str] = field(default_factory=dict)
+    """Fields in which files of one published network may differ, as their tensors show, each with a sentence for users
+    of a file that differs from the variant."""
+
     def recognises(self, state: State) -> bool:
         """Whether a weight file is of this family, judged by its keys alone."""
         has_all_marks = all(any(key.endswith(mark) for key in state) for mark in self.marks)

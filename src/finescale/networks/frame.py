@@ -213,7 +213,9 @@ class Frame(nn.Module, ABC):
             features = step(features)
         with without_autocast(image.device):
             features = last(features.to(image.dtype))
-        features = self.result(features)
+        # A half would keep few digits of a small difference to a large image.
+        features = self.result(features).to(torch.promote_types(image.dtype, torch.float32))
         if self.settings.upsampler == "restoration":
             features = features + image
-        return self.denormalise(features)[..., : self.scale * height, : self.scale * width]
+        sr = self.denormalise(features).to(image.dtype)
+        return sr[..., : self.scale * height, : self.scale * width]

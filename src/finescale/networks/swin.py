@@ -178,6 +178,7 @@ def fields_from_state(state: State) -> tuple[dict[str, Any], int]:
             state[first.format(group) + "attn.relative_position_bias_table"].shape[1] for group in range(len(depths))
         ),
         "mlp_ratio": ratio_of(state[first.format(0) + "mlp.fc1.weight"].shape[0], embed_dim),
+        "shifted": not shows_shift(state) or max(depths) == 1 or any(key.endswith(".attn_mask") for key in state),
         "patch_norm": "patch_embed.norm.weight" in state,
     }
     return fields, scale

@@ -19,6 +19,7 @@ import platformdirs
 from finescale.errors import DownloadError, MissingExtraError
 from finescale.networks import Published
 from finescale.system.files import sha256, whole_file
+from finescale.zoo import restriction
 
 HUB_FILE = "model.safetensors"
 """The weights in a repository of the hub."""
@@ -47,7 +48,7 @@ def is_repository(name: str) -> bool:
 
 
 def fetch(published: Published, *, offline: bool = False) -> Path:
-    """The weight file of a published network.
+    """The weight file of a published network; a warning says if its licence forbids commercial use.
 
     Args:
         published: What its authors publish.
@@ -60,6 +61,8 @@ def fetch(published: Published, *, offline: bool = False) -> Path:
     title = f"{published.name} x{published.scale}"
     if published.file is None:
         raise DownloadError(f"{title}: its authors publish no weights; give the path of a weight file")
+    if restricted := restriction(published.licence):
+        logger.warning("%s: its weights are %s", title, restricted)
     if (placed := _placed_by_hand(published.file)) is not None:
         return placed
     if published.hub is not None:

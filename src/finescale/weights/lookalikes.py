@@ -17,13 +17,6 @@ LOOKALIKES = (
     ("a LoRA, which changes another network", (r".+\.lora_(up|down|A|B)(\.\w+)?\.weight",)),
     ("a language model", (r"(.+\.)?(embed_tokens|tok_embeddings|word_embeddings|wte)\.weight",)),
     ("HAT", (r"layers\.0\.residual_group\.overlap_attn\.qkv\.weight",)),
-    (
-        "SwinIR",
-        (
-            r"layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table",
-            r"layers\.0\.residual_group\.blocks\.0\.attn\.qkv\.weight",
-        ),
-    ),
     ("ESRGAN (RRDB)", (r"model\.1\.sub\.0\.RDB1\.conv1\.0\.weight|(RRDB_trunk|body)\.0\.(RDB|rdb)1\.conv1\.weight",)),
     (
         "EDSR",

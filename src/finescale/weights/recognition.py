@@ -131,6 +131,7 @@ def _recognise(content: Content, *, given: Mapping[str, Any], announced: Publish
     dtypes = sorted({dtype_name(tensor.dtype) for tensor in numbers.values()})
     ignored = len(stored.tensors) - len(tensors)
     unseen = [] if states_settings(stored.header) else _unseen(stored, family, settings, given)
+    varying = [words for field, words in family.files.varying.items() if field in differs_in]
     return Match(
         format=stored.format,
         wrapper=stored.wrapper,
@@ -145,7 +146,7 @@ def _recognise(content: Content, *, given: Mapping[str, Any], announced: Publish
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         dtype=", ".join(dtypes) if quantized is None else f"{quantized.settings.bits}-bit integers",
         quantization=None if quantized is None else quantized.settings,
-        notes=(*stored.notes, *_notes(settings, ignored=ignored, dtypes=dtypes, unseen=unseen)),
+        notes=(*stored.notes, *_notes(settings, ignored=ignored, dtypes=dtypes, unseen=unseen), *varying),
         doubts=tuple(_doubts(settings, family, unseen=unseen)),
     )
 
@@ -155,7 +156,7 @@ def _is_announced(match: Match, announced: Published, given: Mapping[str, Any]) 
     family = variants()[announced.variant]
     if (match.family, match.scale) != (family.name, announced.scale):
         return False
-    return set(family.differing(match.settings, announced.variant)) <= set(given)
+    return set(family.differing(match.settings, announced.variant)) <= {*given, *family.files.varying}
 
 
 # ---- which family

@@ -3,7 +3,7 @@
 from finescale.zoo.card import model_card
 from finescale.zoo.entries import Entry, Weights, choose_scale, entry, models
 from finescale.zoo.page import networks_page
-from finescale.zoo.wording import NOT_STATED, citation, multiply_adds, parameters, printed, rules, score
+from finescale.zoo.wording import NOT_STATED, citation, multiply_adds, parameters, printed, restriction, rules, score
 
 __all__ = [
     "NOT_STATED",
@@ -18,6 +18,7 @@ __all__ = [
     "networks_page",
     "parameters",
     "printed",
+    "restriction",
     "rules",
     "score",
 ]

@@ -16,9 +16,17 @@ def parameters(cost: Cost) -> str:
     return f"{cost.num_parameters:,}{constants}"
 
 
-def multiply_adds(count: Count | None) -> str:
-    """ "206.4 G (360x640)": with height and width of the lr image that it holds for."""
-    return f"{count.giga} G ({count.size[0]}x{count.size[1]})" if count else NOT_STATED
+def multiply_adds(count: Count | None, *, short: bool = False) -> str:
+    """ "206.4 G (360x640)": with height and width of the lr image that it holds for.
+
+    Args:
+        count: None where it is not stated.
+        short: Leave out the digits after the point from 1000 up.
+    """
+    if count is None:
+        return NOT_STATED
+    giga = round(count.giga) if short and count.giga >= 1000 else count.giga
+    return f"{giga} G ({count.size[0]}x{count.size[1]})"
 
 
 def rules(costs: Iterable[Cost]) -> list[str]:
@@ -38,6 +46,15 @@ def score(published: Published, name: str) -> str:
         return NOT_STATED
     psnr, ssim = published.scores[name]
     return f"{psnr:.2f}" if ssim is None else f"{psnr:.2f}/{ssim:.4f}"
+
+
+def restriction(licence: str | None) -> str:
+    """What a licence forbids, as one clause: "for non-commercial use only (CC-BY-NC-4.0)"; empty if it is not known to.
+
+    Args:
+        licence: SPDX identifier; None where none is stated.
+    """
+    return f"for non-commercial use only ({licence})" if licence and "-NC" in licence else ""
 
 
 def citation(paper: Paper) -> str:
