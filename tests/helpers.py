@@ -23,11 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from finescale.networks import FrameSettings
+
 GOLDEN = Path(__file__).parent / "golden"
 """The folder of all cases, one folder per family."""
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 """Ends of keys of what BatchNorm learns without gradients."""
+
+ALIKE = ("swinir-light", "swinir-real-m", "swinir-color-dn", "swinir-gray-car", "srformer-light")
+"""Variants made of parts that others of their family have, for tests that take long."""
 
 Shape = tuple[int, ...]
 
@@ -71,6 +76,11 @@ def load_case(path: Path | str) -> Case:
         )
 
 
+def usual_scale(settings: FrameSettings) -> int:
+    """2, or where the network does not exist at x2, the first scale at which it does."""
+    return 2 if 2 in settings.scales else settings.scales[0]
+
+
 def seeded_tensor(name: str, shape: Sequence[int]) -> Tensor:
     """The float32 value of the parameter called ``name``: a pure function of name and shape."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -102,6 +112,8 @@ def _buffer(key: str, shape: Shape, config: Mapping[str, Any]) -> Tensor:
     if key.startswith("biases_"):
         h, w = config.get("split_size_0", 4), config.get("split_size_1", 16)
         return offsets(h, w) if key == "biases_h" else offsets(w, h)
+    if key.endswith(".attn_mask") and config.get("shift_mask") is False:
+        return torch.full(shape, -100.0)  # by the first code of SRFormer, for the queries that it meant to mask
     return torch.zeros(shape)
 
 

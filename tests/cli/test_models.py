@@ -122,6 +122,16 @@ def test_a_caution_is_shown(name: str, words: str, capsys: pytest.CaptureFixture
     assert words in " ".join(told(capsys, name).split())
 
 
+@pytest.mark.parametrize(("name", "restricted"), [("span", True), ("srformer-light", True), ("swinir", False)])
+def test_a_licence_that_forbids_commercial_use_is_told(
+    name: str, restricted: bool, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "for non-commercial use only (CC-BY-NC-4.0)"
+    assert (sentence in " ".join(told(capsys, name).split())) == restricted
+    assert run(["models", "fetch", name]) == 1  # they are offered by a page alone
+    assert (f"its weights are {sentence}\n" in capsys.readouterr().err) == restricted
+
+
 def test_a_network_without_weights_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     lines = rows(told(capsys, "drct", "-s", "2"))
     assert ["weights", "none"] in lines
@@ -153,6 +163,7 @@ def test_the_report_has_every_fact(capsys: pytest.CaptureFixture[str]) -> None:
         },
         "weights": "link",
         "licence": "MIT",
+        "non_commercial": False,
         "file": "DRCT_X4.pth",
         "hub": None,
         "page": "https://github.com/ming053l/DRCT",
@@ -212,7 +223,7 @@ def test_fetching_takes_scale_and_offline(
             "no network is called 'hit-srff' (did you mean 'hit-srf'?); known: default, default-photo, hit-sir, ",
         ),
         (["--family", "hitsr"], "no family is called 'hitsr' (did you mean 'hit-sr'?); known: hit-sr, "),
-        (["-s", "5"], "scale must be 2, 3 or 4, got 5"),
+        (["-s", "5"], "scale must be 1, 2, 3, 4 or 8, got 5"),
         (["hit-srf", "hit-sir"], "Invalid value: give one NAME, got hit-srf hit-sir"),
         (["fetch"], "Invalid value: fetch needs the NAME of a network, such as hit-srf"),
         (["hit-srf", "--offline"], "Invalid value: --offline needs fetch NAME"),

@@ -10,7 +10,7 @@ import torch
 
 from finescale import weights
 from finescale.networks import FAMILIES, build, family_of, from_options
-from helpers import GOLDEN, STATISTICS, load_case
+from helpers import GOLDEN, STATISTICS, load_case, usual_scale
 
 CASES = [
     pytest.param(path, id=f"{name}/{path.stem}") for name in FAMILIES for path in sorted((GOLDEN / name).glob("*.npz"))
@@ -65,7 +65,7 @@ def test_an_image_size_that_no_published_network_has_is_refused(
 )
 def test_a_file_with_them_is_read_as_the_same_network(family: str, variant: str, tmp_path: Path) -> None:
     settings = FAMILIES[family].tiny[variant]
-    network = FAMILIES[family].network(settings=settings, scale=2)
+    network = FAMILIES[family].network(settings=settings, scale=usual_scale(settings))
     weights.save(network, tmp_path / "net.safetensors", source="a test", published_buffers=True)
     loaded = weights.load(tmp_path / "net.safetensors")
     assert loaded.settings == settings

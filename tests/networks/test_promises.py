@@ -301,9 +301,9 @@ def test_a_head_at_another_scale_enlarges_learns_and_is_read_back(
 
 @pytest.mark.parametrize(("family", "settings", "scale"), heads())
 def test_the_image_is_added_by_the_head_for_restoration_alone(
-    family: Family, settings: FrameSettings, scale: int, image: Tensor
+    family: Family, settings: FrameSettings, scale: int
 ) -> None:
-    network = family.network(settings=settings, scale=scale).eval()
+    network, image = family.network(settings=settings, scale=scale).eval(), seeded_input((1, 3, 7, 5))
     for parameter in network.get_submodule("upsample.0" if network.head == ("upsample",) else "conv_last").parameters():
         nn.init.zeros_(parameter)
     mean = network.mean.expand(1, 3, 7 * scale, 5 * scale)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from finescale import weights
-from finescale.networks import FAMILIES, Frame, FrameSettings
+from finescale.networks import FAMILIES, Family, Frame, FrameSettings
 from finescale.weights import third_party
+from heads import heads
 from helpers import seeded_input, seeded_state
 
 TOLERANCE = 1e-5
@@ -110,3 +111,19 @@ def test_their_file_gives_their_answer_in_ours(name: str, spandrel: ModuleType, 
     loaded = weights.load(tmp_path / "theirs.pth")
     assert (loaded.family, loaded.scale) == (family, 4)
     assert_same_answer(loaded.network, theirs, family)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "scale"),
+    [head for head in heads(["drct", "dat"]) if head.id != "dat-pixelshuffle-x1"],  # which spandrel does not know
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_at_scales_1_and_8_our_file_gives_our_answer_in_spandrel(
+    family: Family, settings: FrameSettings, scale: int, channels: int, spandrel: ModuleType, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"in_channels": channels})
+    ours = network_of(family.name, settings, scale=scale)
+    weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
+    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
+    assert (theirs.architecture.lower(), theirs.scale) == (family.name, scale)
+    assert_same_answer(ours, theirs.model, family.name)

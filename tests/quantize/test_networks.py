@@ -19,7 +19,7 @@ from finescale.quantize.modules import bounds_of, quantized_layers, quantizers, 
 from finescale.quantize.observers import Observer
 from finescale.quantize.refine import Refinement, refine
 from golden_ptq import Case, names, published_name, quantized_network, set_bounds
-from helpers import seeded_input
+from helpers import ALIKE, seeded_input, usual_scale
 
 networks = pytest.mark.parametrize("name", names("network"))
 refinements = pytest.mark.parametrize("name", names("refine"))
@@ -28,7 +28,7 @@ TINY = [
     pytest.param(family, settings, id=variant)
     for family in FAMILIES.values()
     for variant, settings in family.tiny.items()
-    if variant not in ("drct-l", "dat-s", "dat-2")  # which differ from their siblings in numbers alone
+    if variant not in ("drct-l", "dat-s", "dat-2", *ALIKE)  # which differ from their siblings in numbers alone
 ]
 families = pytest.mark.parametrize(("family", "tiny"), TINY)
 
@@ -139,7 +139,7 @@ def test_refinement_takes_the_published_steps(name: str) -> None:
 def trained_like(family: Family, tiny: FrameSettings) -> Frame:
     """A tiny network whose weights all count."""
     torch.manual_seed(0)
-    network = family.network(settings=tiny, scale=2).eval()
+    network = family.network(settings=tiny, scale=usual_scale(tiny)).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim > 1:

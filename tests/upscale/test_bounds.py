@@ -19,6 +19,7 @@ from finescale.images import read_image
 from finescale.networks import FAMILIES, Frame
 from finescale.upscale import Tiling, Upscaler
 from finescale.upscale.memory import LiveBytes
+from helpers import ALIKE, usual_scale
 from upscale.stand_ins import natural
 
 BOUNDS = {  # PSNR in dB, at least, and difference, at most, of tiles of 96 pixels that share 32
@@ -37,9 +38,15 @@ BOUNDS = {  # PSNR in dB, at least, and difference, at most, of tiles of 96 pixe
     "hat-s": (80.0, 1e-3),  # HAT's channel attention averages over a tile
     "hat": (95.0, 1e-3),
     "hat-l": (95.0, 1e-3),
+    "swinir": (140.0, 1e-4),
+    "swinir-real-l": (140.0, 1e-4),
+    "swinir-gray-dn": (140.0, 1e-4),
+    "swinir-color-car": (140.0, 1e-4),
+    "srformer": (140.0, 1e-4),
+    "srformer-w24": (140.0, 1e-4),
 }
 UNALIGNED = (28.0, 0.5)  # the same where tiles start anywhere
-TINY = {variant: family for family in FAMILIES.values() for variant in family.tiny}
+TINY = {variant: family for family in FAMILIES.values() for variant in family.tiny if variant not in ALIKE}
 
 
 IMAGE = natural(109, 173)  # two rows of three tiles
@@ -47,7 +54,8 @@ IMAGE = natural(109, 173)  # two rows of three tiles
 
 def tiny(variant: str, seed: int) -> Frame:
     torch.manual_seed(seed)
-    return TINY[variant].network(settings=TINY[variant].tiny[variant], scale=2)
+    settings = TINY[variant].tiny[variant]
+    return TINY[variant].network(settings=settings, scale=usual_scale(settings))
 
 
 @cache

@@ -298,6 +298,17 @@ def test_a_file_that_was_put_in_place_is_found(name: str, folder: str, cache: Pa
     assert download.fetch(facts(also=("DRCT-L_SRx4.pth",)), offline=True) == place / name
 
 
+@pytest.mark.parametrize(("licence", "warned"), [("CC-BY-NC-4.0", True), ("MIT", False), (None, False)])
+def test_before_a_use_that_is_restricted_a_warning_comes(
+    licence: str | None, warned: bool, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.mkdir()
+    (cache / "DRCT-L_X4.pth").touch()
+    download.fetch(facts(licence=licence))
+    expected = ["drct-l x4: its weights are for non-commercial use only (CC-BY-NC-4.0)"]
+    assert caplog.messages == (expected if warned else [])
+
+
 def test_a_placed_file_goes_before_the_hub(cache: Path) -> None:
     cache.mkdir()
     (cache / "DRCT-L_X4.pth").touch()

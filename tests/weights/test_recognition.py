@@ -93,7 +93,7 @@ def test_the_tensors_of_every_golden_case_are_recognised_with_all_that_they_show
 @pytest.mark.parametrize("variant", networks.variants())
 def test_a_published_size_is_recognised_by_its_name(variant: str) -> None:
     with torch.device("meta"):
-        network = networks.build(variant, scale=4)
+        network = networks.build(variant, scale=networks.variants()[variant].scales(variant)[-1])
     header = header_of(network, source="a test", licence=None, training=None)
     assert header["variant"] == variant
     state = {key: torch.zeros((), dtype=one.dtype).expand(one.shape) for key, one in network.state_dict().items()}

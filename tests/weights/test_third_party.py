@@ -42,9 +42,9 @@ SMALL: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_conv": 2, "upscale": 2},
     ),
     "SPAN x2": ("SPAN", "SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 8, "upscale": 2}),
-    "SwinIR x2": (
-        "SwinIR",
-        "SwinIR",
+    "Swin2SR x2": (
+        "Swin2SR",
+        "Swin2SR",
         {
             "window_size": 8,
             "depths": [2],
@@ -163,7 +163,7 @@ def test_ours_is_ours_whatever_spandrel_says(tmp_path: Path) -> None:
 def test_a_precision_that_a_network_does_not_compute_in_is_refused(
     small: Callable[[str], nn.Module], tmp_path: Path
 ) -> None:
-    path = write(small("SwinIR x2").state_dict(), tmp_path / "net.pth")
+    path = write(small("Swin2SR x2").state_dict(), tmp_path / "net.pth")
     with pytest.raises(ValueError, match="precision must be 'auto', 'float32', 'bf16' for this network, got 'fp16'"):
         Upscaler.from_pretrained(path, precision="fp16")
     assert Upscaler.from_pretrained(path, precision="bf16").precision == "bf16"

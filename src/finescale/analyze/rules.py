@@ -56,7 +56,7 @@ RULES: Mapping[str, Rule] = {
         about="multiply-adds, and 1 for each element of a LayerNorm, with the closing convolution and the head counted "
         "as in SwinIR's code; papers of SwinIR",
         unit="operations",
-        count=counting.count_by_swinir,
+        count=counting.count_as_swinir,
     ),
     "swinir-size": Rule(
         title="without tables",

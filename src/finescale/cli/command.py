@@ -1,4 +1,4 @@
-"""Command class of all verbs: a word with one dash is one flag, and a flag that takes one value is given once."""
+"""Command class of all verbs: flags stand as they are written, and an option that takes one value is given once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typer.core import TyperCommand, TyperOption
 
 
 class Verb(TyperCommand):
-    """A verb that refuses what click reads otherwise than it was meant.
+    """A verb that refuses what click would read silently as something else.
 
-    Unknown words with one dash would be read as bundles, ``-opt`` as ``-o pt``; a number may follow a one-letter flag
-    directly, as in ``-s4``. Of a repeated option that takes one value, the last value would be taken.
+    These are unknown words with one dash, which it takes for bundles (``-opt`` for ``-o pt``), though a number may
+    follow a one-letter flag directly, as in ``-s4``; and repeated options with one value, of which it takes the last.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

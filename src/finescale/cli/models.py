@@ -74,8 +74,6 @@ def models(
         console.print_tables(_facts(entries), _by_scale(entries))
     elif entries:
         console.print_tables(_list(entries))
-        if restricted := list(dict.fromkeys(entry.name for entry in entries if zoo.restriction(entry.licence))):
-            console.say(f"for non-commercial use only, by the licence of their weights: {', '.join(restricted)}")
     else:
         console.say("no network matches")
 
@@ -130,7 +128,7 @@ def _list(entries: Iterable[Entry]) -> Table:
 
     from finescale import zoo
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("name", no_wrap=True)
     table.add_column("scale", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
@@ -143,7 +141,7 @@ def _list(entries: Iterable[Entry]) -> Table:
             entry.name,
             f"x{entry.scale}",
             f"{entry.cost.num_parameters:,}",
-            zoo.multiply_adds(entry.cost.multiply_adds),
+            zoo.multiply_adds(entry.cost.multiply_adds, short=True),
             entry.weights,
             "-" if entry.weights == "none" else licence + (more and "; ..."),
         )

@@ -53,7 +53,7 @@ def count_linear_in_two_dimensions(network: nn.Module, shape: tuple[int, ...], _
     return _sum_over_layers(count, network, shape)
 
 
-def count_by_swinir(network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int:
+def count_as_swinir(network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int:
     """Count as SwinIR's own method does: multiply-adds, and one operation for each element of a LayerNorm.
 
     Parts with SwinIR's names are counted as that method does: ``norm`` not at all, ``conv_after_body`` as one

@@ -29,6 +29,9 @@ def depths_of(state: State, blocks: str) -> tuple[int, ...]:
 
 
 def ratio_of(part: int, whole: int) -> float:
-    """Return a ratio from which ``int(whole * ratio)``, in spite of rounding, gives back ``part``."""
-    ratio = part / whole
-    return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
+    """Return the shortest decimal ratio from which ``int(whole * ratio)``, rounding included, gives back ``part``."""
+    for digits in range(16):
+        ratio = math.ceil(part / whole * 10.0**digits) / 10.0**digits
+        if int(whole * ratio) == part:
+            return ratio
+    return math.nextafter(part / whole, math.inf)

@@ -22,7 +22,7 @@ from finescale.layers.convolution import ResidualGroup
 from finescale.layers.feedforward import MLP
 from finescale.layers.upsampling import SCALES
 from finescale.layers.window_attention import SwinLayer, WindowAttention
-from finescale.networks.counting import count_by_swinir
+from finescale.networks.counting import count_as_swinir
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -239,47 +239,47 @@ _LIGHTWEIGHT = (
 )
 
 _RESTORATION = (
-    # Mark of the noise or quality, file, and the authors' results.
     (
         "swinir-gray-dn",
-        "004_grayDN_DFWB_s128w8_SwinIR-M_",
-        "PSNR on gray: Set12 {} dB, BSD68 {} dB, Urban100 {} dB",
+        "004_grayDN_DFWB_s128w8_SwinIR-M_noise",
+        "for noise of standard deviation {} of 255; PSNR on gray: Set12 {} dB, BSD68 {} dB, Urban100 {} dB",
         {
-            "noise15": "33.36 31.97 33.70",
-            "noise25": "31.01 29.50 31.30",
-            "noise50": "27.91 26.58 27.98",
+            "15": "33.36 31.97 33.70",
+            "25": "31.01 29.50 31.30",
+            "50": "27.91 26.58 27.98",
         },
     ),
     (
         "swinir-color-dn",
-        "005_colorDN_DFWB_s128w8_SwinIR-M_",
-        "PSNR on RGB: CBSD68 {} dB, Kodak24 {} dB, McMaster {} dB, Urban100 {} dB",
+        "005_colorDN_DFWB_s128w8_SwinIR-M_noise",
+        "for noise of standard deviation {} of 255; PSNR on RGB: CBSD68 {} dB, Kodak24 {} dB, McMaster {} dB, "
+        "Urban100 {} dB",
         {
-            "noise15": "34.42 35.34 35.61 35.13",
-            "noise25": "31.78 32.89 33.20 32.90",
-            "noise50": "28.56 29.79 30.22 29.82",
+            "15": "34.42 35.34 35.61 35.13",
+            "25": "31.78 32.89 33.20 32.90",
+            "50": "28.56 29.79 30.22 29.82",
         },
     ),
     (
         "swinir-gray-car",
-        "006_CAR_DFWB_s126w7_SwinIR-M_",
-        "PSNR / SSIM / PSNR-B on gray: Classic5 {}, LIVE1 {}",
+        "006_CAR_DFWB_s126w7_SwinIR-M_jpeg",
+        "for JPEG of quality {}; PSNR / SSIM / PSNR-B on gray: Classic5 {}, LIVE1 {}",
         {
-            "jpeg10": "30.27/0.8249/29.95 29.86/0.8287/29.50",
-            "jpeg20": "32.52/0.8748/31.99 32.25/0.8909/31.70",
-            "jpeg30": "33.73/0.8961/33.03 33.69/0.9174/33.01",
-            "jpeg40": "34.52/0.9082/33.66 34.67/0.9317/33.88",
+            "10": "30.27/0.8249/29.95 29.86/0.8287/29.50",
+            "20": "32.52/0.8748/31.99 32.25/0.8909/31.70",
+            "30": "33.73/0.8961/33.03 33.69/0.9174/33.01",
+            "40": "34.52/0.9082/33.66 34.67/0.9317/33.88",
         },
     ),
     (
         "swinir-color-car",
-        "006_colorCAR_DFWB_s126w7_SwinIR-M_",
-        "PSNR / SSIM / PSNR-B on RGB: LIVE1 {}",
+        "006_colorCAR_DFWB_s126w7_SwinIR-M_jpeg",
+        "for JPEG of quality {}; PSNR / SSIM / PSNR-B on RGB: LIVE1 {}",
         {
-            "jpeg10": "28.06/0.8089/27.76",
-            "jpeg20": "30.45/0.8741/29.97",
-            "jpeg30": "31.82/0.9018/31.24",
-            "jpeg40": "32.75/0.9174/32.12",
+            "10": "28.06/0.8089/27.76",
+            "20": "30.45/0.8741/29.97",
+            "30": "31.82/0.9018/31.24",
+            "40": "32.75/0.9174/32.12",
         },
     ),
 )
@@ -310,7 +310,7 @@ _PUBLISHED = [
         remark="of FFHQ and SCUT-CTW1500, 2000 and 100 pictures",
     ),
     *(
-        _published(variant, 1, f"{file}{tag}", _DFWB, tag=tag, remark=words.format(*results.split()))
+        _published(variant, 1, f"{file}{tag}", _DFWB, tag=tag, remark=words.format(tag, *results.split()))
         for variant, file, words, rows in _RESTORATION
         for tag, results in rows.items()
     ),
@@ -361,7 +361,7 @@ def _super_resolution(name: str, variant: str, scale: int, **sizes: Any) -> Reci
 
 def _restoration(variant: str, tag: str) -> Recipe:
     """The first level of noise or quality from random weights, and every other one from it in half the time."""
-    first, patch = ("noise15", 128) if "dn" in variant else ("jpeg40", 126)
+    first, patch = ("15", 128) if "dn" in variant else ("40", 126)
     if tag == first:
         return Recipe(variant=variant, patch=patch, **_LONG)
     return Recipe(variant=variant, patch=patch, start=(f"{variant}-{first}", 1), **_LONG_FINE_TUNED)
@@ -433,7 +433,7 @@ FAMILY = Family(
         repository=_REPOSITORY,
         costs=_COSTS,
         networks=_PUBLISHED,
-        counting={_OWN: count_by_swinir},
+        counting={_OWN: count_as_swinir},
         test_padding=lambda settings: settings.window_size,
     ),
     files=WeightFiles(

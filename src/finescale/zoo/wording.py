@@ -16,9 +16,17 @@ def parameters(cost: Cost) -> str:
     return f"{cost.num_parameters:,}{constants}"
 
 
-def multiply_adds(count: Count | None) -> str:
-    """ "206.4 G (360x640)": with height and width of the lr image that it holds for."""
-    return f"{count.giga} G ({count.size[0]}x{count.size[1]})" if count else NOT_STATED
+def multiply_adds(count: Count | None, *, short: bool = False) -> str:
+    """ "206.4 G (360x640)": with height and width of the lr image that it holds for.
+
+    Args:
+        count: None where it is not stated.
+        short: Leave out the digits after the point from 1000 up.
+    """
+    if count is None:
+        return NOT_STATED
+    giga = round(count.giga) if short and count.giga >= 1000 else count.giga
+    return f"{giga} G ({count.size[0]}x{count.size[1]})"
 
 
 def rules(costs: Iterable[Cost]) -> list[str]:
