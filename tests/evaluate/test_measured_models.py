@@ -14,6 +14,7 @@ from finescale.evaluate import PAPERS, benchmark_cases, bicubic, labels_of, netw
 from finescale.evaluate.models import describe_tiles
 from finescale.evaluate.run import Score
 from finescale.networks import FAMILIES
+from helpers import GOLDEN, load_case, seeded_state
 
 # PSNR and SSIM on luma of the bicubic, at x2, x3 and x4.
 BASELINE = {
@@ -94,7 +95,40 @@ def test_the_released_craft_grows_to_multiples_of_16() -> None:
     assert family.publication.test_padding(family.variants["craft"]) == 16
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "craft"])
+@pytest.mark.parametrize("case", sorted((GOLDEN / "ngram" / "harness").glob("*.npz")), ids=lambda path: path.stem)
+def test_ngram_networks_are_tested_on_images_that_grow_by_their_mirror_to_whole_windows(case: Path) -> None:
+    published = load_case(case)
+    network = networks.from_options(published.options).eval()
+    network.load_state_dict(seeded_state(published.shapes))
+    upscaler = Upscaler(network, tiling=Tiling(tile=0))
+    model = network_model(upscaler, "it")
+    torch.testing.assert_close(
+        model.upscale(published.input[0], None), published.output[0].clamp(0, 1), rtol=0, atol=1e-4
+    )
+    assert model.conditions["padding"] == "mirror, to whole windows"
+    alone = network_model(upscaler, "it", follow_published_padding=False)
+    with torch.inference_mode():
+        wanted = network(published.input)[0].clamp(0, 1)
+    torch.testing.assert_close(alone.upscale(published.input[0], None), wanted, rtol=0, atol=1e-5)
+    assert (wanted - published.output[0].clamp(0, 1)).abs().max() > 0.05
+    assert alone.conditions["padding"] == "network"
+
+
+def test_the_published_ngswin_gives_its_published_table(data_root: Path) -> None:
+    weights = data_root / "weights" / "NGswin_x2.pth"
+    upscaler = Upscaler.from_pretrained(weights, tiling=Tiling(tile=0))
+    model = network_model(upscaler, "ngswin", weights=weights)
+    cases = benchmark_cases(data_root / "benchmark", ["Set5"], scale=2)
+    scores = [score for score in run([model], cases, scale=2) if isinstance(score, Score)]
+    assert {score.image: score.psnr for score in scores} == pytest.approx(
+        {"baby": 38.9466, "bird": 43.1016, "butterfly": 35.5014, "head": 36.0800, "woman": 36.6018}, abs=2e-4
+    )
+    assert mean(score.psnr or 0 for score in scores) == pytest.approx(38.0463, abs=2e-4)
+    assert mean(score.ssim or 0 for score in scores) == pytest.approx(0.96096, abs=2e-5)
+    assert model.published["Set5"] == (38.05, 0.9610)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("craft", "ngram")])
 def test_other_networks_are_tested_on_whole_images_as_they_are(family: str) -> None:
     network = tiny(family)
     lr = torch.rand(3, 13, 16)

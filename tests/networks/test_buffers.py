@@ -25,7 +25,8 @@ def test_they_have_the_published_keys_and_shapes(path: Path) -> None:
         network = from_options(case.options)
     files = FAMILIES[path.parent.name].files
     # Masks are those of the image size that a training had, which changes no answer.
-    size = case.config.get("img_size") if files.masks else None
+    stated = case.config.get("img_size") if files.masks else None
+    size = stated if isinstance(stated, int) else None  # the table of positions shows an oblong one
     published = {key: shape for key, shape in case.buffers.items() if not key.endswith(STATISTICS)}
     found = files.derived(network, image_size=size)
     assert {key: tuple(tensor.shape) for key, tensor in found.items()} == published
@@ -48,6 +49,7 @@ def test_masks_are_those_of_the_published_files_by_default(variant: str) -> None
         ("drct", {}, 4, "image_size must be a multiple of 4 above it, by its windows, got 4"),
         ("drct", {"shifted": False}, 64, "image_size must be 4, by its windows, got 64"),
         ("drct", {"position_size": 16}, 64, "image_size must be 16, the side of its position table, got 64"),
+        ("srformer", {"window_size": 6}, 6, "image_size must be a size above 6, by its windows, got 6"),
         ("dat", {"window_size": (2, 4)}, 66, "image_size must be a multiple of 4, by its windows, got 66"),
     ],
 )

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from finescale.networks.hit_sr import (
     HiTSR,
     HiTSRSettings,
-    NGramContext,
     SpatialChannelCorrelation,
     SpatialPooling,
     settings_from_state,
@@ -61,31 +60,6 @@ def test_query_and_value_may_be_extended_after_what_acts_on_each_pixel_alone() -
     x = torch.randn(1, 3, 5, 48)
     padded = x[:, [0, 1, 2, 1]][:, :, [0, 1, 2, 3, 4, 3, 2, 1]]
     torch.testing.assert_close(qv(x, (4, 8)), qv(padded, (4, 8)))
-
-
-def test_the_context_pairs_each_window_with_its_mirrored_neighbours() -> None:
-    torch.manual_seed(0)
-    rows, columns, channels = 2, 4, 8
-    context = NGramContext(channels=channels, num_heads=2, window=(3, 3)).double()
-    image = torch.randn(1, channels, rows * 3, columns * 3, dtype=torch.float64)
-    unigrams = torch.stack(
-        [context.unigram_embed(image[:, [2 * pair, 2 * pair + 1]])[0, 0] for pair in range(channels // 2)], dim=-1
-    )  # (rows, columns, C/2)
-
-    def attend(places: list[tuple[int, int]]) -> torch.Tensor:
-        tokens = torch.stack([unigrams[abs(y) if y < rows else 2 * rows - 2 - y, mirror(x)] for y, x in places])
-        return context.ngram_attn(tokens[None])[0]
-
-    def mirror(x: int) -> int:
-        return abs(x) if x < columns else 2 * columns - 2 - x
-
-    windows = image.reshape(channels, rows, 3, columns, 3).permute(1, 3, 2, 4, 0).reshape(rows * columns, 9, channels)
-    answer = context(windows, (rows, columns))
-    for y, x in ((y, x) for y in range(rows) for x in range(columns)):
-        forward = attend([(y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1)])
-        backward = attend([(y - 1, x - 1), (y - 1, x), (y, x - 1), (y, x)])
-        merged = context.merge.weight[:, :, 0, 0] @ torch.cat((forward, backward)) + context.merge.bias
-        torch.testing.assert_close(answer[y * columns + x, 0], merged)
 
 
 def test_windows_grow_within_a_group_and_shorter_groups_use_the_first_ones() -> None:

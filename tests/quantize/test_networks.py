@@ -176,7 +176,8 @@ def test_every_quantizer_is_reached_and_at_16_bits_the_answer_is_close(family: F
         calibrate(network, seen, placement, settings)
         assert (network(seen[0]) - wanted).square().mean() < 2e-2 * wanted.var()
     layers = quantized_layers(network)
-    assert {"conv_first", "layers"} <= {path.partition(".")[0] for path in layers}
+    assert placement.first in layers
+    assert all(set(layers.values()) & set(group.modules()) for group in network.groups)
     assert all(float((one.high - one.low).min()) > 0 for one in quantizers(network).values())
 
 

@@ -144,9 +144,13 @@ def interrupt_at(
 def test_a_training_writes_weights_settings_metrics_and_checkpoints(finished: Finished) -> None:
     settings, file = finished.settings, finished.file
     folder = folder_of(settings)
+    (log,) = folder.glob("train_*.log")
     assert {path.name for path in folder.iterdir()} == {
-        "weights.safetensors", "best.safetensors", "settings.yml", "metrics.csv", "curve.png", "checkpoints",
+        "weights.safetensors", "best.safetensors", "settings.yml", "metrics.csv", "curve.png", "checkpoints", log.name,
     }  # fmt: skip
+    assert re.search(
+        r"^\d{4}-\d\d-\d\d [\d:]{8},\d{3} INFO: \[.*iter:      12, lr:\(.*l_pix: ", log.read_text(), re.MULTILINE
+    )
     assert [path.name for path in checkpoints(settings)] == ["step_00000010.pt", "step_00000012.pt"]
     assert file == folder / "weights.safetensors"
     loaded = weights.load(file)

@@ -37,7 +37,7 @@ def test_every_recipe_makes_valid_settings(name: str, scale: int, stage: int) ->
         recipe.average, False, recipe.seed, recipe.loss,
     )  # fmt: skip
     assert (made.data.patch, made.data.augmentation) == (recipe.patch, recipe.augmentation)
-    assert (told.clip, told.warm_up, told.weight_decay, told.precision) == (None, 0, 0.0, "float32")
+    assert (told.clip, told.warm_up, told.weight_decay, told.precision) == (None, recipe.warm_up, 0.0, "float32")
 
 
 def test_the_numbers_are_the_published_ones() -> None:

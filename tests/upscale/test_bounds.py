@@ -27,6 +27,8 @@ BOUNDS = {  # PSNR in dB, at least, and difference, at most, of tiles of 96 pixe
     "hit-sng": (58.0, 0.03),  # its windows are told about their neighbours, which a tile's end lacks
     "hit-srf": (85.0, 0.003),
     "craft": (36.0, 0.15),  # channel attention, and norms over all positions of what it is given: a tile
+    "swinir-ng": (130.0, 1e-4),
+    "ngswin": (92.0, 1e-3),
     "drct": (140.0, 1e-4),
     "drct-l": (140.0, 1e-4),
     "span": (130.0, 1e-4),

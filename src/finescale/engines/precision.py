@@ -62,7 +62,7 @@ def _gains_by_bf16(network: nn.Module, device: torch.device, engine: str) -> boo
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or not cpu_has_bf16():
         return False
-    families = [family for family in FAMILIES.values() if type(network) is family.network]
+    families = [family for family in FAMILIES.values() if family.includes(network)]
     return any(family.gains_by_bf16_on_cpu or engine == "openvino" for family in families)
 
 

@@ -81,7 +81,8 @@ def network_model(
 
     def upscale(lr: Tensor, on_tile: OnTile | None) -> Tensor:
         height, width = (side * upscaler.scale for side in lr.shape[-2:])
-        return upscaler(pad_to_next_multiple(lr, padding), on_tile=on_tile)[:, :height, :width]
+        padded = pad_to_next_multiple(lr, padding)
+        return upscaler(padded, on_tile=on_tile, mirror=follow_published_padding)[:, :height, :width]
 
     return Model(
         name=name,
@@ -93,12 +94,18 @@ def network_model(
             "precision": upscaler.precision,
             "engine": upscaler.engine,
             "device": upscaler.device.type,
-            "padding": f"mirror, to the next multiple of {padding}" if padding else "network",
+            "padding": _describe_padding(upscaler, padding) if follow_published_padding else "network",
             "settings": dict(settings) if settings else None,
         },
         published=_published_scores(network, published_as, weights, family, upscaler.scale),
         weights_file=weights_file,
     )
+
+
+def _describe_padding(upscaler: Upscaler, multiple: int) -> str:
+    if multiple:
+        return f"mirror, to the next multiple of {multiple}"
+    return "network" if upscaler.network.mirrored_size((1, 1)) == (1, 1) else "mirror, to whole windows"
 
 
 def describe_tiles(tiling: Tiling) -> str:

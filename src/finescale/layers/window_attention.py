@@ -109,6 +109,7 @@ class WindowAttention(BiasedAttention):
         window_size: w.
         shifted: Whether the windows are those of a map that is rolled by half a window.
         qkv_bias: Whether queries, keys and values have an offset.
+        width: n * d, where it is not C.
         scale: Factor of the attention scores; None is d^-1/2.
     """
 
@@ -122,6 +123,7 @@ class WindowAttention(BiasedAttention):
         window_size: int,
         shifted: bool,
         qkv_bias: bool = True,
+        width: int | None = None,
         scale: float | None = None,
     ) -> None:
         super().__init__(
@@ -130,7 +132,8 @@ class WindowAttention(BiasedAttention):
             window_size=window_size,
             shifted=shifted,
             offsets=(2 * window_size - 1) ** 2,
-            inputs={"qkv": Linear(channels, 3 * channels, bias=qkv_bias)},
+            inputs={"qkv": Linear(channels, 3 * (channels if width is None else width), bias=qkv_bias)},
+            width=width,
             scale=scale,
         )
 
@@ -177,5 +180,9 @@ class SwinLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
-        x = x + self.drop_path(attend_in_windows(self.attn, self.norm1(x)))
+        x = x + self.drop_path(self.attend(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attend within the windows of a normalised map: (N, H, W, C) to the same shape."""
+        return attend_in_windows(self.attn, x)

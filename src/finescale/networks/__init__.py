@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finescale.networks import cit, craft, dat, drct, hat, hit_sr, span, srformer, swinir
+from finescale.networks import cit, craft, dat, drct, hat, hit_sr, ngram, span, srformer, swinir
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
 from finescale.networks.transfer import transfer_weights
@@ -35,7 +35,7 @@ __all__ = [
     "variants",
 ]
 
-_ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, hat)
+_ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, hat, ngram)
 
 FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
 """All families by name."""
@@ -67,7 +67,7 @@ def family_of(network: Frame) -> Family:
         ValueError: The network is of no known family.
     """
     for family in FAMILIES.values():
-        if type(network) is family.network:
+        if family.includes(network):
             return family
     raise ValueError(f"{type(network).__name__} is not the network of any family; known: {', '.join(FAMILIES)}")
 
@@ -106,6 +106,6 @@ def from_options(options: Mapping[str, Any]) -> Frame:
     try:
         settings, scale = family.options.read(options)
     except ValidationError as error:
-        settings_kind = type(next(iter(family.variants.values())))
+        settings_kind = next(kind for kind in family.settings_kinds if kind.__name__ == error.title)
         raise ValueError(f"{kind}: {mistakes_of(settings_kind, error)}") from None
     return family.network(settings=settings, scale=scale)

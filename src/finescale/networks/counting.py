@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from finescale.layers.ngram_context import NGramContext
+
 if TYPE_CHECKING:  # a network that runs needs no metrics
     from finescale.metrics.cost import Operations
 
@@ -106,6 +108,19 @@ class _Call(NamedTuple):
     def pixels(self) -> int:
         """Number of pixels of a result (N, C, H, W)."""
         return self.out.numel() // self.out.shape[1]
+
+
+def ngram_context_both_ways(context: NGramContext, arguments: tuple[Tensor]) -> int:
+    """Multiply-adds that the published N-gram context takes beyond ours, see `Publication.beyond`.
+
+    It attends forward and backward apart; ours does both at once.
+    """
+    maps, height, width = arguments[0].shape[:3]
+    attention, (h, w) = context.ngram_attn, context.window
+    side, rows, columns = attention.window[0], height // h, width // w
+    tokens, channels, attended = side**2, attention.proj.out_features, attention.proj.in_features
+    each = 4 * tokens * channels * attended + 2 * tokens**2 * attended  # of an n-gram: four projections, two products
+    return maps * each * (2 * rows * columns - (rows + side - 1) * (columns + side - 1))
 
 
 @torch.no_grad()

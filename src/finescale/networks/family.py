@@ -300,7 +300,9 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.99)
     """The optimizer's decay of the means of gradients and of their squares."""
     lr: float
-    """Initial learning rate; there is no warm-up."""
+    """Initial learning rate, after the warm-up."""
+    warm_up: int = 0
+    """Steps over which the learning rate rises from 0; 0: there is no warm-up."""
     milestones: tuple[int, ...]
     """Steps after which the learning rate is multiplied by ``gamma``."""
     gamma: float = 0.5
@@ -348,14 +350,14 @@ DF2K_AFTERWARDS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One paper: its network, its named sizes, and the facts about them."""
+    """One paper: its network, or networks, its named sizes, and the facts about them."""
 
     name: str
     """Name of the paper's method in lower case: "hit-sr"."""
     about: About
     """Description for users."""
-    network: type[Frame]
-    """Class of every variant: ``network(settings=..., scale=...)``."""
+    network: Callable[..., Frame]
+    """Class of every variant, or what chooses it by the class of its settings: ``network(settings=..., scale=...)``."""
     variants: Mapping[str, FrameSettings]
     """Published sizes by name."""
     tiny: Mapping[str, FrameSettings]
@@ -377,6 +379,15 @@ class Family:
         """Return the scales at which a variant is published, or meant to be; networks of its sizes exist at others."""
         return [scale for name, scale in self.publication.costs if name == variant]
 
+    @property
+    def settings_kinds(self) -> tuple[type[FrameSettings], ...]:
+        """Classes of the settings of its networks."""
+        return tuple(dict.fromkeys(type(settings) for settings in self.variants.values()))
+
+    def includes(self, network: nn.Module) -> bool:
+        """Whether a network is of this family."""
+        return isinstance(network, Frame) and type(network.settings) in self.settings_kinds
+
     def nearest(self, settings: FrameSettings) -> tuple[str, list[str]]:
         """Find the variant that differs least from ``settings``; return it and the fields in which it differs."""
         return min(
@@ -385,6 +396,8 @@ class Family:
         )
 
     def differing(self, settings: FrameSettings, variant: str) -> list[str]:
-        """Return the names of the fields in which ``settings`` differ from those of a variant."""
+        """Return the names of the fields in which ``settings`` differ from those of a variant; of another kind, all."""
         other = self.variants[variant]
+        if type(settings) is not type(other):
+            return list(type(other).model_fields)
         return [field for field in type(other).model_fields if getattr(settings, field) != getattr(other, field)]

@@ -6,7 +6,7 @@ Letters: N batch, C channels, H W size of the lr image, s scale.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from finescale.layers.explicit_attention import Tap
 from finescale.layers.precision import without_autocast
 from finescale.layers.upsampling import SCALES as HEAD_SCALES
 from finescale.layers.upsampling import Upsampler, check_head, upsampling_head
+from finescale.layers.windows import Size
 from finescale.resize import MAX_SCALE
 from finescale.settings import Settings
 
@@ -111,12 +112,14 @@ class Frame(nn.Module, ABC):
     closing_conv: ClassVar[type[nn.Conv2d]] = nn.Conv2d
     """Class of the convolutions that close the body."""
 
+    first: ClassVar[str] = "conv_first"
+    """Published name of the first convolution, see `build_first`."""
+
     settings: FrameSettings
     """Settings that the network was built with; a family declares its own type."""
 
     layers: nn.Sequential
-    """Groups of the body, which every family builds under this published name; a training can recompute each by itself.
-    """
+    """Groups of the body, under the published name that most families have for them, see `groups`."""
 
     quantization: Settings | None = None
     """How the network was quantized, see `finescale.quantize`; None for a float network."""
@@ -133,15 +136,29 @@ class Frame(nn.Module, ABC):
         self.image_range = settings.image_range
         mean = settings.mean if settings.in_channels == 3 else (0.0,) * settings.in_channels
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
-        self.conv_first = nn.Conv2d(settings.in_channels, settings.embed_dim, 3, padding=1)
+        self.add_module(self.first, self.build_first())
         self.conv_after_body = residual_conv(settings.residual_conv, settings.embed_dim, conv=self.closing_conv)
-        head = upsampling_head(
-            settings.upsampler, channels=settings.embed_dim, out_channels=settings.in_channels, scale=scale
-        )
+        head = self.build_head()
         self.head = tuple(head)
         for name, step in head.items():
             self.add_module(name, step)
         self.result = Tap()
+
+    def build_first(self) -> nn.Module:
+        """Build the first convolution: images (N, in_channels, H, W) to features (N, embed_dim, H, W)."""
+        return nn.Conv2d(self.in_channels, self.settings.embed_dim, 3, padding=1)
+
+    def build_head(self) -> Mapping[str, nn.Module]:
+        """Build the steps of the reconstruction, in their order, under their published names."""
+        settings = self.settings
+        return upsampling_head(
+            settings.upsampler, channels=settings.embed_dim, out_channels=settings.in_channels, scale=self.scale
+        )
+
+    @property
+    def groups(self) -> list[nn.Module]:
+        """The parts of the body that follow each other; a training can recompute each by itself."""
+        return list(self.layers)
 
     @property
     def period(self) -> int:
@@ -154,6 +171,22 @@ class Frame(nn.Module, ABC):
     def pad(self, image: Tensor) -> Tensor:
         """Extend the image at the bottom and on the right to a size that the body accepts; the result is cropped."""
         return image
+
+    def mirrored_size(self, size: Size) -> Size:
+        """Return the size to which a whole image should be extended before it is upscaled, by its mirror.
+
+        `finescale.layers.mirror_padding.pad_to_size` extends it as the authors' test code does. Networks whose own
+        `pad` does as well return ``size``.
+        """
+        return size
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Map an image to the values that the network was trained with."""
+        return (image - self.mean) * self.image_range
+
+    def denormalise(self, sr: Tensor) -> Tensor:
+        """Undo `normalise`, for an image of any size."""
+        return sr / self.image_range + self.mean
 
     @abstractmethod
     def body(self, features: Tensor) -> Tensor:
@@ -170,10 +203,10 @@ class Frame(nn.Module, ABC):
         """
         height, width = image.shape[-2:]
         image = self.pad(image).contiguous(memory_format=torch.channels_last)
-        image = (image - self.mean) * self.image_range
+        image = self.normalise(image)
         # The first and the last convolution run without autocast: they are cheap, and most of bf16's loss arises there.
         with without_autocast(image.device):
-            shallow = self.conv_first(image)
+            shallow = getattr(self, self.first)(image)
         features = (self.conv_after_body(self.body(shallow)) + shallow).to(shallow.dtype)
         *steps, last = (getattr(self, step) for step in self.head)
         for step in steps:
@@ -184,5 +217,5 @@ class Frame(nn.Module, ABC):
         features = self.result(features).to(torch.promote_types(image.dtype, torch.float32))
         if self.settings.upsampler == "restoration":
             features = features + image
-        sr: Tensor = (features / self.image_range + self.mean).to(image.dtype)
+        sr = self.denormalise(features).to(image.dtype)
         return sr[..., : self.scale * height, : self.scale * width]

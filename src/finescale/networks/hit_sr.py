@@ -23,17 +23,19 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ChannelCorrelation, SoftmaxAttention, SpatialCorrelation
+from finescale.layers.attention import ChannelCorrelation, SpatialCorrelation
 from finescale.layers.convolution import ResidualGroup, convolve
 from finescale.layers.feedforward import MLP, ConvFFN
 from finescale.layers.initialisation import initialise_small
+from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.position import OffsetMLP, offset_grid, relative_bias, relative_index
+from finescale.layers.position import OffsetMLP, offset_grid
 from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
+from finescale.layers.window_attention import WindowAttention
 from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
-from finescale.networks.counting import count_as_fvcore
+from finescale.networks.counting import count_as_fvcore, ngram_context_both_ways
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -150,67 +152,6 @@ class SpatialPooling(nn.Linear):
         return (cells * self.weight.reshape(kh, 1, kw, 1)).sum((2, 4)).flatten(1, 2) + self.bias
 
 
-NGRAM: Size = (2, 2)
-"""Neighbouring windows (rows, columns) that give a window its context."""
-
-
-class NGramAttention(nn.Module):
-    """Mean of softmax attention among the four windows of a 2x2 neighbourhood."""
-
-    def __init__(self, *, channels: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.relative_position_bias_table = nn.Parameter(torch.zeros(9, num_heads))
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.attention = SoftmaxAttention()
-        self.proj = nn.Linear(channels, channels)
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Groups of four tokens (K, 4, D) to one each (K, D)."""
-        groups, tokens, channels = x.shape
-        qkv = self.qkv(x).reshape(groups, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, K, n, 4, d)
-        bias = relative_bias(self.relative_position_bias_table, relative_index(NGRAM, x.device))
-        out = self.attention(*qkv.unbind(0), bias.to(x.dtype))
-        return self.proj(out.mean(2).reshape(groups, channels))  # type: ignore[no-any-return]
-
-
-class NGramContext(nn.Module):
-    """Context of a window: a number per pair of channels, by attention to neighbouring windows in both directions."""
-
-    def __init__(self, *, channels: int, num_heads: int, window: Size) -> None:
-        super().__init__()
-        self.unigram_embed = nn.Conv2d(2, 1, window, stride=window)
-        self.ngram_attn = NGramAttention(channels=channels // 2, num_heads=num_heads)
-        self.merge = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, windows: Tensor, grid: Size) -> Tensor:
-        """Windows (K, L, C) of maps with ``grid`` = (rows, columns) of windows, to a context (K, 1, C)."""
-        rows, columns = grid
-        weight = self.unigram_embed.weight.flatten(2).squeeze(0).T  # (L, 2)
-        pairs = torch.einsum("klc,lc->kc", windows, weight.repeat(1, windows.shape[-1] // 2))
-        unigrams = pairs.reshape(pairs.shape[0], -1, 2).sum(2) + self.unigram_embed.get_parameter("bias")  # (K, C/2)
-        image = unigrams.reshape(-1, rows, columns, unigrams.shape[-1]).permute(0, 3, 1, 2)
-        image = F.pad(image, (1, 1, 1, 1), mode="reflect").permute(0, 2, 3, 1)
-        corners = [image[:, y : y + rows + 1, x : x + columns + 1] for y in (0, 1) for x in (0, 1)]
-        bigrams = torch.stack(corners, dim=3)  # (N, rows + 1, columns + 1, 4, C/2)
-        context = self.ngram_attn(bigrams.flatten(0, 2)).reshape(-1, rows + 1, columns + 1, unigrams.shape[-1])
-        both = torch.cat((context[:, 1:, 1:], context[:, :-1, :-1]), dim=-1)  # forward, backward
-        return convolve(self.merge, both).reshape(windows.shape[0], 1, -1)
-
-
-class NGramWindowPartition(nn.Module):
-    """Addition of the N-gram context to windows, in a module of its own because of its published key."""
-
-    def __init__(self, *, channels: int, num_heads: int, window: Size) -> None:
-        super().__init__()
-        self.ngram_context = NGramContext(channels=channels, num_heads=num_heads, window=window)
-
-    def forward(self, windows: Tensor, grid: Size) -> Tensor:
-        """Windows (K, L, C) to the same shape."""
-        return windows + self.ngram_context(windows, grid)  # type: ignore[no-any-return]
-
-
 class SpatialChannelCorrelation(nn.Module):
     """Spatial and channel self-correlation of a window, each for half of the channels; linear in its area."""
 
@@ -221,9 +162,12 @@ class SpatialChannelCorrelation(nn.Module):
         self.qv = DualFeatureExtraction(channels=channels)
         self.proj = SafeLinear(channels, channels)
         self.spatial_linear = SpatialPooling(window=window, pooled=self.pooled)
-        self.ngram_window_partition = (
-            NGramWindowPartition(channels=channels, num_heads=num_heads, window=window) if ngram else None
-        )
+        self.ngram_window_partition = None
+        if ngram:
+            attention = WindowAttention(channels=channels // 2, num_heads=num_heads, window_size=2, shifted=False)
+            self.ngram_window_partition = NGramWindowPartition(
+                NGramContext(channels=channels, window=window, attention=attention, shared_filter=True)
+            )
         self.pos = OffsetMLP(hidden=channels // 4 // 4, num_heads=num_heads)
         self.spatial = SpatialCorrelation(num_heads=num_heads)
         self.channel = ChannelCorrelation()
@@ -233,10 +177,10 @@ class SpatialChannelCorrelation(nn.Module):
         """Map (N, H, W, C) to the same shape, whatever H and W."""
         height, width = x.shape[1:3]
         size = self.padded((height, width))
-        windows = partition(self.qv(x, size), self.window)  # (K, L, C)
+        qv = self.qv(x, size)
         if self.ngram_window_partition is not None:
-            windows = self.ngram_window_partition(windows, (size[0] // self.window[0], size[1] // self.window[1]))
-        query, value = widened(windows).chunk(2, dim=-1)
+            qv = self.ngram_window_partition(qv)
+        query, value = widened(partition(qv, self.window)).chunk(2, dim=-1)  # (K, L, C/2)
         position = self._position(self.position_term).to(query.dtype)
         out = torch.cat((self.spatial(query, self.spatial_linear(value), position), self.channel(query, value)), dim=-1)
         return self.proj(merge(out, self.window, size)[:, :height, :width])  # type: ignore[no-any-return]
@@ -481,16 +425,6 @@ def _projection(module: SpatialChannelCorrelation, arguments: tuple[Tensor]) -> 
     return _padding(x, module.padded((x.shape[1], x.shape[2]))) * x.shape[-1] ** 2
 
 
-def _context(_: NGramContext, arguments: tuple[Tensor, Size]) -> int:
-    """Attention among four windows, forward and backward; ours does both at once, and projects only the mean."""
-    windows, (rows, columns) = arguments
-    maps, width = windows.shape[0] // (rows * columns), windows.shape[-1] // 2
-    projected, attended = width**2, 2 * 4 * 4 * width
-    theirs = 2 * rows * columns * (4 * 3 * projected + attended + 4 * projected)
-    ours = (rows + 1) * (columns + 1) * (4 * 3 * projected + attended + projected)
-    return maps * (theirs - ours)
-
-
 def _padding(x: Tensor, size: Size) -> int:
     """Number of pixels by which maps (N, H, W, C) grow to ``size``."""
     return x.shape[0] * (math.prod(size) - x.shape[1] * x.shape[2])
@@ -620,7 +554,7 @@ FAMILY = Family(
             SpatialPooling: _spatial_pooling,
             DualFeatureExtraction: _dual_features,
             SpatialChannelCorrelation: _projection,
-            NGramContext: _context,
+            NGramContext: ngram_context_both_ways,
         },
     ),
     files=WeightFiles(

@@ -8,7 +8,7 @@ from typing import Any
 
 from finescale.settings import suggest
 
-_SHARED_ARGUMENTS: Mapping[str, str] = {
+SHARED_ARGUMENTS: Mapping[str, str] = {
     "upscale": "scale",
     "in_chans": "in_channels",
     "embed_dim": "embed_dim",
@@ -16,7 +16,7 @@ _SHARED_ARGUMENTS: Mapping[str, str] = {
     "img_range": "image_range",
     "resi_connection": "residual_conv",
 }
-"""Arguments of all published constructors, and our fields."""
+"""Arguments of most published constructors, and our fields."""
 
 
 def take_options(
@@ -26,15 +26,17 @@ def take_options(
     neutral: Mapping[str, Any],
     without_effect: Collection[str],
     in_vain: Collection[str],
+    shared: Mapping[str, str] = SHARED_ARGUMENTS,
 ) -> dict[str, Any]:
     """Translate the arguments of a published constructor to fields of our settings.
 
     Args:
         options: The arguments, with the name of the published class as ``type``.
-        fields: Argument to field, for what our network reads besides the arguments that all families share.
+        fields: Argument to field, for what our network reads besides the shared arguments.
         neutral: Arguments that published networks read but that our network offers at one value only.
         without_effect: Arguments that change nothing in the published network either; dropped.
         in_vain: Keys that published option files contain though no network reads them; dropped with a warning.
+        shared: Argument to field, for what the constructor shares with others.
 
     Returns:
         Field names to values.
@@ -43,7 +45,7 @@ def take_options(
         ValueError: An argument is unknown, or has a value that is not offered.
     """
     network = options["type"]
-    fields = {**_SHARED_ARGUMENTS, **fields}
+    fields = {**shared, **fields}
     taken = {}
     dropped = []
     for key, value in options.items():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -401,7 +402,7 @@ FAMILY = Family(
             "shift_mask": "on, as in the published code since July 2023, in a file without the published buffers",
         },
         buffers=published_buffers,
-        masks=published_masks,
+        masks=partial(published_masks, extends=True),
         varying={"shift_mask": "its masks hide nothing, as those from before July 2023: shift_mask = False"},
     ),
     options=PublishedOptions(classes=("SRFormer",), read=settings_from_options),

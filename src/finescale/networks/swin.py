@@ -265,10 +265,15 @@ def published_buffers(network: SwinFrame) -> dict[str, Tensor]:
     }
 
 
-def published_masks(network: SwinFrame, image_size: int | None) -> dict[str, Tensor]:
+def published_masks(network: SwinFrame, image_size: int | None, *, extends: bool = False) -> dict[str, Tensor]:
     """Compute the mask of each shifted layer for one image size, by default about 64 as in published files.
 
     Other tools recognise a shift by its mask.
+
+    Args:
+        network: Any of a family with such masks.
+        image_size: Side of the lr images; None is that of published files.
+        extends: Whether the published code extends images to whole windows; else their sides are multiples of one.
 
     Raises:
         ValueError: The published network could not be built for this size.
@@ -276,12 +281,13 @@ def published_masks(network: SwinFrame, image_size: int | None) -> dict[str, Ten
     window, fixed = network.settings.window_size, network.settings.positions
     size = fixed or (window * max(2, math.ceil(64 / window)),) * 2
     if image_size is not None:
-        size = (image_size, image_size)
+        size = (math.ceil(image_size / window) * window,) * 2 if extends else (image_size, image_size)
         if fixed not in (None, size):
             offered = fixed[0] if fixed[0] == fixed[1] else "left out"
             raise ValueError(f"image_size must be {offered}, the side of its position table, got {image_size}")
-        if image_size % window or (image_size > window) != network.settings.shifted:
-            offered = f"a multiple of {window} above it" if network.settings.shifted else window
+        if (image_size % window and not extends) or (image_size > window) != network.settings.shifted:
+            above = f"a size above {window}" if extends else f"a multiple of {window} above it"
+            offered = above if network.settings.shifted else f"{window} at most" if extends else window
             raise ValueError(f"image_size must be {offered}, by its windows, got {image_size}")
     return {
         f"{name.removesuffix('.attn')}.attn_mask": module.mask(size)

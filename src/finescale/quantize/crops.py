@@ -14,7 +14,7 @@ from torch import Tensor
 from finescale.data.hr_images import find_hr_images, read_hr_image
 from finescale.errors import DataError, printable_name
 from finescale.images import read_size
-from finescale.layers.mirror_padding import pad_to_next_multiple
+from finescale.layers.mirror_padding import pad_to_next_multiple, pad_to_size
 from finescale.networks import Frame, family_of
 
 HELD_OUT = 8
@@ -66,6 +66,12 @@ def calibration_images(
     """
     padding = family_of(network).publication.test_padding
     multiple = padding(network.settings) if padding else 0
+
+    def pad(images: Tensor) -> Tensor:
+        padded = pad_to_next_multiple(images, multiple)
+        height, width = padded.shape[-2:]
+        return pad_to_size(padded, network.mirrored_size((height, width)))
+
     device = next(network.parameters()).device
     if crops is None and crop_size is None and (patches := find_patches(folder)):
         images = torch.stack([_pixels(read_hr_image(path).levels, network.in_channels) for path in patches])
@@ -83,7 +89,9 @@ def calibration_images(
         held_out = [number % every == every - 1 and number // every < HELD_OUT for number in range(len(drawn))]
         learned, measured = drawn[[not out for out in held_out]].to(device), drawn[held_out].to(device)
     return CalibrationImages(
-        images=learned, held_out=measured, pad=lambda images: pad_to_next_multiple(images, multiple)
+        images=learned,
+        held_out=measured,
+        pad=pad,
     )
 
 

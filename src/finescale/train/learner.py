@@ -56,7 +56,7 @@ class Learner:
         self._settings = settings
         self._team = team
         self._losses = make_losses(settings.loss, perceptual=settings.perceptual, device=team.device)
-        groups = list(network.get_submodule("layers").children())
+        groups = network.groups
         if settings.checkpointing:
             recompute(groups)
         precision = _DTYPES[settings.precision]

@@ -80,6 +80,7 @@ def recipe_values(name: str, *, scale: int, stage: int | None = None) -> dict[st
             "lr": recipe.lr,
             "milestones": recipe.milestones,
             "gamma": recipe.gamma,
+            "warm_up": recipe.warm_up,
             "loss": dict(recipe.loss),
             "average": recipe.average,
             "average_warm_up": False,

@@ -17,6 +17,7 @@ from typing_extensions import Self
 from finescale.engines import EngineName, Precision, build_engine, check_engine, check_precision, choose_precision
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
+from finescale.layers.mirror_padding import pad_to_size
 from finescale.networks import Frame
 from finescale.system.memory import UNKNOWN_MEMORY, is_out_of_memory
 from finescale.upscale.alpha import extend_color
@@ -156,7 +157,7 @@ class Upscaler:
             notes=notes,
         )
 
-    def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None) -> AnyImage:
+    def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None, mirror: bool = True) -> AnyImage:
         """Upscale an image, or a batch of images, and return the same kind.
 
         Args:
@@ -170,6 +171,8 @@ class Upscaler:
                 C = 1 is gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
             on_tile: Called after each tile with the number of tiles done, and of all tiles. The count restarts with a
                 larger total where tiles turn out too large for the device.
+            mirror: Extend the image by its mirror where the authors' test code does so before it reaches the network;
+                otherwise the network's own padding acts.
 
         Returns:
             The same kind, dtype and layout, ``scale`` times as high and wide, clamped to its range.
@@ -189,16 +192,22 @@ class Upscaler:
         margin = margin_of((color.shape[-2], color.shape[-1])) if self.tiling.rule == "blend" else 0
         if margin:
             color, alpha = extend(color, margin), None if alpha is None else extend(alpha, margin)
-        color_sr, alpha_sr = self._canvas(color), None if alpha is None else self._canvas(alpha)
+        height, width = color.shape[-2:]
+        size = self.network.mirrored_size((height, width)) if mirror else (height, width)
+        mirrored, mirrored_alpha = pad_to_size(color, size), None if alpha is None else pad_to_size(alpha, size)
+        color_sr, alpha_sr = self._canvas(mirrored), None if mirrored_alpha is None else self._canvas(mirrored_alpha)
 
-        passes = list(zip(self._planes(color), self._planes(color_sr), strict=True))
-        if alpha is not None and alpha_sr is not None:
-            for plane, canvas in zip(alpha, alpha_sr, strict=True):
+        passes = list(zip(self._planes(mirrored), self._planes(color_sr), strict=True))
+        if mirrored_alpha is not None and alpha_sr is not None:
+            for plane, canvas in zip(mirrored_alpha, alpha_sr, strict=True):
                 if plane.amin() < plane.amax():
                     passes.append((plane, canvas))
                 else:
                     canvas.fill_(plane[0, 0, 0])
         redone = self._fill(passes, on_tile)
+        height, width = height * self.scale, width * self.scale
+        color_sr = color_sr[..., :height, :width]
+        alpha_sr = None if alpha_sr is None else alpha_sr[..., :height, :width]
         if margin:
             color_sr = crop(color_sr, margin, lr=color, scale=self.scale)
             alpha_sr = None if alpha is None or alpha_sr is None else crop(alpha_sr, margin, lr=alpha, scale=self.scale)

@@ -65,12 +65,13 @@ def states_settings(header: Mapping[str, str]) -> bool:
     return _VERSION_KEY in header
 
 
-def stated_settings(header: Mapping[str, str], family: Family) -> tuple[FrameSettings, int]:
+def stated_settings(header: Mapping[str, str], family: Family, kind: type[FrameSettings]) -> tuple[FrameSettings, int]:
     """Settings and scale from a header of ours.
 
     Args:
         header: One that `states_settings`.
         family: The family that the file's keys are of.
+        kind: Class of the settings that its shapes show.
 
     Raises:
         WeightsError: The header is of another version, or damaged.
@@ -85,7 +86,6 @@ def stated_settings(header: Mapping[str, str], family: Family) -> tuple[FrameSet
         raise WeightsMismatchError(
             f"its header states family {quoted(str(header.get('family')))}, but its keys are {family.name}'s"
         )
-    kind = type(next(iter(family.variants.values())))
     try:
         settings = parse_settings(kind, {**json.loads(header["settings"])}, source="settings in its header")
         return settings, int(header["scale"])

@@ -197,7 +197,7 @@ def _settings(
             return type(shown).model_validate({**shown.model_dump(), **given}), scale
         except ValidationError as error:
             raise SettingsError(mistakes_of(type(shown), error)) from None
-    stated, stated_scale = stated_settings(stored.header, family)
+    stated, stated_scale = stated_settings(stored.header, family, type(shown))
     facts = [("scale", stated_scale, scale)]
     facts += [(field, getattr(stated, field), getattr(shown, field)) for field in type(shown).model_fields]
     unseen = family.files.unseen(shown, stored.tensors)

@@ -57,6 +57,10 @@ class ThirdPartyNetwork(nn.Module):
         self.supports_bfloat16: bool = descriptor.supports_bfloat16
         self._descriptor = descriptor
 
+    def mirrored_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size itself: spandrel pads images as each network needs it."""
+        return size
+
     @property
     def num_parameters(self) -> int:
         """Values that were learned."""

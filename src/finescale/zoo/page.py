@@ -134,7 +134,11 @@ def _recipe_cells(name: str, scale: int, recipe: Recipe) -> tuple[str, ...]:
     if recipe.start == (name, scale):
         start = "the stage before"
     loss = " + ".join(recipe.loss)
-    remarks = [recipe.remark, f"loss {loss}" if loss != "l1" else ""]
+    remarks = [
+        f"warm-up of {recipe.warm_up // 1000}k steps" if recipe.warm_up else "",
+        recipe.remark,
+        f"loss {loss}" if loss != "l1" else "",
+    ]
     return (
         f"`{name}`",
         recipe.data,
