@@ -17,6 +17,7 @@ from typing_extensions import Self
 from finescale.engines import EngineName, Precision, build_engine, check_engine, check_precision, choose_precision
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
+from finescale.images.image import Notes
 from finescale.networks import Frame
 from finescale.system.memory import UNKNOWN_MEMORY, is_out_of_memory
 from finescale.upscale.alpha import extend_color
@@ -179,8 +180,7 @@ class Upscaler:
         """
         adapted = adapt_image(image)
         color, alpha = adapted.color, adapted.alpha
-        if color.shape[1] != self.in_channels and 1 not in (color.shape[1], self.in_channels):
-            raise ValueError(f"the network takes {self.in_channels} channels, got an image of {color.shape[1]}")
+        self.check_channels(color.shape[1])
         if alpha is not None:
             color = torch.stack([extend_color(*pair) for pair in zip(color, alpha, strict=True)])
         margin = margin_of((color.shape[-2], color.shape[-1])) if self.tiling.rule == "blend" else 0
@@ -200,13 +200,27 @@ class Upscaler:
             color_sr = crop(color_sr, margin, lr=color, scale=self.scale)
             alpha_sr = None if alpha is None or alpha_sr is None else crop(alpha_sr, margin, lr=alpha, scale=self.scale)
         result: AnyImage = adapted.restore(color_sr, alpha_sr)
-        if redone:
-            tiles = "1 tile was" if redone == 1 else f"{redone} tiles were"
-            note = f"{tiles} recomputed in float32, since the result in {self.precision} was not finite"
+        for note in self.notes_on(redone):
             logger.warning("%s", note)
             if isinstance(result, Image):
                 result = replace(result, notes=(*result.notes, note))
         return result
+
+    def check_channels(self, num_colors: int) -> None:
+        """Refuse an image of a number of colours that the network does not take.
+
+        Raises:
+            ValueError: It is neither 1 nor the network's, which is not 1.
+        """
+        if num_colors != self.in_channels and 1 not in (num_colors, self.in_channels):
+            raise ValueError(f"the network takes {self.in_channels} channels, got an image of {num_colors}")
+
+    def notes_on(self, num_redone: int) -> Notes:
+        """Return a note on a number of tiles that were recomputed in float32, none for none."""
+        if not num_redone:
+            return ()
+        tiles = "1 tile was" if num_redone == 1 else f"{num_redone} tiles were"
+        return (f"{tiles} recomputed in float32, since the result in {self.precision} was not finite",)
 
     @property
     def multiplies_integers(self) -> bool:
@@ -244,19 +258,19 @@ class Upscaler:
         between tiles of two sizes. Returns the number of tiles that were recomputed in float32.
         """
         height, width = passes[0][0].shape[-2:]
-        tile = self._tile((height, width))
+        tile = self.first_tile((height, width))
         while True:
-            plan = self._plan((height, width), tile)
+            plan = self.plan((height, width), tile)
             try:
                 return self._attempt(passes, plan, on_tile)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside the handler, where the failed tile's tensors are released.
-            tile = self._smaller_tile(plan)
+            tile = self.smaller_tile(plan)
 
-    def _tile(self, size: tuple[int, int]) -> int:
-        """Side of the first tiles to try; 0 for the whole image."""
+    def first_tile(self, size: tuple[int, int]) -> int:
+        """Return the side of the first tiles to try for an image of a size; 0 for the whole image."""
         tiling = self.tiling
         if tiling.tile != "auto":
             return tiling.tile
@@ -266,7 +280,8 @@ class Upscaler:
         budget = tiling.max_memory or (UNKNOWN_MEMORY if free is None else free) // 2
         return largest_tile(size, budget=budget, bytes_per_pixel=self.bytes_per_pixel)
 
-    def _plan(self, size: tuple[int, int], tile: int) -> list[Tile]:
+    def plan(self, size: tuple[int, int], tile: int) -> list[Tile]:
+        """Return the tiles of an image, row by row, where their side is not fixed by a published rule."""
         if self.tiling.rule == "chop":
             return plan_chop(size)
         if self.tiling.rule == "pad":
@@ -275,8 +290,12 @@ class Upscaler:
             return plan_average(size, *self.tiling.stated, period=self.period)
         return plan_tiles(size, tile, self.tiling.overlap_of(tile), period=self.period) if tile else plan_whole(size)
 
-    def _smaller_tile(self, plan: Sequence[Tile]) -> int:
-        """Half the side of tiles that did not fit, or an error where smaller ones are not allowed."""
+    def smaller_tile(self, plan: Sequence[Tile]) -> int:
+        """Return half the side of tiles that did not fit on the device.
+
+        Raises:
+            DeviceError: They are the smallest ones, or the tiling allows no others.
+        """
         largest = max(plan, key=lambda tile: tile.height * tile.width)
         side = max(largest.height, largest.width)
         if self.tiling.rule != "blend" or self.tiling.tile == 0:
@@ -302,7 +321,7 @@ class Upscaler:
         for lr, canvas in passes:
             canvas.zero_()
             for tile in plan:
-                sr, precision = self._upscale(tile.cut(lr))
+                sr, precision = self.upscale_tile(tile.cut(lr))
                 tile.add_to(canvas, sr, self.scale)
                 redone += precision != self.precision
                 done += 1
@@ -311,8 +330,12 @@ class Upscaler:
             canvas.clamp_(0, 1)
         return redone
 
-    def _upscale(self, lr: Tensor) -> tuple[Tensor, str]:
-        """Upscale one tile (C, H, W), from and to the host; returns the finite result and the precision it took."""
+    def upscale_tile(self, lr: Tensor) -> tuple[Tensor, str]:
+        """Upscale one tile (C, H, W), from and to the host; returns the result and the precision that it took.
+
+        Raises:
+            NumericalError: The network's result is not finite, in float32 as well.
+        """
         tile = lr[None].to(self.device).expand(-1, self.in_channels, -1, -1)  # gray becomes equal channels
         for precision in dict.fromkeys((self.precision, "float32")):
             run = partial(self._run, precision=precision)
