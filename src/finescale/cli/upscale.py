@@ -42,8 +42,8 @@ def upscale(
     tile_rule: options.TileRule = None,
     chop: Annotated[bool, typer.Option("--chop", help="Short for --tile-rule chop.")] = False,
     recursive: Annotated[bool, typer.Option(help="Also search the folders below a named folder.")] = True,
-    format: Annotated[str, typer.Option("--format", help="png, jpg, webp, tif, bmp or avif.")] = "png",
-    quality: Annotated[int | None, typer.Option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
+    format: Annotated[str, typer.Option("--format", help="png, jpg, webp, tif, bmp, avif or dzi.")] = "png",
+    quality: Annotated[int | None, typer.Option(help="1 to 100, for JPEG, WebP, AVIF and DZI.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Text added to each name, in place of '_x4'.")] = None,
     name: Annotated[str | None, typer.Option(help="Template of the names, with {stem}, {scale} and {network}.")] = None,
     overwrite: options.Overwrite = False,
@@ -56,8 +56,15 @@ def upscale(
         str | None, typer.Option(metavar="SIZE", help="Device memory for one tile, such as 800M or 4G.")
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(help="Refuse pictures with more pixels than this; default: 250 million.")
+        int | None, typer.Option(help="Refuse pictures with more pixels; default: 250 million, more on disk.")
     ] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option("--stream/--no-stream", help="Work on disk, or in memory; default: by each picture's size."),
+    ] = None,
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid", help="Store TIFF files with reduced copies, for viewers.")
+    ] = False,
     outscale: Annotated[float | None, typer.Option(help="Size of the result as a multiple of the input's.")] = None,
     width: Annotated[int | None, typer.Option(help="Width of the result in pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Height of the result in pixels.")] = None,
@@ -69,13 +76,18 @@ def upscale(
 ) -> None:
     """Upscale pictures. Inputs are never changed, existing results are kept unless --overwrite is given."""
     from finescale import weights
-    from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.search import is_folder
     from finescale.upscale import Tiling, Upscaler
     from finescale.upscale.batch import run_jobs
     from finescale.upscale.inputs import find_inputs
-    from finescale.upscale.outputs import OutputSettings, check_folder_name, check_one_result, plan_jobs
+    from finescale.upscale.outputs import (
+        OUTPUT_SUFFIXES,
+        OutputSettings,
+        check_folder_name,
+        check_one_result,
+        plan_jobs,
+    )
 
     named = [*(inputs or ()), *(more_inputs or ())]
     if not named:
@@ -92,7 +104,7 @@ def upscale(
             check_folder_name(output)
         except ValueError as error:
             raise typer.BadParameter(f"-o {output}: {error}") from None
-    one_file = output is not None and output.suffix.lower() in WRITABLE_SUFFIXES and not is_folder(output)
+    one_file = output is not None and output.suffix.lower() in OUTPUT_SUFFIXES and not is_folder(output)
     given = {
         "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is
         "file": output if one_file else None,
@@ -100,6 +112,8 @@ def upscale(
         "format": format,
         "quality": quality,
         "overwrite": overwrite,
+        "stream": stream,
+        "pyramid": pyramid,
         "outscale": outscale,
         "width": width,
         "height": height,
@@ -155,7 +169,7 @@ def upscale(
                 jobs,
                 upscaler,
                 output_as,
-                max_pixels=max_pixels or MAX_PIXELS,
+                max_pixels=max_pixels,
                 detect_compression=photo_network is not None,
                 on_tile=on_tile,
                 stop=is_interrupted,

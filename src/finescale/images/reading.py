@@ -249,18 +249,19 @@ def _decode(data: bytes | OpenFile, max_pixels: int, *, folder: Path | None = No
         return _decode_bmp(data, max_pixels, folder)
     if isinstance(data, bytes) and format_name == "HEIC":
         return _decode_heic(data, max_pixels)
+    source = data if isinstance(data, bytes) else data.path
     png = inspect_png(data) if format_name == "PNG" else None
     if png is not None:
         _check_size(png.size, max_pixels)
         if not png.is_whole:
             raise ImageReadError("truncated PNG: its end is missing")
-        data = png.picture(data) if isinstance(data, bytes) else _without_texts(data, png, folder)
+        source = png.picture(data) if isinstance(data, bytes) else _without_texts(data, png, folder)
     tiff = None
     if format_name == "TIFF":
         with _mapped(data) as mapped:
             tiff = inspect_tiff(mapped)
         _check_size(tiff.size, max_pixels)
-        data = tiff.declared_rgb or data
+        source = tiff.declared_rgb or source
     heif = inspect_heif(data) if format_name == "AVIF" and isinstance(data, bytes) else None
     if heif is not None:
         _check_size(heif.size, max_pixels)
@@ -270,14 +271,14 @@ def _decode(data: bytes | OpenFile, max_pixels: int, *, folder: Path | None = No
         companions = companion_notes(data)
         check_kind(data)
         jpeg_end = inspect_end(data)
-        data = jpeg_end.data if jpeg_end else data
-        quality = jpeg_quality(data)
-    header = _open(data, format_name, tiff=tiff)
+        source = jpeg_end.data if jpeg_end else data
+        quality = jpeg_quality(source)
+    header = _open(source, format_name, tiff=tiff)
     _check_size((header.height, header.width), max_pixels)
     _check_samples(header)
     if format_name == "GIF" and isinstance(data, bytes):
         check_first_frame(data)
-    levels, level_notes = _read_levels(header, data, format_name, tiff=tiff, jpeg_end=jpeg_end, folder=folder)
+    levels, level_notes = _read_levels(header, source, format_name, tiff=tiff, jpeg_end=jpeg_end, folder=folder)
     convert, value_notes = _conversion(levels, tiff)
     metadata, metadata_notes = _read_metadata(header, png)
     profile, profile_notes = _read_profile(header, _num_colors(levels), png=png, heif=heif, tiff=tiff)
@@ -307,17 +308,17 @@ def _mapped(data: bytes | OpenFile) -> Iterator[Buffer]:
             yield mapped
 
 
-def _without_texts(data: OpenFile, png: Png, folder: Path | None) -> OpenFile:
+def _without_texts(data: OpenFile, png: Png, folder: Path | None) -> Path:
     """Return a PNG file without its texts, stored in a folder; the file itself where it has none."""
-    if png.kept == ((0, len(data)),):
-        return data
+    if len(png.kept) == 1:
+        return data.path
     assert folder is not None
-    copy = (folder / "without_texts.png").open("w+b")
-    for start, end in png.kept:
-        for at in range(start, end, _BLOCK_BYTES):
-            copy.write(data[at : min(at + _BLOCK_BYTES, end)])
-    copy.flush()
-    return OpenFile(Path(copy.name), copy)
+    path = folder / "without_texts.png"
+    with path.open("wb") as copy:
+        for start, end in png.kept:
+            for at in range(start, end, _BLOCK_BYTES):
+                copy.write(data[at : min(at + _BLOCK_BYTES, end)])
+    return path
 
 
 def _decode_bmp(data: bytes, max_pixels: int, folder: Path | None) -> Samples:
@@ -355,7 +356,7 @@ def _decode_heic(data: bytes, max_pixels: int) -> Samples:
 
 
 def _open(
-    source: bytes | OpenFile | pyvips.Source, format_name: str, *, tiff: Tiff | None = None, fail_on: str = "warning"
+    source: bytes | Path | pyvips.Source, format_name: str, *, tiff: Tiff | None = None, fail_on: str = "warning"
 ) -> pyvips.Image:
     """Open the header of an image, whose pixels libvips decodes on demand, once and from top to bottom.
 
@@ -368,8 +369,8 @@ def _open(
     forget_errors()
     if isinstance(source, bytes):
         source = pyvips.Source.new_from_memory(source)
-    elif isinstance(source, OpenFile):
-        source = pyvips.Source.new_from_file(os.fsencode(source.path))
+    elif isinstance(source, Path):
+        source = pyvips.Source.new_from_file(os.fsencode(source))
     place = {} if tiff is None else {"page": tiff.page, "subifd": tiff.subifd}
     if tiff is not None and tiff.is_sample_undeclared:
         fail_on = "error"  # the warning would be the missing tag
@@ -428,7 +429,7 @@ def _parts_left_out(header: pyvips.Image, png: Png | None, heif: Heif | None, ti
 
 def _read_levels(
     header: pyvips.Image,
-    data: bytes | OpenFile,
+    source: bytes | Path,
     format_name: str,
     *,
     tiff: Tiff | None,
@@ -443,8 +444,8 @@ def _read_levels(
     is_end_ours = jpeg_end is not None and jpeg_end.was_missing
     notes = ["its end marker is missing; its pixels are all there"] if is_end_ours else []
     if not _is_as_stored(header, tiff):
-        source = {"cmyk": "CMYK", "labs": "lab", "srgb": "lab"}.get(header.interpretation, header.interpretation)
-        notes.append(f"converted from {source} to sRGB")
+        space = {"cmyk": "CMYK", "labs": "lab", "srgb": "lab"}.get(header.interpretation, header.interpretation)
+        notes.append(f"converted from {space} to sRGB")
     try:
         if jpeg_end:
             _open(jpeg_end.probe, format_name).crop(0, 0, header.width, jpeg_end.probe_rows).avg()
@@ -457,7 +458,7 @@ def _read_levels(
         if is_end_ours or not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
             raise
         notes.append(f"the decoder reports a defect{bracketed_message(error)}; check the result")
-        levels = _render(_open(data, format_name, tiff=tiff, fail_on="error"), tiff, folder)
+        levels = _render(_open(source, format_name, tiff=tiff, fail_on="error"), tiff, folder)
     return levels, tuple(notes)
 
 

@@ -141,7 +141,7 @@ def _write_dzi(path: Path, picture: pyvips.Image, options: dict[str, Any], *, sc
     suffix = f".jpg[Q={options['Q']}]"
     pyvips.Operation.call("dzsave", picture, os.fsencode(scratch / "pyramid"), suffix=suffix)
     with whole_folder(path.with_name(f"{path.stem}_files")) as tiles:
-        for level in (scratch / "pyramid_files").iterdir():
+        for level in filter(Path.is_dir, (scratch / "pyramid_files").iterdir()):  # not libvips' own list of properties
             level.rename(tiles / level.name)
     with whole_file(path) as file:
         file.write((scratch / "pyramid.dzi").read_bytes())

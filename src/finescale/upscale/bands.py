@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from finescale.system.memory import is_out_of_memory
 from finescale.upscale.alpha import ColorExtension
 from finescale.upscale.tiling import Tile
 
@@ -76,6 +77,8 @@ class RowSource:
 class Band:
     """Finished rows of a result, and what there is of the rows below."""
 
+    tile: int
+    """Side of the tiles, as `Upscaler.plan` takes it."""
     number: int
     """Rows of tiles that are done."""
     top: int
@@ -93,24 +96,51 @@ class Band:
 def upscale_bands(
     upscaler: Upscaler,
     source: RowSource,
-    plan: Sequence[Tile],
     on_band: Callable[[Band], None],
     *,
+    tile: int | None = None,
     num_done: int = 0,
     rest: Tensor | None = None,
     on_tile: OnTile | None = None,
 ) -> None:
     """Upscale an image by one row of tiles after the other.
 
+    Where tiles do not fit on the device, the whole image is redone with smaller ones, from its first band on.
+
     Args:
         upscaler: Computes the tiles.
         source: The image.
-        plan: The tiles of the whole image, row by row.
         on_band: Called for each band in its order; the band's tensors are reused afterwards.
-        num_done: Rows of tiles that an earlier call has done.
+        tile: `Band.tile` of an earlier call; None chooses it by the free memory.
+        num_done: Rows of tiles that the earlier call has done.
         rest: `Band.rest` of the last one of them.
         on_tile: As in `Upscaler.__call__`.
     """
+    tile = upscaler.first_tile(source.size) if tile is None else tile
+    while True:
+        plan = upscaler.plan(source.size, tile)
+        try:
+            _attempt(upscaler, source, plan, on_band, tile=tile, num_done=num_done, rest=rest, on_tile=on_tile)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return
+        # Outside the handler, where the failed tile's tensors are released.
+        tile, num_done, rest = upscaler.smaller_tile(plan), 0, None
+
+
+def _attempt(
+    upscaler: Upscaler,
+    source: RowSource,
+    plan: Sequence[Tile],
+    on_band: Callable[[Band], None],
+    *,
+    tile: int,
+    num_done: int,
+    rest: Tensor | None,
+    on_tile: OnTile | None,
+) -> None:
     scale, (height, width) = upscaler.scale, source.size
     rows_of_tiles = [list(tiles) for _, tiles in groupby(plan, key=lambda tile: tile.rows)]
     sees_alpha = source.has_alpha and source.uniform_alpha is None
@@ -132,9 +162,9 @@ def upscale_bands(
         planes = _planes_of(source, tiles[0])
         num_redone = 0
         for part in parts:
-            for tile in tiles:
-                sr, precision = upscaler.upscale_tile(tile.cut_columns(planes[part]))
-                tile.add_to(canvas[part], sr, scale, skipped=top)
+            for place in tiles:
+                sr, precision = upscaler.upscale_tile(place.cut_columns(planes[part]))
+                place.add_to(canvas[part], sr, scale, skipped=top)
                 num_redone += precision != upscaler.precision
                 done += 1
                 if on_tile is not None:
@@ -146,7 +176,7 @@ def upscale_bands(
         color, alpha = canvas[: source.num_colors, :finished], canvas[source.num_colors :, :finished]
         if source.uniform_alpha is not None:
             alpha = source.uniform_alpha.expand(1, finished, width * scale)
-        on_band(Band(number, top, color, alpha if source.has_alpha else None, rest, num_redone))
+        on_band(Band(tile, number, top, color, alpha if source.has_alpha else None, rest, num_redone))
         del canvas, color, alpha  # before the next ones are made
 
 

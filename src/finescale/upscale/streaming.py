@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,10 +29,11 @@ from finescale.images import LARGE_FORMATS, MAX_PIXELS, Image, Samples, Storage,
 from finescale.images.formats import DZI, JPEG, WEBP
 from finescale.system.files import TEMPORARY_PREFIX, whole_file
 from finescale.system.lock import exclusive
-from finescale.system.memory import free_host_memory, is_out_of_memory
+from finescale.system.memory import free_host_memory
 from finescale.upscale.bands import Band, RowSource, upscale_bands
 from finescale.upscale.compression import SIDE, Compression, compression_of
 from finescale.upscale.report import UpscaleReport
+from finescale.upscale.tiling import Tiling
 from finescale.upscale.tiny import margin_of
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ def pixel_limit(path: Path, max_pixels: int | None) -> int:
     return max_pixels or max(MAX_PIXELS, MAX_PIXELS_PER_BYTE * path.stat().st_size)
 
 
-def can_stream(size: tuple[int, int], output: Path, upscaler: Upscaler) -> bool:
+def can_stream(size: tuple[int, int], output: Path, tiling: Tiling) -> bool:
     """Return whether an image of a size can be upscaled on disk: its format is written row by row, it is not tiny."""
-    is_tiny = upscaler.tiling.rule == "blend" and margin_of(size) > 0
+    is_tiny = tiling.rule == "blend" and margin_of(size) > 0
     return output.suffix.lower() in LARGE_FORMATS and not is_tiny
 
 
@@ -135,6 +136,7 @@ def upscale_on_disk(
         progress = _compute(upscaler, source, storage, folder, key=_key(upscaler, path, storage), on_tile=on_tile)
         write_stored(output, folder.levels, storage, quality=quality, pyramid=pyramid)
         folder.is_done = True
+    kept = (f"{progress.num_kept} of its {size[0]} rows were computed by an earlier run",) if progress.num_kept else ()
     redone = upscaler.notes_on(progress.num_redone)
     for note in redone:
         logger.warning("%s", note)
@@ -142,7 +144,7 @@ def upscale_on_disk(
         path,
         "done",
         (output,),
-        notes=(*samples.notes, *redone, *storage.notes(is_opaque=progress.is_opaque)),
+        notes=(*samples.notes, *redone, *storage.notes(is_opaque=progress.is_opaque), *kept),
         input_size=samples.size,
         output_size=size,
         seconds=round(time.monotonic() - started, 3),
@@ -159,13 +161,15 @@ class _Progress:
 
     key: str
     """Stands for the input, the network and all settings that determine the levels of the result."""
-    tile: int
-    """Side of the tiles, as `Upscaler.plan` takes it."""
+    tile: int | None = None
+    """Side of the tiles, as `Upscaler.plan` takes it; None where it has not been chosen."""
     num_bands: int = 0
     num_rows: int = 0
     """Rows of the result in the finished bands."""
     num_redone: int = 0
     is_opaque: bool = True
+    num_kept: int = 0
+    """Rows that an earlier run has done."""
 
 
 class _Folder:
@@ -203,13 +207,14 @@ class _Folder:
         return (self.path / "progress.json").exists()
 
     def clear(self) -> None:
-        """Delete what a later run cannot use."""
-        if self.is_done or not self.has_bands:
-            shutil.rmtree(self.path)
-            return
+        """Delete what a later run cannot use; the lock is deleted where it is released."""
+        keeps_bands = self.has_bands and not self.is_done
         for path in self.path.iterdir():
-            if path.name not in ("progress.json", "result.raw") and not path.name.startswith("rest-"):
-                path.unlink() if path.is_file() else shutil.rmtree(path)
+            is_of_bands = path.name in ("progress.json", "result.raw") or path.name.startswith("rest-")
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock" and not (keeps_bands and is_of_bands):
+                path.unlink()
 
     def _rest(self, num_bands: int) -> Path:
         return self.path / f"rest-{num_bands}.npy"
@@ -224,19 +229,27 @@ def _working_folder(output: Path) -> Iterator[_Folder]:
     """
     name = hashlib.sha256(output.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = output.parent / f"{TEMPORARY_PREFIX}bands-{name}"
+    folder = _Folder(path)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(path.with_name(f"{path.name}.lock")):
-            path.mkdir(exist_ok=True)
-            folder = _Folder(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with exclusive(path / "lock"):
             try:
                 yield folder
             finally:
                 folder.clear()
+                if folder.has_bands:
+                    logger.warning(
+                        "%s: stopped; finished rows are kept in %s, and the same command goes on behind them",
+                        printable_name(output),
+                        path.name,
+                    )
     except BlockingIOError:
         raise ImageWriteError(f"{printable_name(output)}: another process is making this result") from None
     except OSError as error:
         raise ImageWriteError(f"{printable_name(output)}: cannot be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):  # it has bands, or another process has begun in it
+            path.rmdir()
 
 
 def _key(upscaler: Upscaler, path: Path, storage: Storage) -> str:
@@ -281,25 +294,20 @@ def _check_disk(output: Path, folder: _Folder, storage: Storage) -> None:
 def _compute(
     upscaler: Upscaler, source: RowSource, storage: Storage, folder: _Folder, *, key: str, on_tile: OnTile | None
 ) -> _Progress:
-    """Compute the bands that are missing, with smaller tiles if needed, as `Upscaler` does in memory."""
-    earlier = folder.progress(key)
-    progress, rest = earlier or (_Progress(key, upscaler.first_tile(source.size)), None)
-    if progress.num_bands:
-        logger.info("%d rows of the result are kept of an earlier run", progress.num_rows)
-    while True:
-        plan = upscaler.plan(source.size, progress.tile)
-        writer = _LevelsWriter(folder, storage, progress)
-        try:
-            upscale_bands(upscaler, source, plan, writer.write, num_done=progress.num_bands, rest=rest, on_tile=on_tile)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            return writer.progress
-        finally:
-            writer.file.close()
-        # Outside the handler, where the failed tile's tensors are released.
-        progress, rest = _Progress(key, upscaler.smaller_tile(plan)), None
+    """Compute the bands that are missing."""
+    progress, rest = folder.progress(key) or (_Progress(key), None)
+    writer = _LevelsWriter(folder, storage, progress)
+    with writer.file:
+        upscale_bands(
+            upscaler,
+            source,
+            writer.write,
+            tile=progress.tile,
+            num_done=progress.num_bands,
+            rest=rest,
+            on_tile=on_tile,
+        )
+    return replace(writer.progress, num_kept=progress.num_rows)
 
 
 class _LevelsWriter:
@@ -307,12 +315,14 @@ class _LevelsWriter:
 
     def __init__(self, folder: _Folder, storage: Storage, progress: _Progress) -> None:
         self._folder, self._storage, self.progress = folder, storage, progress
-        row_bytes = storage.size[1] * storage.num_channels * storage.depth // 8
+        self._row_bytes = storage.size[1] * storage.num_channels * storage.depth // 8
         self.file = folder.levels.open("r+b" if progress.num_bands else "wb")
-        self.file.seek(progress.num_rows * row_bytes)
 
     def write(self, band: Band) -> None:
-        """Write the rows of a band."""
+        """Write the rows of a band; the first one may come again, with smaller tiles."""
+        if band.number == 1:
+            self.progress = _Progress(self.progress.key, band.tile)
+        self.file.seek(band.top * self._row_bytes)
         is_opaque, num_rows = self.progress.is_opaque, band.color.shape[1]
         for first in range(0, num_rows, _ROWS):
             rows = slice(first, first + _ROWS)

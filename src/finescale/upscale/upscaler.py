@@ -21,6 +21,7 @@ from finescale.images.image import Notes
 from finescale.networks import Frame
 from finescale.system.memory import UNKNOWN_MEMORY, is_out_of_memory
 from finescale.upscale.alpha import extend_color
+from finescale.upscale.array_rows import RowArray, upscale_array
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.image_types import adapt_image
 from finescale.upscale.memory import (
@@ -31,6 +32,8 @@ from finescale.upscale.memory import (
     measure_bytes_per_pixel,
     too_small,
 )
+from finescale.upscale.report import UpscaleReport
+from finescale.upscale.streaming import upscale_on_disk
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 from finescale.upscale.tiny import crop, extend, margin_of
 from finescale.weights import third_party
@@ -221,6 +224,67 @@ class Upscaler:
             return ()
         tiles = "1 tile was" if num_redone == 1 else f"{num_redone} tiles were"
         return (f"{tiles} recomputed in float32, since the result in {self.precision} was not finite",)
+
+    def upscale_file(
+        self,
+        path: Path | str,
+        output: Path | str,
+        *,
+        quality: int | None = None,
+        pyramid: bool = False,
+        max_pixels: int | None = None,
+        on_tile: OnTile | None = None,
+    ) -> UpscaleReport:
+        """Upscale an image file of any size; neither the image nor its result is ever whole in memory.
+
+        The result has the pixels and metadata of `finescale.write_image` for the whole image. A call that is stopped
+        keeps finished rows in a hidden folder beside the result, and the same call goes on behind them.
+
+        Args:
+            path: The image.
+            output: The result: .png, .jpg, .webp, .tif or .dzi (tiles for viewers); an existing one is replaced.
+            quality: 1 to 100 for JPEG (default 95), WebP (95; 100 is lossless) and DZI (95).
+            pyramid: Store a TIFF with reduced copies, for viewers.
+            max_pixels: Refuse an image with more pixels before it is decoded; None is 250 million, or 32 for each byte
+                of the file where that is more.
+            on_tile: As for a call with an image; tiles of an earlier call that was stopped count as done.
+
+        Returns:
+            A report with sizes, seconds and notes.
+
+        Raises:
+            ValueError: The network cannot take the image's channels.
+            ImageError: The image cannot be read, is too small to be upscaled in parts, or the result cannot be written.
+            NumericalError: The network's result is not finite, in float32 as well.
+            DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested.
+        """
+        return upscale_on_disk(
+            self,
+            Path(path),
+            Path(output),
+            quality=quality,
+            pyramid=pyramid,
+            max_pixels=max_pixels,
+            on_tile=on_tile,
+        )
+
+    def upscale_rows(self, source: RowArray, target: RowArray, *, on_tile: OnTile | None = None) -> None:
+        """Upscale an array that may be larger than memory, such as a `numpy.memmap`, into another one.
+
+        Rows are read by ``source[first:last]`` and written by ``target[first:last] = rows``, from top to bottom. The
+        result is that of a call with the whole array.
+
+        Args:
+            source: (H, W) or (H, W, C) as for a call with an array, H and W at least 8.
+            target: ``scale`` times as high and wide, with the same channels and dtype.
+            on_tile: As for a call with an array; all rows are written again where tiles turn out too large.
+
+        Raises:
+            ValueError: The shape, dtype or range of the source, or the shape or dtype of the target, is wrong.
+            NumericalError: The network's result is not finite, in float32 as well.
+            DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested.
+        """
+        upscale_array(self, source, target, on_tile=on_tile)
 
     @property
     def multiplies_integers(self) -> bool:
