@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from finescale.cli import console, prepare
+from finescale.cli import console, prepare, report
 from finescale.cli.analyze import analyze
 from finescale.cli.evaluate import evaluate
 from finescale.cli.export import export
@@ -42,6 +42,7 @@ for verb in (upscale, models, inspect, evaluate, train, quantize, export):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")
+app.add_typer(report.app, name="report")
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +17,12 @@ from finescale.cli import console, options
 from finescale.cli.progress import bars
 
 if TYPE_CHECKING:
-    from finescale import engines
+    from finescale.system.shards import Shard
     from finescale.upscale import Upscaler
     from finescale.upscale.outputs import Job
     from finescale.upscale.report import UpscaleReport
 
+_REPORT_INTERVAL = 30.0  # seconds between two writings of a report
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -52,6 +56,18 @@ def upscale(
     engine: options.Engine = None,
     compile: options.Compile = False,
     device: options.Device = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE,...", help="Several devices, such as cuda:0,cuda:1: a process for each."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes on the CPU, or on --device.")
+    ] = None,
+    shard: options.ShardText = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.json", help="Write a report; a shard's number is put into its name."),
+    ] = None,
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Device memory for one tile, such as 800M or 4G.")
     ] = None,
@@ -78,8 +94,9 @@ def upscale(
     from finescale import weights
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.search import is_folder
-    from finescale.upscale import Tiling, Upscaler
-    from finescale.upscale.batch import run_jobs
+    from finescale.system.shards import deal
+    from finescale.upscale import Tiling
+    from finescale.upscale.batch import num_pixels, run_jobs
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
         OUTPUT_SUFFIXES,
@@ -88,6 +105,7 @@ def upscale(
         check_one_result,
         plan_jobs,
     )
+    from finescale.upscale.workers import run_on_workers
 
     named = [*(inputs or ()), *(more_inputs or ())]
     if not named:
@@ -97,6 +115,10 @@ def upscale(
     if chop and tile_rule not in (None, "chop"):
         raise typer.BadParameter(f"--chop and --tile-rule {tile_rule} are mutually exclusive")
     engine_name = options.engine_of(engine, compile=compile)
+    on_devices = _devices(devices, workers=workers, device=device)
+    own_shard = options.shard_of(shard)
+    if device is None and on_devices is None and own_shard.count > 1:
+        device = _device_of_launcher()
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
     if output is not None:
@@ -141,41 +163,69 @@ def upscale(
         _print_end(found.failures, [], planned=len(found.failures), as_json=as_json)
         raise typer.Exit(console.SOME_FAILED)
 
+    build = partial(
+        _build,
+        network,
+        {
+            "scale": scale,
+            "tiling": tiling,
+            "ensemble": ensemble,
+            "precision": precision,
+            "engine": engine_name,
+            "offline": offline,
+            "settings": overrides,
+        },
+    )
     with console.messages_of_the_library():
-        upscaler = Upscaler.from_pretrained(
-            network,
-            scale=scale,
-            tiling=tiling,
-            ensemble=ensemble,
-            device=options.device_of(device, engine=engine_name),
-            precision=cast("engines.Precision", precision),
-            engine=engine_name,
-            offline=offline,
-            settings=overrides,
-        )
+        upscaler = build("cpu" if on_devices else options.device_of(device, engine=engine_name))
     for note in upscaler.notes:
         console.say(f"note: {note}")
-    console.say(f"computing in {_arithmetic(upscaler)} on {upscaler.device} by engine {upscaler.engine}")
+    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
+    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
+    console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}")
     jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
+    shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=num_pixels)
+    share = shares[own_shard.number - 1]
+    reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
+    notes = list(upscaler.notes)
+    share_report = None
+    if report_file is not None or own_shard.count > 1:
+        folder = output_as.folder or (Path() if output_as.file is None else output_as.file.parent)
+        share_report = _ShareReport(report_file or folder / "finescale-report.json", own_shard, shares, found.failures)
+        share_report.write(reports, notes)
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
-    reports, notes = list(found.failures), list(upscaler.notes)
     interrupted = 0
     try:
-        with _watched(len(jobs)) as (on_tile, on_report, is_interrupted):
-            for report in run_jobs(
-                jobs,
-                upscaler,
-                output_as,
-                max_pixels=max_pixels,
-                detect_compression=photo_network is not None,
-                on_tile=on_tile,
-                stop=is_interrupted,
-            ):
+        with _watched(len(share)) as (on_tile, on_report, is_interrupted):
+            if on_devices:
+                done = run_on_workers(
+                    deal(share, len(on_devices), size=num_pixels),
+                    build,
+                    on_devices,
+                    output_as,
+                    max_pixels=max_pixels,
+                    detect_compression=photo_network is not None,
+                    threads=_threads_each(on_devices),
+                    stop=is_interrupted,
+                )
+            else:
+                done = run_jobs(
+                    share,
+                    upscaler,
+                    output_as,
+                    max_pixels=max_pixels,
+                    detect_compression=photo_network is not None,
+                    on_tile=on_tile,
+                    stop=is_interrupted,
+                )
+            for report in done:
                 reports.append(report)
                 on_report(report)
+                if share_report is not None:
+                    share_report.write_now_and_then(reports, notes)
             has_stopped = is_interrupted()
     except KeyboardInterrupt:
         interrupted = 1  # the picture at work
@@ -184,12 +234,74 @@ def upscale(
         if any(report.compression for report in reports):
             notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
-        planned = len(jobs) + len(found.failures)
+        if share_report is not None:
+            share_report.write(reports, notes)
+            console.say(f"report: {share_report.path}")
+        planned = len(share) + (len(found.failures) if own_shard.number == 1 else 0)
         _print_end(reports, notes, planned=planned, interrupted=interrupted, as_json=as_json)
     if has_stopped:
         raise KeyboardInterrupt
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(console.SOME_FAILED)
+
+
+def _build(network: str, arguments: Mapping[str, Any], device: str) -> Upscaler:
+    """Build the upscaler of a device; other processes call this as well."""
+    from finescale.upscale import Upscaler
+
+    return Upscaler.from_pretrained(network, device=device, **arguments)
+
+
+def _devices(named: str | None, *, workers: int | None, device: str | None) -> list[str] | None:
+    """Return the device of each process that ``--devices`` or ``--workers`` asks for; None for this process alone."""
+    if named is not None and (workers, device) != (None, None):
+        raise typer.BadParameter("--devices is mutually exclusive with --device and --workers")
+    if named is not None:
+        return options.names_of(named) or None
+    return None if workers is None else [device or "cpu"] * workers
+
+
+def _threads_each(devices: Sequence[str]) -> int | None:
+    """Return the number of threads of each process: processes on the CPU share its cores."""
+    from finescale.system.cores import available_cores
+
+    return max(1, available_cores() // len(devices)) if set(devices) == {"cpu"} else None
+
+
+def _device_of_launcher() -> str | None:
+    """Return the CUDA device of a process that torchrun or srun started as one of several of a machine."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", ""))
+    num_devices = torch.cuda.device_count()
+    return f"cuda:{int(local) % num_devices}" if local.isdecimal() and num_devices else None
+
+
+class _ShareReport:
+    """The report file of one shard, which says from the start what the shard has to do."""
+
+    def __init__(
+        self, path: Path, shard: Shard, shares: Sequence[Sequence[Job]], failures: Sequence[UpscaleReport]
+    ) -> None:
+        from finescale.system.shards import plan_of_shares
+
+        self.path = path if shard.count == 1 else path.with_name(f"{path.stem}.{shard.file_suffix}{path.suffix}")
+        planned = [[(str(job.input), str(job.output)) for job in share] for share in shares]
+        planned[0] = [(str(failure.input), "") for failure in failures] + planned[0]
+        self._plan = plan_of_shares(shard, planned)
+        self._written = 0.0
+
+    def write(self, reports: Sequence[UpscaleReport], notes: Sequence[str]) -> None:
+        from finescale.system.shards import write_share_report
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_share_report(self.path, self._plan, [report.as_json() for report in reports], notes)
+        self._written = time.monotonic()
+
+    def write_now_and_then(self, reports: Sequence[UpscaleReport], notes: Sequence[str]) -> None:
+        """Write what is lost otherwise if the process is killed."""
+        if time.monotonic() - self._written > _REPORT_INTERVAL:
+            self.write(reports, notes)
 
 
 def _arithmetic(upscaler: Upscaler) -> str:

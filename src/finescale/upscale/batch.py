@@ -121,6 +121,14 @@ def run_jobs(
         pool.shutdown(cancel_futures=True)
 
 
+def num_pixels(job: Job) -> int:
+    """Return the number of pixels of a job's input, 0 where it cannot be read; nothing is decoded."""
+    try:
+        return math.prod(read_size(job.input))
+    except ImageError:
+        return 0
+
+
 def _guarded(job: Job, step: Callable[[], T]) -> T | UpscaleReport:
     reason = "too little memory to read it or to write its result"
     return guard(step, job.input, report=UpscaleReport, out_of_memory=reason)
