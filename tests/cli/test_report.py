@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -98,21 +96,57 @@ def test_what_is_missing_or_failed_has_its_exit_code(
 def test_a_killed_shard_is_missing_until_it_is_run_again(
     originals: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second of two shards is killed in the midst of a large picture."""
+    """The first of two shards is killed in the midst of the largest picture."""
     shutil.copytree(originals, tmp_path / "in")
-    write_image(tmp_path / "in" / "large.png", torch.rand(3, 1500, 1500))
-    flags = [tmp_path / "in", "-n", tiny_weights, "-o", tmp_path / "out"]
-    command = [sys.executable, "-m", "finescale", "upscale", *map(str, flags), "--shard", "1/2", "-t", "32"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    write_image(tmp_path / "in" / "large.png", torch.rand(3, 200, 200))
+    flags = [tmp_path / "in", "-n", tiny_weights, "-t", 32]
+    assert upscale(*flags, "-o", tmp_path / "whole") == 0
+    given = [*flags, "-o", tmp_path / "out", "--shard"]
+    command = [sys.executable, "-m", "finescale", "upscale", *map(str, given), "1/2"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     report = tmp_path / "out" / "finescale-report.1-of-2.json"
     deadline = time.monotonic() + 120
     while not report.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.01)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    (tmp_path / "in" / "large.png").unlink()
-    write_image(tmp_path / "in" / "large.png", torch.zeros(3, 1500, 1500))
+    assert process.wait() == -signal.SIGKILL
+    assert upscale(*given, "2/2") == 0
     capsys.readouterr()
-    assert merge(report) == 2
+    assert merge(tmp_path / "out") == 2
     assert f"missing: {tmp_path / 'in' / 'large.png'}\n" in capsys.readouterr().err
+    assert upscale(*given, "1/2") == 0
+    capsys.readouterr()
+    assert merge(tmp_path / "out") == 0
+    assert capsys.readouterr().err == "8 done\n"
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+    assert not [name for name in names(tmp_path / "out") if name.startswith(".")]
+
+
+def test_several_processes_do_what_one_does(
+    originals: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = originals, "-n", tiny_weights, "-o"
+    assert upscale(*flags, tmp_path / "whole") == 0
+    capsys.readouterr()
+    assert upscale(*flags, tmp_path / "out", "--workers", 2, "--json") == 0
+    told = capsys.readouterr()
+    assert "computing on cpu, cpu by engine torch\n" in told.err
+    assert [file["status"] for file in json.loads(told.out)["files"]] == ["done"] * 7
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--shard", "3/2"), "--shard: a shard is a number and a count such as 2/8, from 1/8 to 8/8, got '3/2'"),
+        (("--devices", "cpu,cpu", "--workers", "2"), "--devices is mutually exclusive with --device and --workers"),
+        (("--workers", "0"), "Invalid value for '--workers'"),
+    ],
+)
+def test_flags_that_name_no_processes_are_refused(
+    originals: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(originals, *flags) == 1
+    assert message in capsys.readouterr().err

@@ -121,12 +121,12 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_reports_of_different_plans_are_refused(tmp_path: Path) -> None:
     one, other = write(tmp_path, 1, "done"), write(tmp_path, 2, shares=[SHARES[0], SHARES[1]], name="other.json")
-    with pytest.raises(DataError, match="other.json: is of another plan than"):
+    with pytest.raises(DataError, match=r"other\.json: is of another plan than"):
         merge_share_reports([one, other])
 
 
 def test_two_reports_of_one_shard_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is of shard 1/4 as .*; name one of them"):
+    with pytest.raises(DataError, match=r"is of shard 1/4 as .*; name one of them"):
         merge_share_reports([write(tmp_path, 1), write(tmp_path, 1, name="again.json")])
     with pytest.raises(DataError, match="no report to merge"):
         merge_share_reports([])

@@ -199,7 +199,7 @@ def upscale(
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     interrupted = 0
     try:
-        with _watched(len(share)) as (on_tile, on_report, is_interrupted):
+        with console.messages_of_the_library(), _watched(len(share)) as (on_tile, on_report, is_interrupted):
             if on_devices:
                 done = run_on_workers(
                     deal(share, len(on_devices), size=num_pixels),
