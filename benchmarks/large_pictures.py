@@ -54,7 +54,8 @@ def main() -> None:
 
 def write_picture(path: Path, width: int, height: int) -> None:
     """Write a picture of smooth colours and noise, as an uncompressed TIFF of strips."""
-    noise = pyvips.Image.gaussnoise(1024, 1024, mean=0, sigma=6, seed=1).replicate(-(-width // 1024), -(-height // 1024))
+    noise = pyvips.Image.gaussnoise(1024, 1024, mean=0, sigma=6, seed=1)
+    noise = noise.replicate(-(-width // 1024), -(-height // 1024))
     place = pyvips.Image.xyz(width, height) / max(width, height) * 200
     colours = place[0].bandjoin([place[1], 128]) + noise.crop(0, 0, width, height) + 20
     colours.cast("uchar").copy(interpretation="srgb").tiffsave(str(path), bigtiff=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,14 +14,13 @@ import typer
 
 from finescale.cli import console, options
 from finescale.cli.progress import bars
+from finescale.cli.shards import REPORT, ShareReport
 
 if TYPE_CHECKING:
-    from finescale.system.shards import Shard
     from finescale.upscale import Upscaler
     from finescale.upscale.outputs import Job
     from finescale.upscale.report import UpscaleReport
 
-_REPORT_INTERVAL = 30.0  # seconds between two writings of a report
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -193,8 +191,9 @@ def upscale(
     share_report = None
     if report_file is not None or own_shard.count > 1:
         folder = output_as.folder or (Path() if output_as.file is None else output_as.file.parent)
-        share_report = _ShareReport(report_file or folder / "finescale-report.json", own_shard, shares, found.failures)
-        share_report.write(reports, notes)
+        planned_files = [[(str(job.input), str(job.output)) for job in one] for one in shares]
+        planned_files[0] = [(str(failure.input), "") for failure in found.failures] + planned_files[0]
+        share_report = ShareReport(report_file or folder / REPORT, own_shard, planned_files)
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     interrupted = 0
@@ -225,7 +224,7 @@ def upscale(
                 reports.append(report)
                 on_report(report)
                 if share_report is not None:
-                    share_report.write_now_and_then(reports, notes)
+                    share_report.add([one.as_json() for one in reports])
             has_stopped = is_interrupted()
     except KeyboardInterrupt:
         interrupted = 1  # the picture at work
@@ -235,8 +234,7 @@ def upscale(
             notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
         if share_report is not None:
-            share_report.write(reports, notes)
-            console.say(f"report: {share_report.path}")
+            share_report.end([report.as_json() for report in reports], notes)
         planned = len(share) + (len(found.failures) if own_shard.number == 1 else 0)
         _print_end(reports, notes, planned=planned, interrupted=interrupted, as_json=as_json)
     if has_stopped:
@@ -275,33 +273,6 @@ def _device_of_launcher() -> str | None:
     local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", ""))
     num_devices = torch.cuda.device_count()
     return f"cuda:{int(local) % num_devices}" if local.isdecimal() and num_devices else None
-
-
-class _ShareReport:
-    """The report file of one shard, which says from the start what the shard has to do."""
-
-    def __init__(
-        self, path: Path, shard: Shard, shares: Sequence[Sequence[Job]], failures: Sequence[UpscaleReport]
-    ) -> None:
-        from finescale.system.shards import plan_of_shares
-
-        self.path = path if shard.count == 1 else path.with_name(f"{path.stem}.{shard.file_suffix}{path.suffix}")
-        planned = [[(str(job.input), str(job.output)) for job in share] for share in shares]
-        planned[0] = [(str(failure.input), "") for failure in failures] + planned[0]
-        self._plan = plan_of_shares(shard, planned)
-        self._written = 0.0
-
-    def write(self, reports: Sequence[UpscaleReport], notes: Sequence[str]) -> None:
-        from finescale.system.shards import write_share_report
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_share_report(self.path, self._plan, [report.as_json() for report in reports], notes)
-        self._written = time.monotonic()
-
-    def write_now_and_then(self, reports: Sequence[UpscaleReport], notes: Sequence[str]) -> None:
-        """Write what is lost otherwise if the process is killed."""
-        if time.monotonic() - self._written > _REPORT_INTERVAL:
-            self.write(reports, notes)
 
 
 def _arithmetic(upscaler: Upscaler) -> str:
