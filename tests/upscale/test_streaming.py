@@ -281,7 +281,7 @@ def test_a_stopped_run_goes_on_behind_its_last_band(tiling: Tiling, tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         upscaler.upscale_file(tmp_path / "input.png", output, on_tile=stop_after(before + 1))
     (kept,) = [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
-    assert {entry.name for entry in kept.iterdir()} == {"progress.json", "rest-2.npy", "result.raw"}
+    assert {entry.name for entry in kept.iterdir()} == {"progress.json", "rest-2.npy", "result.levels"}
     counts: list[tuple[int, int]] = []
     report = upscaler.upscale_file(tmp_path / "input.png", output, on_tile=lambda *count: counts.append(count))
     assert counts[0] == (before + 1, 2 * rows)

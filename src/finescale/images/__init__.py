@@ -3,6 +3,7 @@
 from finescale.images.formats import LARGE_FORMATS, MAX_PIXELS, READABLE_SUFFIXES, WRITABLE_SUFFIXES
 from finescale.images.image import Image
 from finescale.images.reading import Samples, decode_image, read_image, read_samples, read_size
+from finescale.images.stored import levels_header
 from finescale.images.writing import Storage, check_size, encode_jpeg, encode_png, write_image, write_stored
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "decode_image",
     "encode_jpeg",
     "encode_png",
+    "levels_header",
     "read_image",
     "read_samples",
     "read_size",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import struct
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +16,8 @@ import pyvips
 
 from finescale.images.image import Levels
 
+_STRIP_ROWS = 16
+_TIFF_TYPES = {"H": 3, "I": 4, "Q": 16}
 _BLOCK_BYTES = 2**24  # of the file that are mapped into memory at once
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float64}
 
@@ -92,6 +97,48 @@ def store_levels(image: pyvips.Image, folder: Path, *, orientation: int) -> Stor
     path = folder / "input.raw"
     pyvips.Operation.call("rawsave", image, os.fsencode(path))
     return StoredLevels(path, (image.height, image.width, image.bands), _DTYPES[image.format], orientation=orientation)
+
+
+def levels_header(size: tuple[int, int], num_channels: int, depth: int) -> bytes:
+    """Return what makes a file of levels an uncompressed BigTIFF, which libvips reads row by row.
+
+    A file without a header it would map into memory as a whole.
+
+    Args:
+        size: (height, width).
+        num_channels: 1 to 4; the last of two or four is transparency.
+        depth: Bits per channel, 8 or 16, in this machine's byte order.
+    """
+    height, width = size
+    num_strips = math.ceil(height / _STRIP_ROWS)
+    row_bytes = width * num_channels * depth // 8
+    colors = 3 if num_channels > 2 else 1
+    tags: dict[int, tuple[str, Sequence[int]]] = {
+        256: ("I", [width]),
+        257: ("I", [height]),
+        258: ("H", [depth] * num_channels),
+        259: ("H", [1]),  # no compression
+        262: ("H", [2 if colors == 3 else 1]),  # RGB, or gray whose 0 is black
+        273: ("Q", range(num_strips)),  # places, set below
+        277: ("H", [num_channels]),
+        278: ("I", [_STRIP_ROWS]),
+        279: ("Q", [row_bytes * min(_STRIP_ROWS, height - top) for top in range(0, height, _STRIP_ROWS)]),
+    }
+    if num_channels > colors:
+        tags[338] = ("H", [2])  # transparency by which colours are not multiplied
+    directory_end = 16 + 8 + 20 * len(tags) + 8
+    length = directory_end + 2 * 8 * num_strips + 8
+    start = math.ceil(length / 4096) * 4096
+    tags[273] = ("Q", [start + row_bytes * top for top in range(0, height, _STRIP_ROWS)])
+    entries, values = b"", b""
+    for tag, (kind, numbers) in tags.items():
+        packed = struct.pack(f"={len(numbers)}{kind}", *numbers)
+        if len(packed) > 8:
+            packed, values = struct.pack("=Q", directory_end + len(values)), values + packed
+        entries += struct.pack("=HHQ", tag, _TIFF_TYPES[kind], len(numbers)) + packed.ljust(8, b"\0")
+    mark = b"II" if sys.byteorder == "little" else b"MM"
+    header = mark + struct.pack("=HHHQQ", 43, 8, 0, 16, len(tags)) + entries + struct.pack("=Q", 0) + values
+    return header.ljust(start, b"\0")
 
 
 def row_blocks(levels: AnyLevels) -> Iterator[Levels]:

@@ -41,6 +41,9 @@ _INTERPRETATIONS = {(1, 8): "b-w", (3, 8): "srgb", (1, 16): "grey16", (3, 16): "
 _RESIZED = {"exif-data": resized_exif, "xmp-data": resized_xmp}
 _SCREEN_RESOLUTION = 72 / 25.4  # pixels per millimetre, where nothing is known
 _FORMATS = LARGE_FORMATS | OUTPUT_FORMATS
+_HEADER_FIELDS = frozenset(
+    ("width", "height", "bands", "format", "coding", "interpretation", "xoffset", "yoffset", "xres", "yres", "filename")
+)  # of libvips' images; all others are metadata
 _TIFF_TILE = 256  # pixels a side
 _MAX_CLASSIC_TIFF = 2**32 - 2**26  # bytes before compression; larger files need 64-bit offsets
 
@@ -99,7 +102,7 @@ def write_stored(
 
     Args:
         path: File to write; an existing one is replaced.
-        levels: (H, W, C) as `Storage.levels` returns them, without a header.
+        levels: `levels_header` and (H, W, C) as `Storage.levels` returns them.
         storage: How the image is stored.
         quality: 1 to 100 for JPEG, WebP and DZI.
         pyramid: Store a TIFF with reduced copies of the image, for viewers.
@@ -108,15 +111,14 @@ def write_stored(
         ImageWriteError: The file cannot be written there.
     """
     check_process()
-    height, width = storage.size
     options = storage.options(quality)
     if storage.target is TIFF:
         options |= {"tile": True, "tile_width": _TIFF_TILE, "tile_height": _TIFF_TILE, "pyramid": pyramid}
     forget_errors()
     try:
-        picture = pyvips.Operation.call(
-            "rawload", os.fsencode(levels), width, height, storage.num_channels, format=storage.sample_format
-        )
+        source = pyvips.Source.new_from_file(os.fsencode(levels))
+        picture = pyvips.Operation.call("tiffload_source", source, access="sequential", fail_on="error")
+        picture = _without_metadata(picture)
         if storage.target is DZI:
             _write_dzi(path, storage.dressed(picture), options, scratch=levels.parent)
             return
@@ -134,6 +136,14 @@ def write_stored(
     else:
         return
     raise ImageWriteError(f"{printable_name(path)}: {reason}")
+
+
+def _without_metadata(picture: pyvips.Image) -> pyvips.Image:
+    """Return an image without what its loader has noted, such as a unit of resolution, which encoders would write."""
+    picture = picture.copy()
+    for name in set(picture.get_fields()) - _HEADER_FIELDS:
+        picture.remove(name)
+    return picture
 
 
 def _write_dzi(path: Path, picture: pyvips.Image, options: dict[str, Any], *, scratch: Path) -> None:

@@ -25,7 +25,17 @@ import torch
 from torch import Tensor
 
 from finescale.errors import ImageWriteError, printable_name
-from finescale.images import LARGE_FORMATS, MAX_PIXELS, Image, Samples, Storage, check_size, read_samples, write_stored
+from finescale.images import (
+    LARGE_FORMATS,
+    MAX_PIXELS,
+    Image,
+    Samples,
+    Storage,
+    check_size,
+    levels_header,
+    read_samples,
+    write_stored,
+)
 from finescale.images.formats import DZI, JPEG, WEBP
 from finescale.system.files import TEMPORARY_PREFIX, whole_file
 from finescale.system.lock import exclusive
@@ -181,7 +191,7 @@ class _Folder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.levels, self.is_done = path, path / "result.raw", False
+        self.path, self.levels, self.is_done = path, path / "result.levels", False
 
     def progress(self, key: str) -> tuple[_Progress, Tensor] | None:
         """Return what an earlier run with the same key has done, and the sums of its last band."""
@@ -210,7 +220,7 @@ class _Folder:
         """Delete what a later run cannot use; the lock is deleted where it is released."""
         keeps_bands = self.has_bands and not self.is_done
         for path in self.path.iterdir():
-            is_of_bands = path.name in ("progress.json", "result.raw") or path.name.startswith("rest-")
+            is_of_bands = path.name in ("progress.json", "result.levels") or path.name.startswith("rest-")
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != "lock" and not (keeps_bands and is_of_bands):
@@ -316,13 +326,16 @@ class _LevelsWriter:
     def __init__(self, folder: _Folder, storage: Storage, progress: _Progress) -> None:
         self._folder, self._storage, self.progress = folder, storage, progress
         self._row_bytes = storage.size[1] * storage.num_channels * storage.depth // 8
+        header = levels_header(storage.size, storage.num_channels, storage.depth)
         self.file = folder.levels.open("r+b" if progress.num_bands else "wb")
+        self.file.write(header)
+        self._start = len(header)
 
     def write(self, band: Band) -> None:
         """Write the rows of a band; the first one may come again, with smaller tiles."""
         if band.number == 1:
             self.progress = _Progress(self.progress.key, band.tile)
-        self.file.seek(band.top * self._row_bytes)
+        self.file.seek(self._start + band.top * self._row_bytes)
         is_opaque, num_rows = self.progress.is_opaque, band.color.shape[1]
         for first in range(0, num_rows, _ROWS):
             rows = slice(first, first + _ROWS)
