@@ -150,8 +150,7 @@ def read_samples(path: Path | str, *, folder: Path, max_pixels: int) -> Samples:
     """
     path = Path(path)
     with _name_in_errors(path), _open_file(path) as file:
-        is_long = identify_format(file.read(SIGNATURE_LENGTH)) in ("PNG", "TIFF")
-        file.seek(0)
+        is_long = _format_of(file) in ("PNG", "TIFF")
         contents = OpenFile(path, file) if is_long else file.read()
         return _decode(contents, max_pixels, folder=folder)
 
@@ -228,12 +227,17 @@ def _open_file(path: Path) -> BinaryIO:
 def _read_bytes(path: Path) -> bytes:
     """Return the whole file, which is read only if its first bytes are those of an image."""
     with _open_file(path) as file:
-        start = file.read(SIGNATURE_LENGTH)
-        if not start:
-            raise ImageReadError("the file is empty")
-        identify_format(start)
-        file.seek(0)
+        _format_of(file)
         return file.read()
+
+
+def _format_of(file: BinaryIO) -> str:
+    """Return the format of an open file, which is at its start afterwards."""
+    start = file.read(SIGNATURE_LENGTH)
+    if not start:
+        raise ImageReadError("the file is empty")
+    file.seek(0)
+    return identify_format(start)
 
 
 def _decode(data: bytes | OpenFile, max_pixels: int, *, folder: Path | None = None) -> Samples:
