@@ -373,6 +373,17 @@ def test_a_result_too_large_for_its_format_names_those_that_hold_it(tmp_path: Pa
         upscaler.upscale_file(tmp_path / "input.png", tmp_path / "out.webp")
 
 
+def test_what_is_made_in_memory_alone_is_refused(tmp_path: Path, upscaler: Upscaler) -> None:
+    write_image(tmp_path / "tiny.png", torch.zeros(3, 7, 30))
+    with pytest.raises(ImageReadError, match=r"tiny\.png: 30 x 7 pixels are too few to be upscaled in parts"):
+        upscaler.upscale_file(tmp_path / "tiny.png", tmp_path / "out.png")
+    with pytest.raises(ImageWriteError, match=r"no format that is written on disk has the suffix '\.bmp'"):
+        upscaler.upscale_file(tmp_path / "tiny.png", tmp_path / "out.bmp")
+    with pytest.raises(ValueError, match="quality must be between 1 and 100, got 101"):
+        upscaler.upscale_file(tmp_path / "tiny.png", tmp_path / "out.jpg", quality=101)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.png"]
+
+
 def test_a_small_file_may_not_claim_much(tmp_path: Path) -> None:
     """Beyond 250 megapixels, a file must have a byte for every 32 pixels; a stated limit holds for all files."""
     path = tmp_path / "input.png"

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.errors import ImageWriteError, printable_name
+from finescale.errors import ImageReadError, ImageWriteError, printable_name
 from finescale.images import (
     LARGE_FORMATS,
     MAX_PIXELS,
@@ -113,17 +113,30 @@ def upscale_on_disk(
         on_tile: As in `Upscaler.__call__`; tiles of an earlier run that was stopped count as done.
 
     Raises:
-        ImageError: The image cannot be read, or the result not be written.
+        ValueError: ``quality`` is out of range, or the network cannot take the image's channels.
+        ImageError: The image cannot be read or is tiny, or the result cannot be written.
         NumericalError: The network's result is not finite.
         DeviceError: The device has too little memory.
     """
     started = time.monotonic()
-    target = LARGE_FORMATS[output.suffix.lower()]
+    target = LARGE_FORMATS.get(output.suffix.lower())
+    if target is None:
+        raise ImageWriteError(
+            f"{printable_name(output)}: no format that is written on disk has the suffix {output.suffix!r}; known: "
+            f"{' '.join(LARGE_FORMATS)}"
+        )
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"quality must be between 1 and 100, got {quality}")
     with _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)
         check_size(output, size)
+        if not can_stream(samples.size, output, upscaler.tiling):
+            raise ImageReadError(
+                f"{printable_name(path)}: {width} x {height} pixels are too few to be upscaled in parts; upscale it in "
+                "memory"
+            )
         upscaler.check_channels(samples.num_channels)
         storage = Storage(
             target,

@@ -253,7 +253,7 @@ class Upscaler:
             A report with sizes, seconds and notes.
 
         Raises:
-            ValueError: The network cannot take the image's channels.
+            ValueError: ``quality`` is out of range, or the network cannot take the image's channels.
             ImageError: The image cannot be read, is too small to be upscaled in parts, or the result cannot be written.
             NumericalError: The network's result is not finite, in float32 as well.
             DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested.
