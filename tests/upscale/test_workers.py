@@ -51,12 +51,12 @@ def test_killed_processes_are_replaced_and_the_picture_that_kills_is_named(tmp_p
     jobs = jobs_of(tmp_path, 10, poison=(2,))
     reports = []
     has_killed = False
-    for report in run_on_workers([jobs[:5], jobs[5:]], build, ["cpu", "cpu"], OutputSettings(), threads=1):
+    for report in run_on_workers([jobs[:5], jobs[5:]], build, ["cpu", "cpu:0"], OutputSettings(), threads=1):
         reports.append(report)
         if report.input == jobs[5].input and not has_killed:
             has_killed = True
             for process in active_children():
-                if process.pid is not None and process.name == "upscale on cpu":
+                if process.pid is not None and process.name == "upscale on cpu:0":
                     os.kill(process.pid, signal.SIGKILL)
     assert has_killed
     assert {report.input for report in reports} == {job.input for job in jobs}
