@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from record import write_row
-from tables import THEMES, compared, table
+from tables import compared, table
 from yardstick import measure
 
 import finescale
@@ -155,7 +155,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("variants", nargs="*", help="default: all; for the theme picture, the bundled network alone")
-    parser.add_argument("--themes", help=f"what is measured, with commas; default: {','.join(THEMES)}")
+    parser.add_argument("--themes", help=f"what is measured, with commas; default: {','.join(CONDITIONS)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compare", type=Path, metavar="RESULT.json", help="an earlier result; its theme is measured")
@@ -163,11 +163,11 @@ def main() -> None:
     earlier = json.loads(arguments.compare.read_text()) if arguments.compare else None
     if earlier and "theme" not in earlier:
         parser.error(
-            f"{arguments.compare} is no result of speed.py; known: {', '.join(f'{theme}_*' for theme in THEMES)}"
+            f"{arguments.compare} is no result of speed.py; known: {', '.join(f'{theme}_*' for theme in CONDITIONS)}"
         )
-    themes = arguments.themes.split(",") if arguments.themes else [earlier["theme"]] if earlier else list(THEMES)
-    if unknown := [theme for theme in themes if theme not in THEMES]:
-        parser.error(f"no theme is called {unknown[0]!r}; known: {', '.join(THEMES)}")
+    themes = arguments.themes.split(",") if arguments.themes else [earlier["theme"]] if earlier else list(CONDITIONS)
+    if unknown := [theme for theme in themes if theme not in CONDITIONS]:
+        parser.error(f"no theme is called {unknown[0]!r}; known: {', '.join(CONDITIONS)}")
     if unknown := [variant for variant in arguments.variants if variant not in variants()]:
         parser.error(f"no variant is called {unknown[0]!r}; known: {', '.join(variants())}")
     results: dict[str, dict[str, Any]] = {

@@ -44,6 +44,14 @@ THEMES: Mapping[str, Sequence[Column]] = {
         Column("outside the network", "outside_seconds"),
         *_TIME,
     ),
+    "busy": (
+        Column("beside", "subject"),
+        Column("seconds", "plain"),
+        Column("waiting threads spin", "spinning"),
+        Column("one thread", "one_thread"),
+        Column("times faster than spinning", "times_faster"),
+        Column("of the best", "against_best"),
+    ),
 }
 """What is measured, with the columns of its table."""
 

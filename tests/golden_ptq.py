@@ -14,16 +14,11 @@ from torch import Tensor
 
 from finescale.networks import FAMILIES, Frame, from_options
 from finescale.networks.placement import Placement
-from finescale.quantize import QuantSettings, insert_quantizers
+from finescale.quantize import RECIPES, QuantSettings, insert_quantizers
 from finescale.quantize.modules import quantizers, switch
 from helpers import GOLDEN, seeded_state
 
 CASES = GOLDEN / "ptq"
-
-PUBLISHED: dict[str, Any] = {
-    "include_zero": False, "averaging": "running", "lr_unit": "absolute", "schedule": "constant"
-}  # fmt: skip
-"""The settings in which the authors' quantization differs from our defaults."""
 
 Bounds = dict[str, tuple[Tensor, Tensor]]
 
@@ -68,7 +63,7 @@ def quantized_network(case: Case) -> tuple[Frame, Placement, QuantSettings]:
     network = from_options({"type": case.meta["arch"], **case.meta["config"]}).eval()
     network.load_state_dict(seeded_state(case.meta["shapes"]))
     placement = FAMILIES["craft"].quantization.placement(network.settings)
-    settings = QuantSettings(bits=case.meta["bits"], epochs=1, **PUBLISHED)
+    settings = QuantSettings(bits=case.meta["bits"], epochs=1, **RECIPES["published"])
     insert_quantizers(network, placement, settings)
     return network, placement, settings
 

@@ -75,7 +75,7 @@ def example_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", ["evaluate", "export", "prepare", "python", "quantize"])
+@pytest.mark.parametrize("page", ["convert", "evaluate", "export", "prepare", "python", "quantize"])
 def test_the_examples_in_python_run(page: str, example_files: None) -> None:
     if page == "export":
         for package in ("onnx", "onnxruntime", "onnxscript"):

@@ -15,8 +15,8 @@ import finescale
 
 SOURCE = Path(finescale.__file__).parent
 TESTS = Path(__file__).parent
-LIST = "_ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, ngram)"
-IMPORT = "from finescale.networks import cit, craft, dat, drct, hit_sr, ngram, span, srformer, swinir"
+LIST = "_ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, hat, ngram)"
+IMPORT = "from finescale.networks import cit, craft, dat, drct, hat, hit_sr, ngram, span, srformer, swinir"
 
 TOUR = """
 import sys

@@ -153,6 +153,7 @@ def loaded_by(statement: str, among: Collection[str] = HEAVY) -> set[str]:
         "from finescale.cli.main import run; assert run(['--help']) == 0",
         "from finescale.cli.main import run; assert run(['upscale', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['models', '--help']) == 0",
+        "from finescale.cli.main import run; assert run(['convert', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['evaluate', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['train', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['quantize', '--help']) == 0",

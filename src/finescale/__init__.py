@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from finescale.images import Image, read_image, write_image
     from finescale.networks import build
     from finescale.upscale import Tiling, Upscaler
-    from finescale.weights import Loaded, load, save
+    from finescale.weights import Loaded, convert, load, save
     from finescale.weights.hub import HubNetwork as HubNetwork
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Tiling",
     "Upscaler",
     "build",
+    "convert",
     "load",
     "networks",
     "read_image",
@@ -39,6 +40,7 @@ _HOMES = {
     "Tiling": "upscale",
     "Upscaler": "upscale",
     "build": "networks",
+    "convert": "weights",
     "load": "weights",
     "read_image": "images",
     "save": "weights",

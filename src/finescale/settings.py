@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -53,6 +53,8 @@ def _question(words: Iterable[str]) -> str:
 
 def group_of(field: FieldInfo) -> type[BaseModel] | None:
     """Return the class of the settings nested under a field, which may be null; None for any other field."""
+    if get_origin(field.annotation) is dict:  # groups under names that the user chooses
+        return None
     kinds = get_args(field.annotation) or (field.annotation,)
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 

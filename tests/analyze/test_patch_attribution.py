@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from finescale.analyze.attribution import Attribution, Patch
-from finescale.analyze.patch_attribution import PatchAttribution, attribute_patch, draw_patch_attribution, heat
+from finescale.analyze.patch_attribution import (
+    PatchAttribution,
+    attribute_patch,
+    compare_attributions,
+    draw_attributions,
+    draw_patch_attribution,
+    heat,
+)
+from finescale.figures import svg
 from finescale.networks import FAMILIES, Frame
 from finescale.weights import third_party
 
@@ -86,6 +94,30 @@ def test_third_party_networks_get_regions_of_sizes_that_they_take(
     assert found.image.shape == (3, 20, 20)
     assert found.attribution.map.sum() > 0
 
+    ours = FAMILIES["hit-sr"].network(settings=FAMILIES["hit-sr"].tiny["hit-sir"], scale=2).eval()
+    both = compare_attributions(
+        {"ours": ours, "theirs": network}, image, Patch(top=40, left=50, size=8), region=21, steps=1
+    )
+    assert [one.image.shape for one in both.values()] == [(3, 20, 20)] * 2  # else indices could not be compared
+    assert torch.equal(both["ours"].image, both["theirs"].image)
+
+
+def test_networks_are_compared_one_after_the_other(network: Frame, image: Tensor) -> None:
+    steps: list[tuple[str, int, int]] = []
+    found = compare_attributions(
+        {"one": network, "two": network}, image, Patch(top=40, left=50, size=8), region=20, steps=2,
+        on_step=lambda *step: steps.append(step),
+    )  # fmt: skip
+    assert steps == [("one", 1, 2), ("one", 2, 2), ("two", 1, 2), ("two", 2, 2)]
+    alone = attribute_patch(network, image, Patch(top=40, left=50, size=8), region=20, steps=2)
+    assert torch.equal(found["two"].attribution.values, alone.attribution.values)
+
+
+def test_networks_of_different_scales_are_not_compared(network: Frame, image: Tensor) -> None:
+    other = FAMILIES["hit-sr"].network(settings=FAMILIES["hit-sr"].tiny["hit-sir"], scale=4)
+    with pytest.raises(ValueError, match="all networks must have one scale, got one x2, other x4"):
+        compare_attributions({"one": network, "other": other}, image, Patch(top=0, left=0, size=8))
+
 
 def test_an_attribution_is_reported(network: Frame, image: Tensor) -> None:
     report = attribute_patch(network, image, Patch(top=40, left=50, size=8), region=20, steps=2).as_json()
@@ -95,18 +127,22 @@ def test_an_attribution_is_reported(network: Frame, image: Tensor) -> None:
     assert report["attributed"] == pytest.approx(gained, rel=2 * report["gap"] + 1e-6)
 
 
-def test_the_figure_shows_three_pictures_and_marks_the_patch_in_two() -> None:
+def one_pixel(*, level: float = 0.5) -> PatchAttribution:
+    """Attribution of a patch to the one pixel (4, 5) of a gray input."""
     values = torch.zeros(3, 10, 12)
     values[0, 4, 5] = 1
-    found = PatchAttribution(
+    return PatchAttribution(
         scale=2,
         image=torch.full((3, 10, 12), 0.5),
         corner=(0, 0),
-        sr=torch.full((3, 20, 24), 0.5),
+        sr=torch.full((3, 20, 24), level),
         patch=Patch(top=12, left=10, size=4),
         attribution=Attribution(values=values, sharp=1, blurred=0),
     )
-    figure = draw_patch_attribution(found)
+
+
+def test_the_figure_shows_three_pictures_and_marks_the_patch_in_two() -> None:
+    figure = draw_patch_attribution(one_pixel())
     tree = ElementTree.fromstring(figure)
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", figure)
     sizes = [(png.width, png.height) for png in map(_decode, pictures)]
@@ -116,6 +152,26 @@ def test_the_figure_shows_three_pictures_and_marks_the_patch_in_two() -> None:
     assert float(str(marks[0].get("x"))) == pytest.approx(24 + enlarged * 5)
     assert float(str(marks[0].get("width"))) == pytest.approx(enlarged * 2)
     assert len(marks) == 2
+
+
+def test_networks_stand_side_by_side_with_their_indices() -> None:
+    figure = draw_attributions({"dark": one_pixel(level=0.25), "bright": one_pixel(level=0.75)})
+    tree = ElementTree.fromstring(figure)
+    pictures = [_decode(png) for png in re.findall(r"data:image/png;base64,([^\"]+)", figure)]
+    assert [(png.width, png.height) for png in pictures] == [(12, 10), (20, 16)] * 3
+    assert [round(png.avg()) for png in pictures[1::2]] == [128, 64, 191]  # the input, then the networks' results
+    places = [(float(str(one.get("x"))), float(str(one.get("y")))) for one in tree if one.tag.endswith("image")]
+    assert places[0][1] == places[2][1] == places[4][1] < places[1][1] == places[3][1] == places[5][1]
+    assert places[0][0] == places[1][0] < places[2][0] == places[3][0] < places[4][0]
+    texts = [one.text for one in tree if one.tag.endswith("text")]
+    assert texts == ["input", "dark", "diffusion index 0.83", "bright", "diffusion index 0.83"]
+    assert len([one for one in tree if one.get("stroke") == "#e6194b"]) == 4  # in the input, and around the patch
+
+
+def test_the_name_of_a_network_fits_over_its_column() -> None:
+    figure = draw_attributions({"a" * 99 + "z": one_pixel()})
+    (name,) = re.findall(r">(…a*z)<", figure)
+    assert len(name) * svg.LETTER_WIDTH * 14 <= 232
 
 
 def _decode(text: str) -> pyvips.Image:

@@ -97,7 +97,7 @@ def test_its_rules_are_followed(text: str, tmp_path: Path) -> None:
     plan = load(asked, tmp_path)
     assert plan.tiling.rule == "chop"
     assert (plan.protocol.border, plan.protocol.channel, plan.protocol.name) == (3, "rgb", "custom")
-    assert plan.suffix == "x2"
+    assert plan.suffix == "HiT_SIR_x2"
 
 
 def test_what_no_shape_shows_is_taken_from_the_file(text: str, tmp_path: Path) -> None:
@@ -132,7 +132,8 @@ def test_a_missing_small_picture_is_left_to_be_named(text: str, tmp_path: Path) 
         ("scale: 2", "scale: 3", "scale is 3, but network_g has upscale 2"),
         ("param_key_g: params", "param_key_g: model", "param_key_g is 'model', but the weights of .* are 'params'"),
         ("'embed_dim': 48", "'embed_dim': 60", "network_g has embed_dim 60, which does not match the weights of "),
-        ("use_chop: false", "tile: {tile_size: 64}", "val.tile: 'tile_pad' is missing"),
+        ("manual_seed: 10", "tile: {tile_size: 64}", "'tile.tile_pad' is missing"),
+        ("use_chop: false", "tile: {tile_size: 64, tile_pad: 8}", r"'val.tile' \(did you mean 'tile'"),
         ("PairedImageDataset", "LmdbDataset", "type must be PairedImageDataset or SingleImageDataset"),
     ],
 )  # fmt: skip
@@ -142,8 +143,30 @@ def test_what_cannot_be_followed_is_refused(old: str, new: str, sentence: str, t
         load(text.replace(old, new), tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["~", "None", "''"])
+def test_without_a_suffix_pictures_have_the_name_of_the_results(suffix: str, text: str, tmp_path: Path) -> None:
+    assert load(text.replace("suffix: 'x2'", f"suffix: {suffix}"), tmp_path).suffix == "HiT_SIR_x2"
+
+
+def test_originals_named_as_by_rcan_are_paired(text: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        hr, lr = tmp_path / "Set5" / "HR", tmp_path / "Set5" / "LR_bicubic" / "X2"
+        (hr / f"{name}.png").rename(hr / f"{name}_HR_x2.png")
+        (lr / f"{name}x2.png").rename(lr / f"{name}_LRBI_x2.png")
+    plan = load(text.replace("'{}x2'", "'{}_LRBI_x2'"), tmp_path)
+    assert [case.lr and case.lr.name for case in plan.cases] == ["one_LRBI_x2.png", "two_LRBI_x2.png"]
+
+
+def test_variables_in_paths_are_expanded(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SETS", str(tmp_path))
+    asked = text.replace(f"{tmp_path}/net.pth", "~/net.pth").replace(f"{tmp_path}/Set5", "$SETS/Set5")
+    assert "$SETS" in asked
+    assert load(asked, tmp_path).cases == load(text, tmp_path).cases
+
+
 def test_published_tiles_are_followed(text: str, tmp_path: Path) -> None:
-    tiling = load(text.replace("use_chop: false", "tile: {tile_size: 64, tile_pad: 8}"), tmp_path).tiling
+    tiling = load(text.replace("manual_seed: 10", "tile: {tile_size: 64, tile_pad: 8}"), tmp_path).tiling
     assert (tiling.rule, tiling.tile, tiling.overlap) == ("pad", 64, 8)
     assert load(text.replace("use_chop: false", "use_chop: true"), tmp_path).tiling.rule == "chop"
 
@@ -151,7 +174,8 @@ def test_published_tiles_are_followed(text: str, tmp_path: Path) -> None:
 def test_rules_that_contradict_each_other_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"val\.metrics differ in crop_border or test_y_channel"):
         load(text.replace("crop_border: 2", "crop_border: 0", 1), tmp_path)
-    with pytest.raises(SettingsError, match=r"val\.use_chop and val.tile are mutually exclusive"):
-        load(text.replace("use_chop: false", "use_chop: true\n  tile: {tile_size: 64, tile_pad: 8}"), tmp_path)
+    asked = text.replace("manual_seed: 10", "tile: {tile_size: 64, tile_pad: 8}")
+    with pytest.raises(SettingsError, match=r"val\.use_chop and tile are mutually exclusive"):
+        load(asked.replace("use_chop: false", "use_chop: true"), tmp_path)
     with pytest.raises(DataError, match="is not a folder"):
         load(text.replace("/Set5/HR", "/Set6/HR"), tmp_path)

@@ -63,7 +63,20 @@ def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[
         (["cost", "-n", "span", "--device", "tpux"], "device 'tpux' cannot be used here; use 'cpu'"),
         (["cost", "-n", "span", "--runs", "0"], "Invalid value: --runs must be at least 1, got 0"),
         (["plot", "-o", "a.gif"], "a figure's name must end in .svg or .png, got 'a.gif'"),
-        (["plot", "-o", "a.svg", "--x", "beauty"], "axis must be one of parameters, multiply-adds, time, got 'beauty'"),
+        (
+            ["plot", "-o", "a.svg", "--x", "beauty"],
+            "axis must be one of parameters, multiply-adds, time, memory, got 'beauty'",
+        ),
+        (
+            ["cost", "-n", "span", "--rule", "macs"],
+            "no counting rule is called 'macs'; known: fvcore, torchinfo, torchinfo-pass, linear-2d, swinir, "
+            "swinir-size, or all",
+        ),
+        (["plot", "-o", "a.svg", "--point", "mine"], "a point needs a name and a PSNR, got no psnr in 'mine'"),
+        (["plot", "-o", "a.svg", "--points", "no.csv"], "no.csv: cannot be read (No such file or directory)"),
+        (["curve", "a", "b"], "Invalid value: several trainings need -o FIGURE"),
+        (["curve", "a", "--from", "5"], "Invalid value: --from needs -o FIGURE"),
+        (["curve", "a", "b", "-o", "c.gif"], "a figure's name must end in .svg or .png, got 'c.gif'"),
         (
             ["plot", "-o", "a.svg", "--results", "nowhere.json"],
             "nowhere.json: cannot be read (No such file or directory)",
@@ -119,6 +132,22 @@ def test_costs_are_a_report(tiny_weights: Path, capsys: pytest.CaptureFixture[st
     assert printed.err == f"timing {tiny_weights} x2 on 16x24 pixels\n"
 
 
+def test_costs_by_published_rules_are_a_table_and_a_report(
+    tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["analyze", "cost", "-n", str(tiny_weights), "-s", "2", "--input", "8x8", "--no-time"]
+    assert run([*arguments, "--rule", "torchinfo-pass", "--rule", "fvcore"]) == 0
+    printed = capsys.readouterr().out
+    assert "fvcore  forward/backward pass" in printed
+    assert printed.splitlines()[-1].endswith(" MB")
+    assert run([*arguments, "--rule", "all", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    names = ["fvcore", "torchinfo", "torchinfo-pass", "linear-2d", "swinir", "swinir-size"]
+    assert list(row["by_rule"]) == names
+    assert row["by_rule"]["fvcore"] > row["multiply_adds"]
+    assert row["by_rule"]["swinir-size"] == row["parameters"]  # no tables of relative positions
+
+
 def test_what_was_measured_before_a_failure_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["analyze", "cost", "-n", "hit-sir", "-n", "hit-xyz", "--no-time", "--input", "8x8", "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
@@ -153,6 +182,18 @@ def test_a_plot_is_drawn_with_results_of_ours_and_then_kept(tmp_path: Path, caps
     assert figure.read_text() != "precious"
 
 
+def test_a_plot_shows_the_named_networks_and_points_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "points.csv").write_text("name,psnr,parameters,family\nCARN,26.07,1592K,CNN\n")
+    arguments = ["-o", str(tmp_path / "figure.svg"), "--points", str(tmp_path / "points.csv"), "--json"]
+    arguments += ["--point", "mine,26.9,700K", "--area", "parameters", "--only", "hit-srf,CARN,mine"]
+    assert run(["analyze", "plot", *arguments]) == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert [(point["label"], point["x"], point["area"]) for point in points] == [
+        ("hit-srf", 866.42, 866.42), ("CARN", 1592, 1592), ("mine", 700, 700),
+    ]  # fmt: skip
+    assert [point["family"] for point in points] == ["HiT-SR", "CNN", "others"]
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -182,7 +223,60 @@ def test_the_curve_of_a_training_is_drawn_on_request(tmp_path: Path, capsys: pyt
     assert "has no values to draw yet; let the training run to its first report" in capsys.readouterr().err
 
 
+def test_several_trainings_are_drawn_in_one_figure_and_then_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, last in (("one", 31.0), ("two", 30.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text(f"step,loss,psnr_y\n1,0.2,\n2,0.1,29.0\n4,0.1,{last}\n")
+    figure = tmp_path / "figure.svg"
+    arguments = ["analyze", "curve", str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(figure)]
+    assert run(arguments) == 0
+    drawn = figure.read_text()
+    assert all(f">{text}</text>" in drawn for text in ("one", "two", "2 trainings, 4 steps", "validation PSNR, dB"))
+    assert not (tmp_path / "one" / "curve.png").exists()
+    assert run([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "kept"
+    assert run([*arguments, "--overwrite", "--from", "2"]) == 0
+    assert "0.2</text>" not in figure.read_text()
+    capsys.readouterr()
+    assert run([*arguments, "--overwrite", "--from", "5"]) == 1
+    assert "has no values from step 5 on; draw from an earlier step" in capsys.readouterr().err
+
+
+def test_trainings_of_the_same_name_are_told_apart_and_none_is_drawn_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parent in ("a", "b"):
+        (tmp_path / parent / "mine").mkdir(parents=True)
+        (tmp_path / parent / "mine" / "metrics.csv").write_text("step,loss\n1,0.2\n2,0.1\n")
+    folders, figure = [str(tmp_path / parent / "mine") for parent in ("a", "b")], tmp_path / "figure.svg"
+    assert run(["analyze", "curve", *folders, "-o", str(figure)]) == 0
+    assert all(f">{name}</text>" in figure.read_text() for name in ("a/mine", "b/mine"))
+    assert run(["analyze", "curve", folders[0], folders[0], "-o", str(figure), "--overwrite"]) == 1
+    assert "each training must be named once" in capsys.readouterr().err
+
+
 # ---- attribution
+
+
+def test_networks_are_attributed_side_by_side(
+    tmp_path: Path, picture: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, figure = tmp_path / "other.safetensors", tmp_path / "figure.svg"
+    other.write_bytes(tiny_weights.read_bytes())
+    arguments = ["--at", "30,20", "--size", "8", "--region", "16", "--steps", "2", "--json", "-o", str(figure)]
+    networks = ["-n", str(tiny_weights), "-n", str(other)]
+    assert run(["analyze", "attribution", str(picture), *networks, *arguments]) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert "diffusion_index" not in report
+    assert [one["model"] for one in report["networks"]] == [str(tiny_weights), str(other)]
+    (index,) = {one["diffusion_index"] for one in report["networks"]}
+    assert f"tiny_x2: diffusion index {index:.2f} in 16x16 pixels" in printed.err
+    drawn = figure.read_text()
+    assert drawn.count(f">diffusion index {index:.2f}</text>") == 2
+    assert all(f">{name}</text>" in drawn for name in ("tiny_x2", "other"))
 
 
 def test_an_attribution_is_drawn_and_reported(

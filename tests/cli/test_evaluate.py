@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,6 +142,54 @@ def test_pictures_without_originals_are_upscaled(tmp_path: Path, capsys: pytest.
     assert images.read_image(Path("results/default_x2/images/default/small/a_x2.png")).size == (18, 24)
 
 
+FOLDERS = [("--hr", "--lr", "-n"), ("--input", "--folder_lq", "--model_path")]
+
+
+@pytest.mark.parametrize(("hr", "lr", "model"), FOLDERS)
+def test_two_folders_are_measured_on_luma_and_rgb_in_one_run(
+    hr: str, lr: str, model: str, data: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = data / "set5"
+    assert evaluate(model, tiny_weights, hr, folder / "HR", lr, folder / "LR_bicubic" / "X2", "-o", "both") == 0
+    assert "PSNR (dB) / SSIM at x2 on RGB" in capsys.readouterr().out
+    found = json.loads(Path("both/report.json").read_text())["rows"]
+    for protocol, keys in (("papers", ("psnr", "ssim")), ("rgb", ("psnr_rgb", "ssim_rgb"))):
+        assert evaluate("-n", tiny_weights, "--data", data, "--sets", "Set5", "--protocol", protocol, "--json") == 0
+        expected = json.loads(capsys.readouterr().out)["rows"]
+        values = [{**row, **row["metrics"]} for row in found]
+        assert [row["set"] for row in values] == ["Set5", "Set5"]
+        assert [[row[key] for key in keys] for row in values] == [[row["psnr"], row["ssim"]] for row in expected]
+
+
+def test_originals_alone_are_measured_on_what_is_made_of_them(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("-n", "bicubic", "-s", 2, "--hr", data / "set5" / "HR", "--json") == 0
+    assert [row["low_resolution"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["made"]
+
+
+def test_the_text_log_has_the_time_and_the_lines_that_users_search(
+    data: Path, tiny_weights: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("-n", tiny_weights, "--data", data, "--sets", "Set5", "--json") == 0
+    row = json.loads(capsys.readouterr().out)["rows"][1]
+    (log,) = (here / "results" / "tiny_x2_x2").glob("test_*.log")
+    text = log.read_text()
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: done: tiny_x2: Set5 one: ", text, re.MULTILINE)
+    assert f"INFO: Validation Set5, tiny_x2\n\t # psnr: {row['psnr']:.4f}\n\t # ssim: {row['ssim']:.4f}\n" in text
+
+
+def test_only_the_first_of_several_processes_evaluates(
+    data: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("-n", "bicubic", "-s", 2, "--data", data, "--launcher", "pytorch")
+    monkeypatch.setenv("RANK", "1")
+    assert evaluate(*flags) == 0
+    assert capsys.readouterr().err == ""
+    assert not (here / "results").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert evaluate(*flags) == 0
+    assert "note: --launcher pytorch" in capsys.readouterr().err
+
+
 def test_a_comparison_picture_is_made_when_it_is_asked_for(
     data: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,13 +226,13 @@ val: {{save_img: true, suffix: mine, metrics: {{psnr: {{type: calculate_psnr, cr
 """
 
 
-@pytest.mark.parametrize("form", ["argument", "option"])
+@pytest.mark.parametrize("form", ["argument", "--option-file", "-opt", "--opt"])
 def test_a_published_option_file_is_run(
     form: str, data: Path, tiny_weights: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = here / "test_x2.yml"
     file.write_text(option_file(data, tiny_weights))
-    arguments = [file] if form == "argument" else ["--option-file", file]
+    arguments = [file] if form == "argument" else [form, file]
     assert evaluate(*arguments, "--json") == 0
     told = capsys.readouterr()
     assert [(row["model"], row["set"]) for row in json.loads(told.out)["rows"]] == [
@@ -192,7 +241,7 @@ def test_a_published_option_file_is_run(
     ]
     (note,) = (line for line in told.err.splitlines() if line.startswith("note: "))
     assert all(word in note for word in ("model_type", "path.strict_load_g", "expansion_factor"))
-    assert (here / "results" / "published" / "images" / "tiny_x2" / "Set14" / "one_mine.png").is_file()
+    assert (here / "results" / "published" / "visualization" / "Set14" / "one_mine.png").is_file()
     assert evaluate(*arguments, "-n", "default") == 1
     assert "an option file already states all of this; omit -n" in capsys.readouterr().err
 
@@ -219,13 +268,14 @@ def test_a_published_option_file_is_run(
         (["-n", "default", "-s", "2", "--lr", "small"], "give --data, .* or --lr"),
         (["a.yml", "--option-file", "b.yml"], "name one option file, got two"),
         (["nowhere.yml"], "omit --data"),
+        (["-opt", "nowhere.yml"], "omit --data"),
+        (["-optt", "nowhere.yml"], "no such option: -optt (did you mean --opt?)"),
+        (["-n", "default", "-s", "2", "--hr", "originals"], "give --data, .* or --hr"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_1(
     flags: list[str], sentence: str, data: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import re
-
     where = data if "holds no" not in sentence else here / "data" / "Set14" / "HR"
     assert evaluate(*flags, "--data", where) == 1
     told = capsys.readouterr()

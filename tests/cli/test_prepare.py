@@ -280,7 +280,7 @@ def test_an_interrupted_check_tells_what_it_found(
         (["downsample", "HR", "-o", "x", "--variant", "cubic"], "'variant': input should be 'A', 'uint8', "),
         (
             ["downsample", "HR", "-o", "x", "--layout", "flat"],
-            "'layout': input should be 'edsr' or 'basicsr', got 'flat'",
+            "'layout': input should be 'edsr', 'basicsr' or 'rcan', got 'flat'",
         ),
         (["downsample", "HR", "-o", "x", "--cut-hr", "HR"], "HR holds the originals; name another folder"),
         (["downsample", "HR", "-o", "x", "--workers", "0"], "Invalid value for '--workers'"),

@@ -39,8 +39,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(weights: Path, folder: Path, output: Path, *more: str) -> list[str]:
-    few = ["--crops", "4", "--crop-size", "16", "--epochs", "2"]
-    return ["quantize", "-n", str(weights), "-o", str(output), "--bits", "4", "--calibration", str(folder), *few, *more]
+    """Words of a short quantization; what ``more`` states anew is left out before."""
+    usual = {"-n": str(weights), "-o": str(output), "--bits": "4", "--calibration": str(folder)}
+    usual |= {"--crops": "4", "--crop-size": "16", "--epochs": "2"}
+    return ["quantize", *(word for flag, value in usual.items() if flag not in more for word in (flag, value)), *more]
 
 
 def test_a_network_becomes_a_small_file_that_loads(
@@ -97,6 +99,72 @@ def test_an_interrupted_quantization_goes_on_to_the_same_file(
     assert "with other settings, images or weights" in capsys.readouterr().err
     assert run(arguments(weights, folder, parted)) == 0
     assert parted.read_bytes() == whole.read_bytes()
+
+
+def test_two_calls_make_the_file_of_one(
+    weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, first, second = (tmp_path / f"{name}.safetensors" for name in ("whole", "first", "second"))
+    few = {"--calibration": folder, "--crops": 1, "--crop-size": 16}
+    stage_1 = {"-n": weights, "--bits": 4, "--recipe": "published", "--keep": "first", **few}
+    stage_2 = {"-n": weights, "--start": first, **few, "-o": second}
+
+    def quantize(flags: dict[str, Any]) -> int:
+        return run(["quantize", *(str(word) for pair in flags.items() for word in pair)])
+
+    assert quantize({**stage_1, "-o": whole, "--epochs": 1}) == 0
+    assert quantize({**stage_1, "-o": first, "--epochs": 0}) == 0
+    assert finescale.load(first).quantization == QuantSettings(
+        bits=4, keep=("first",), epochs=0, averaging="running", include_zero=False, lr_unit="absolute",
+        schedule="constant",
+    )  # fmt: skip
+    assert quantize({**stage_2, "--epochs": 1}) == 0
+    assert second.read_bytes() == whole.read_bytes()
+    second.unlink()
+    capsys.readouterr()
+    for change, reason in (
+        ({"--bits": 6}, f"{first}: bits must be 4, by which the ranges were found, got 6"),
+        ({"--set": "averaging=mean"}, f"{first}: averaging must be 'running', by which"),
+        ({"--epochs": 0}, f"{first}: epochs must be at least 1"),
+        ({"-n": first}, "refine it by --start, with its float network as -n"),
+        ({"--start": weights}, f"{weights}: not quantized; name a file that finescale quantize wrote"),
+    ):
+        assert quantize({**stage_2, **change}) == 1
+        assert reason in capsys.readouterr().err
+        assert not second.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ([], "pictures of FOLDER: all of one size, taken whole, to learn from and to measure on"),
+        (
+            ["--recipe", "published"],
+            "pictures of FOLDER: all of one size, taken whole, to learn from and to measure on",
+        ),
+        (["--crops", "3"], "3 crops of 48x48 pixels of FOLDER; 8 more to measure on"),
+        (["--crops", "3", "--recipe", "published"], "no picture of 128 x 128 pixels at least to calibrate with"),
+    ],
+)
+def test_patches_of_the_user_are_taken_as_they_are_unless_crops_are_asked_for(
+    more: list[str],
+    sentence: str,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def quantize(_network: Frame, _folder: Path, settings: QuantSettings, **_how: Any) -> QuantizationResult:
+        return QuantizationResult(settings=settings, fidelity={"dual": 30}, losses=[])
+
+    monkeypatch.setattr("finescale.quantize.quantize_network", quantize)
+    patches = tmp_path / "patches"
+    patches.mkdir()
+    for seed in range(2):
+        write_image(patches / f"{seed}.png", picture(50, 50, seed=seed).float() / 255)
+    output = tmp_path / "a.safetensors"
+    run(["quantize", "-n", str(weights), "-o", str(output), "--bits", "4", "--calibration", str(patches), *more])
+    assert sentence.replace("FOLDER", str(patches)) in capsys.readouterr().err
 
 
 def test_a_damaged_state_is_told(
@@ -160,6 +228,7 @@ def test_ranges_that_are_nearer_than_what_was_reached_are_told(
         (["--keep", "middle"], "keep: no layer is named 'middle'"),
         (["--bits", "8", "--keep", "first"], "keep needs bits below 8"),
         (["--method", "magic"], "'method'"),
+        (["--recipe", "ours"], "--recipe must be published, got 'ours'"),
         (["--set", "epoch=3"], "did you mean 'epochs'?"),
         (["--crop-size", "64"], "no picture of 64 x 64 pixels"),
         (["--calibration", "nowhere"], "nowhere"),

@@ -15,8 +15,6 @@ from finescale.networks import FAMILIES
 from finescale.settings import load_settings
 from finescale.train import TrainSettings
 
-OPTION_FILES = Path(__file__).parents[1] / "basicsr" / "option_files"
-
 RECIPE = """
 name: small
 variant: hit-sir
@@ -142,15 +140,68 @@ def test_a_recipe_of_several_stages_is_trained_stage_by_stage(
 
 
 def test_a_published_option_file_is_converted_and_what_has_no_effect_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = str(OPTION_FILES / "HiT_SRF_x2.yml")
+    file = str(data_root / "options" / "HiT-SR" / "options" / "Train" / "train_HiT_SRF_x2.yml")
     settings, told = planned(capsys, tmp_path, file, "--hr", "mine", "--val", "valid")
-    assert (settings.variant, settings.train.batch, settings.train.iterations) == ("hit-srf", 4, 4)
+    assert (settings.variant, settings.train.batch, settings.train.iterations) == ("hit-srf", 16, 500_000)
+    assert settings.validation.sets == {}
     assert (settings.data.hr, settings.data.lr) == ((Path("mine"),), ())
     assert (settings.validation.hr, settings.validation.lr) == (Path("valid"), None)
     assert "is an option file of BasicSR; --plan prints it as a settings file" in told
     assert "note: no effect here: model_type, dist_params, path.strict_load_g, datasets.train.name" in told
+    assert "note: 16 samples per step: batch_size_per_gpu 16 times 1, by num_gpu auto; the authors take 64" in told
+    assert "samples per step" not in planned(capsys, tmp_path, file, "--set", "train.batch=64")[1]
+    assert planned(capsys, tmp_path, "-opt", file)[0] == planned(capsys, tmp_path, file)[0]
+    assert planned(capsys, tmp_path, "--opt", file)[0].validation.sets.keys() == {"Set5"}
+
+
+def test_flags_of_published_commands_are_taken_and_explained(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--launcher", "pytorch", "--auto_resume", "--local-rank", "0")
+    assert train(recipe, *flags, "--plan") == 0
+    told = capsys.readouterr().err
+    assert "note: --launcher pytorch: this process is alone; torchrun starts one for each device" in told
+    assert "note: --auto_resume has no effect: what was begun is resumed in any case" in told
+    assert "note: --local-rank has no effect: the environment variable LOCAL_RANK counts" in told
+    assert run(["--local-rank=0", "train", str(recipe), "--hr", str(recipe.parent / "hr"), "--plan"]) == 0
+    assert "note: --local-rank has no effect" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train(recipe, "--launcher", "pytorch", "--local_rank=1", "--plan") == 0
+    assert "the processes that torchrun starts join by themselves" in capsys.readouterr().err
+
+
+def test_a_plan_refuses_weights_that_the_start_would_refuse(
+    recipe: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(recipe, "--start", str(tiny_weights), "--plan") == 0
+    foreign = tmp_path / "foreign.pth"
+    torch.save({"conv.weight": torch.zeros(3, 3, 3, 3)}, foreign)
+    capsys.readouterr()
+    assert train(recipe, "--start", str(foreign), "--plan") == 1
+    told = capsys.readouterr()
+    assert f"{foreign}: no known family has its keys" in told.err
+    assert told.out == ""
+    assert train(recipe, "--set", "warm_start=nowhere.pth", "--plan") == 0
+    assert "it starts from nowhere.pth, which does not exist: train that first" in capsys.readouterr().err
+
+
+def test_a_plan_refuses_places_for_numbers_that_are_not_installed(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finescale.train.log.find_spec", lambda _name: None)
+    for field, package in (("tensorboard=true", "finescale[train]"), ("tracker=wandb", "pip install wandb")):
+        assert train(recipe, "--set", f"keep.{field}", "--plan") == 1
+        assert package in capsys.readouterr().err
+
+
+def test_a_plan_refuses_a_batch_that_cannot_be_divided(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert train(recipe, "--plan") == 1
+    assert "train.batch must be a multiple of 3, devices times train.accumulate, got 2" in capsys.readouterr().err
 
 
 def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,6 +220,11 @@ def test_every_field_is_described(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "network={embed_dims: 8}"], "did you mean 'embed_dim'?"),
         (["--set", "data.hr=[nowhere]"], "nowhere is not a folder"),
         (["--set", "data=3"], "'data'"),
+        (["-opt", "a.yml"], "name one file, got"),
+        (["--launcher", "slurm"], "--launcher slurm is not supported; start the processes by torchrun"),
+        (["--launcher", "pytoch"], "--launcher must be none or pytorch, got 'pytoch' (did you mean 'pytorch'?)"),
+        (["--auto_resume", "--no-resume"], "--auto_resume and --no-resume are mutually exclusive"),
+        (["-optt", "a.yml"], "no such option: -optt (did you mean --opt?)"),
         (["--set", "train.optimizer=Adm"], "did you mean 'Adam'?"),
         (["--set", "train.optimizer=SGD"], "leave it out with betas: null"),
         (["--set", "train.loss={l2: 1}"], "unknown loss 'l2'"),

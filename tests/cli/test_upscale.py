@@ -17,8 +17,9 @@ import pytest
 import torch
 
 import finescale
-from finescale import images, networks
+from finescale import images, networks, weights
 from finescale.cli.main import run
+from heads import one_block
 from hub_stand_in import HubStandIn
 from publishing import facts, publish
 from quantizing import quantize
@@ -65,6 +66,29 @@ def test_no_recursive_stays_in_the_named_folder(pictures: Path, tiny_weights: Pa
 def test_one_file_can_be_given_its_own_name(pictures: Path, tiny_weights: Path, tmp_path: Path) -> None:
     assert upscale("-i", pictures / "one.png", "-o", tmp_path / "large.webp", "-n", tiny_weights, "-s", 2, "-t", 0) == 0
     assert images.read_image(tmp_path / "large.webp").size == (18, 24)
+
+
+@pytest.mark.parametrize(("head", "scale"), [("restoration", 1), ("pixelshuffle", 8)])
+def test_the_scale_is_the_files_also_where_no_network_is_published(
+    pictures: Path, tmp_path: Path, head: str, scale: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights.save(one_block(head, scale), tmp_path / "net.safetensors", source="a test")
+    assert upscale(pictures, "-o", tmp_path / "out", "-n", tmp_path / "net.safetensors") == 0
+    assert files_below(tmp_path / "out") == {f"one_x{scale}.png", f"below/two_x{scale}.png"}
+    assert images.read_image(tmp_path / "out" / f"one_x{scale}.png").size == (9 * scale, 12 * scale)
+    assert upscale(pictures, "-n", tmp_path / "net.safetensors", "-s", 4) == 1
+    assert f"scale must be {scale} for {tmp_path / 'net.safetensors'}, got 4" in capsys.readouterr().err
+
+
+def test_a_network_for_other_images_than_pictures_is_refused_in_one_sentence(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = networks.FAMILIES["dat"]
+    settings = family.tiny["dat-light"].model_copy(update={"in_channels": 2})
+    weights.save(family.network(settings=settings, scale=2), tmp_path / "net.safetensors", source="a test")
+    assert upscale(pictures, "-o", tmp_path / "out", "-n", tmp_path / "net.safetensors") == 1
+    assert "takes images of 2 channels, but pictures have 1 (gray) or 3 (RGB)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_network_of_others_is_told_on_both_outputs(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from finescale.data import DownsampleSettings, downsample_files, find_hr_images
+from finescale.data import DegradationSettings, DownsampleSettings, downsample_files, find_hr_images
+from finescale.data.degradation import degrade
 from finescale.errors import DataError
+from finescale.evaluate import benchmark_cases
 from finescale.resize import downsample
 from pictures import draw, files_below, stored
 
@@ -73,6 +76,72 @@ def test_cut_originals_are_multiples_of_all_scales_and_their_pictures_fit(tmp_pa
     assert files_below(tmp_path) == {"hr/comic.png", *(f"{folder}/comic.png" for folder in folders)}
     assert torch.equal(stored(tmp_path / "GTmod12" / "comic.png"), levels)
     assert torch.equal(stored(tmp_path / "LRbicx2" / "comic.png"), downsample(levels, scale=2))
+
+
+@pytest.mark.parametrize(
+    ("layout", "lr", "hr", "files"),
+    [
+        ("edsr", "Set5/LR_bicubic", "Set5/HR", {"Set5/LR_bicubic/X4/comicx4.png", "Set5/HR/comic.png"}),
+        ("basicsr", "Set5", "Set5/GTmod12", {"Set5/LRbicx4/comic.png", "Set5/GTmod12/comic.png"}),
+        ("rcan", "LRBI/Set5", "HR/Set5", {"LRBI/Set5/x4/comic_LRBI_x4.png", "HR/Set5/x4/comic_HR_x4.png"}),
+    ],
+)
+def test_every_layout_is_read_back_by_evaluate(layout: str, lr: str, hr: str, files: set[str], tmp_path: Path) -> None:
+    levels = draw(tmp_path / "mine" / "comic.png", width=31, height=42)
+    root = tmp_path / "root"
+    reports([tmp_path / "mine" / "comic.png"], folder=root / lr, cut_folder=root / hr, layout=layout)
+    assert files <= files_below(root)
+    assert len(files_below(root)) == (6 if layout == "rcan" else 4)
+    for scale in (2, 3, 4):
+        cut = scale if layout == "rcan" else 12
+        (case,) = benchmark_cases(root, ["Set5"], scale=scale)
+        assert case.hr is not None
+        assert case.lr is not None
+        expected = levels[:, : 42 // cut * cut, : 31 // cut * cut]
+        assert torch.equal(stored(case.hr), expected)
+        assert torch.equal(stored(case.lr), downsample(expected, scale=scale))
+
+
+def test_pictures_that_are_cut_for_each_scale_are_told_apart(tmp_path: Path) -> None:
+    draw(tmp_path / "hr" / "comic.png", width=31, height=42)
+    folders = {"folder": tmp_path / "LRBI" / "Set5", "cut_folder": tmp_path / "HR" / "Set5"}
+    assert reports([tmp_path / "hr" / "comic.png"], layout="rcan", **folders) == [
+        ("done", None, ("cut from 31 x 42 to 30 x 42 for x2, x3, HR", "cut from 31 x 42 to 28 x 40 for x4, HR"))
+    ]
+
+
+def test_an_original_in_the_layout_of_rcan_gives_a_picture_that_is_paired_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "HR" / "Set5" / "x4" / "a_HR_x4.png"
+    draw(path)
+    reports([path], folder=tmp_path / "LRBI" / "Set5", layout="rcan", scales=(4,))
+    (case,) = benchmark_cases(tmp_path, scale=4)
+    assert (case.name, case.lr) == ("a", tmp_path / "LRBI" / "Set5" / "x4" / "a_LRBI_x4.png")
+
+
+def test_pictures_at_scale_1_are_degraded_originals_which_are_kept_apart_from_cut_ones(tmp_path: Path) -> None:
+    levels = draw(tmp_path / "hr" / "comic.png", width=31, height=40)
+    degradation = {"clean": 0, "jpeg": 1, "jpeg_quality": (30, 30)}
+    settings = {"folder": tmp_path, "scales": (1, 8), "cut_folder": tmp_path / "cut", "degradation": degradation}
+    assert reports([tmp_path / "hr" / "comic.png"], **settings) == [
+        ("done", None, ("cut from 31 x 40 to 24 x 40 for x1, x8, HR",))
+    ]
+    assert files_below(tmp_path) == {"hr/comic.png", "cut/comic.png", "X1/comicx1.png", "X8/comicx8.png"}
+    assert torch.equal(stored(tmp_path / "cut" / "comic.png"), levels[:, :40, :24])
+    restored, small = stored(tmp_path / "X1" / "comicx1.png"), stored(tmp_path / "X8" / "comicx8.png")
+    assert (restored.shape, small.shape) == ((3, 40, 24), (3, 5, 3))
+    how = DegradationSettings.model_validate(degradation)
+    expected = degrade(levels[:, :40, :24], how, scale=1, seed=0, index=zlib.crc32(b"comic 1"))
+    assert torch.equal(restored, expected)
+    assert not torch.equal(restored, levels[:, :40, :24])
+
+
+@pytest.mark.parametrize("scale", [8, 16])
+def test_pictures_a_sixteenth_as_large_are_the_exact_bicubic(tmp_path: Path, scale: int) -> None:
+    levels = draw(tmp_path / "hr" / "comic.png", width=50, height=40)
+    reports([tmp_path / "hr" / "comic.png"], folder=tmp_path / "lr", scales=(scale,))
+    made = stored(tmp_path / "lr" / f"X{scale}" / f"comicx{scale}.png")
+    assert torch.equal(made, downsample(levels, scale=scale))
+    assert made.shape == (3, 40 // scale, 50 // scale)
 
 
 def test_what_exists_is_kept_and_the_rest_is_made(tmp_path: Path) -> None:

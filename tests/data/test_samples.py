@@ -85,6 +85,9 @@ def test_each_augmentation_turns_and_mirrors_as_it_says() -> None:
     turned = [image.rot90(quarters, (-2, -1)) for image in mirrored for quarters in range(4)]
     expected = {"none": [square], "flip-and-turn": [*mirrored, *(image.rot90(1, (-2, -1)) for image in mirrored)]}
     expected["flips-and-transpose"] = turned
+    expected["flip"] = mirrored
+    upright = [square, square.flip(-2)]
+    expected["upside-down-and-transpose"] = [*upright, *(image.transpose(-2, -1) for image in upright)]
     for augmentation, images in expected.items():
         assert variants_of([square], augmentation) == {tuple(image[0].flatten().tolist()) for image in images}
 

@@ -21,6 +21,7 @@ from finescale.networks import FAMILIES, Frame
 from finescale.quantize import switched_off
 from finescale.quantize.modules import quantized_layers
 from finescale.upscale import Tiling, Upscaler
+from heads import one_block
 from helpers import ALIKE, seeded_input, seeded_tensor, usual_scale
 from quantizing import quantize
 
@@ -80,6 +81,14 @@ def translate_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_network_has_the_same_answer_in_float32(family: Any, variant: str) -> None:
     network = tiny(family.name, variant, scale=usual_scale(family.tiny[variant]))
     images = seeded_input((1, network.in_channels, 17, 23))
+    found = OpenVINOEngine(network)(images, precision="float32")
+    torch.testing.assert_close(found, answer(network, images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "scale"), [("restoration", 1), ("pixelshuffle", 8)])
+def test_heads_at_other_scales_have_the_same_answer(head: str, scale: int) -> None:
+    network, images = one_block(head, scale), seeded_input((1, 3, 9, 12))
     found = OpenVINOEngine(network)(images, precision="float32")
     torch.testing.assert_close(found, answer(network, images), rtol=0, atol=1e-4)
 

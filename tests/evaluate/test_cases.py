@@ -29,6 +29,19 @@ def test_a_missing_folder_of_small_pictures_is_made_up_for(tmp_path: Path) -> No
         assert torch.equal(one.read(scale=3)[0], other.read(scale=3)[0])
 
 
+def test_pictures_to_restore_are_read_and_never_made_of_the_originals(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "data", scale=1)
+    write_image(root / "Set5" / "LR_bicubic" / "X1" / "onex1.png", torch.full((3, 45, 50), 0.5))
+    lr, hr = benchmark_cases(root, ["set5"], scale=1)[0].read(scale=1)
+    assert hr is not None
+    assert hr.shape == lr.shape == (3, 45, 50)
+    assert lr.sub(0.5).abs().max() < 0.01
+    with pytest.raises(DataError, match=r"one\.png: no picture to restore; .* such as LR_bicubic/X1"):
+        benchmark_cases(write_set(tmp_path / "originals", lr=False), ["set5"], scale=1)
+    with pytest.raises(DataError, match=r"one\.png: no picture to restore"):
+        Case("Set5", "one", hr=tmp_path / "data" / "Set5" / "HR" / "one.png", lr=None).read(scale=1)
+
+
 def test_grey_pictures_have_three_equal_channels(tmp_path: Path) -> None:
     grey = picture(24, 24, channels=1)
     write_image(tmp_path / "hr.png", grey.float() / 255)

@@ -142,7 +142,13 @@ def test_published_values_are_found_by_name_or_by_the_name_of_the_authors_file(t
     upscaler = Upscaler(tiny("craft", scale=4), tiling=Tiling(tile=0))
     scores = networks.published()["craft", 4].scores
     assert network_model(upscaler, "x", published_as="craft").published == scores
-    for name, values in (("CRAFT_MODEL_X4.pth", scores), ("CRAFT_MODEL_X2.pth", {}), ("craft.pth", {})):
+    for name, values in (
+        ("CRAFT_MODEL_X4.pth", scores),
+        ("CRAFT_MODEL_x4.pth", scores),
+        ("craft_model_x4.safetensors", scores),
+        ("CRAFT_MODEL_X2.pth", {}),
+        ("craft.pth", {}),
+    ):
         path = tmp_path / name
         path.write_bytes(b"")
         assert network_model(upscaler, "x", weights=path).published == values

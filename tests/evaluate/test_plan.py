@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from finescale.evaluate import (
 )
 from finescale.networks import FAMILIES
 from finescale.upscale import Tiling
+from heads import one_block
 from small_sets import write_set
 
 
@@ -51,6 +53,19 @@ def test_networks_are_measured_at_their_scale_beside_the_bicubic(data: Path, tin
     again = evaluate_networks([tiny], data, results=tmp_path / "results")
     assert all(score.is_reused for score in again.scores)
     assert again.scores == report.scores
+
+
+@pytest.mark.parametrize(("head", "scale"), [("restoration", 1), ("pixelshuffledirect", 8)])
+def test_networks_are_measured_at_other_scales_which_their_files_tell(head: str, scale: int, tmp_path: Path) -> None:
+    data = write_set(tmp_path / "data", scale=scale, sizes={"one": (96, 104)})
+    weights.save(one_block(head, scale), tmp_path / "net.safetensors", source="a test")
+    report = evaluate_networks([str(tmp_path / "net.safetensors")], data, results=tmp_path / "results")
+    baseline, row = report.rows()
+    assert (row.model, row.scale, row.images) == ("net", scale, 1)
+    assert (tmp_path / "results" / "images" / "net" / "Set5" / f"one_x{scale}.png").is_file()
+    assert (baseline.psnr == math.inf) == (scale == 1)  # what is to be restored is the original itself here
+    assert row.psnr is not None
+    assert 5 < row.psnr < 60
 
 
 def test_without_a_folder_nothing_is_written(data: Path, tmp_path: Path) -> None:
@@ -91,6 +106,11 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(error, match=sentence):
         plan_evaluation(**{"names": [tiny], "data": data, **changes})
+
+
+def test_a_report_names_the_file_of_a_network_that_was_named_by_it(data: Path, tiny: str) -> None:
+    plan = plan_evaluation([tiny, "default"], data=data, scale=2)
+    assert [model.weights_file for model in plan.models] == [None, tiny, None]
 
 
 def test_a_scale_that_only_the_network_knows_selects_the_test_sets(tmp_path: Path, tiny: str) -> None:

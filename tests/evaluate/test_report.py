@@ -58,6 +58,7 @@ def test_a_row_is_the_mean_over_pictures_beside_the_published() -> None:
         "rounding": "8-bit",
         "weights_sha256": "ab",
         "tiles": "whole",
+        "weights_file": None,
         "low_resolution": "files",
         "metrics": {},
     }

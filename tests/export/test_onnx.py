@@ -17,6 +17,7 @@ from finescale.export import export_onnx
 from finescale.networks import FAMILIES, Frame
 from finescale.quantize import switched_off
 from finescale.quantize.modules import quantized_layers
+from heads import one_block
 from helpers import ALIKE, seeded_input, usual_scale
 from quantizing import quantize
 
@@ -67,6 +68,14 @@ def test_every_network_has_the_same_answer(family: Any, variant: str, tmp_path: 
     torch.testing.assert_close(by_onnx_runtime(tmp_path / "n.onnx", images), answer(network, images), rtol=0, atol=1e-4)
     assert told.largest < 1e-4
     assert told.psnr > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "scale"), [("restoration", 1), ("pixelshuffle", 8)])
+def test_heads_at_other_scales_have_the_same_answer(head: str, scale: int, tmp_path: Path) -> None:
+    network, images = one_block(head, scale), seeded_input((1, 3, 9, 12))
+    export_onnx(network, tmp_path / "n.onnx", size=(9, 12))
+    torch.testing.assert_close(by_onnx_runtime(tmp_path / "n.onnx", images), answer(network, images), rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow

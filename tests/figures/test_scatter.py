@@ -108,3 +108,40 @@ def test_a_group_has_the_same_colour_whichever_others_are_shown() -> None:
     alone = draw([marker for marker in CROWD if marker.group == "dat"])
     assert re.findall(r'<circle [^>]*stroke="(#e69f00)"', alone)
     assert re.findall(r'<circle [^>]*stroke="(#e69f00)"', draw(CROWD))
+
+
+def test_areas_are_in_proportion_and_a_scale_of_round_values_stands_in_the_legend() -> None:
+    markers = [
+        Marker(label=str(x), group="hit", x=x, y=30 + x / 100, filled=False, area=area)
+        for x, area in ((10.0, 1000.0), (100.0, 250.0), (1000.0, 0.001))
+    ]
+    figure = draw_scatter(
+        markers, groups=GROUPS, title="", x_name="", y_name="", area_name="memory, in MiB", min_y_range=0.2,
+        ring_means="reported", dot_means="measured",
+    )  # fmt: skip
+    radii = [float(r) for r in re.findall(r'<circle [^>]*r="([\d.]+)"[^>]*stroke="#0072b2"', figure)][:3]
+    assert radii == [34, 17, 5]  # the last one is too small to be seen otherwise
+    texts = [element.text for element in ElementTree.fromstring(figure).iter(f"{SVG}text")]
+    assert "area: memory, in MiB" in texts
+    assert {"50", "200", "1,000"} <= set(texts)
+
+
+def test_the_legend_stands_where_no_marker_is() -> None:
+    for x, y in itertools.product((10.0, 1000.0), (30.0, 31.0)):
+        others = [(a, b) for a, b in itertools.product((10.0, 1000.0), (30.0, 31.0)) if (a, b) != (x, y)]
+        markers = [Marker(label=f"{a} {b}", group="hit", x=a, y=b, filled=False) for a, b in others]
+        (frame,) = [
+            element for element in ElementTree.fromstring(draw(markers)).iter(f"{SVG}rect") if element.get("rx")
+        ]
+        is_left, is_upper = float(str(frame.get("x"))) < WIDTH / 2, float(str(frame.get("y"))) < HEIGHT / 2
+        assert (is_left, is_upper) == (x == 10, y == 31)
+
+
+def test_an_axis_of_less_than_a_power_of_ten_has_round_numbers_all_the_same() -> None:
+    markers = [Marker(label=f"{x}", group="hit", x=x, y=30, filled=False) for x in (43.0, 64.0, 110.0)]
+    assert {"40", "60", "80", "100"} <= texts_of(markers)
+
+
+def test_the_last_group_is_gray() -> None:
+    figure = draw([Marker(label="one", group="others", x=500, y=30, filled=False)])
+    assert re.search(r'<circle [^>]*stroke="#444"', figure)

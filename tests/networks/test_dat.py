@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from finescale.layers.attention import SoftmaxAttention
+from finescale.networks import from_options
 from finescale.networks.dat import (
     DAT,
     FAMILY,
@@ -252,6 +254,14 @@ def test_windows_repeat_after_the_smallest_common_multiple_of_their_sides() -> N
     with torch.device("meta"):
         assert DAT(settings=LIGHT, scale=2).period == 32
         assert DAT(settings=DATSettings(window_size=(4, 6)), scale=2).period == 12
+
+
+def test_the_factor_of_scores_reaches_both_windows_and_no_channel_attention() -> None:
+    for given, expected in ((None, None), (0, None), (0.3, 0.3), (-1.5, -1.5)):
+        network = from_options({"type": "DAT", "qk_scale": given})
+        assert network.settings.qk_scale == expected
+        products = [module for module in network.modules() if isinstance(module, SoftmaxAttention)]
+        assert [product.scale for product in products] == [expected] * 2 * 4  # of one block in each of four groups
 
 
 # ---- files and options

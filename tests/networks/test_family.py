@@ -98,6 +98,29 @@ def test_every_variant_is_built_by_its_name(variant: str, scale: int) -> None:
     assert family_of(network) is variants()[variant]
 
 
+@pytest.mark.parametrize(
+    ("variant", "restoring", "eightfold"),
+    [
+        ("hit-sir", 767_195, 869_444),
+        ("hit-sng", 1_007_715, 1_109_964),
+        ("hit-srf", 842_075, 944_324),
+        ("craft", 733_859, 815_696),
+        ("drct", 13_844_155, 14_287_291),
+        ("span", 494_811, 597_060),
+        ("dat-s", 10_916_707, 11_359_843),
+        ("dat-light", 548_421, 650_670),
+        ("cit", 647_223, 749_472),
+    ],
+)
+def test_a_published_size_at_x1_and_x8_has_the_parameters_of_the_published_network(
+    variant: str, restoring: int, eightfold: int
+) -> None:
+    for scale, expected in ((1, restoring), (8, eightfold)):
+        with torch.device("meta"):
+            network = build(variant, scale=scale)
+        assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
 def test_an_unknown_variant_is_refused_with_the_right_name() -> None:
     with pytest.raises(
         ValueError, match=r"no variant is called 'hit-srff' \(did you mean 'hit-srf'\?\); known: hit-sir"

@@ -30,6 +30,7 @@ DRCT: dict[str, Any] = {
     "squeeze_factor": 30, "conv_scale": 0.01, "overlap_ratio": 0.5, "img_range": 1.0, "depths": [6] * 6,
     "embed_dim": 180, "num_heads": [6] * 6, "mlp_ratio": 2, "upsampler": "pixelshuffle", "resi_connection": "1conv",
 }  # fmt: skip
+HAT: dict[str, Any] = {**DRCT, "type": "HAT"}  # all of whose arguments are HAT's own
 DAT: dict[str, Any] = {
     "type": "DAT", "upscale": 4, "in_chans": 3, "img_size": 64, "img_range": 1.0, "split_size": [8, 32],
     "depth": [6] * 6, "embed_dim": 180, "num_heads": [6] * 6, "expansion_factor": 4, "resi_connection": "1conv",
@@ -69,6 +70,9 @@ def test_a_published_block_makes_the_published_network() -> None:
         (DRCT, "drct"),
         ({**DRCT, "depths": [6] * 12, "num_heads": [6] * 12}, "drct-l"),
         (SPAN, "span"),
+        ({**HAT, "embed_dim": 144, "compress_ratio": 24, "squeeze_factor": 24}, "hat-s"),
+        (HAT, "hat"),
+        ({**HAT, "depths": [6] * 12, "num_heads": [6] * 12}, "hat-l"),
         (DAT, "dat"),
         ({**DAT, "expansion_factor": 2}, "dat-2"),
         ({**DAT, "expansion_factor": 2, "split_size": [8, 16]}, "dat-s"),
@@ -122,7 +126,6 @@ def test_arguments_at_their_neutral_value_are_taken(neutral: dict[str, Any]) -> 
         ({"window_size": 8}, "HiT_SIR has no argument 'window_size'"),
         ({"scale": 2}, "HiT_SIR has no argument 'scale'"),
         ({"type": "HiT_SFR"}, r"network type 'HiT_SFR' is unknown \(did you mean 'HiT_SRF'\?\); known: HiT_SIR, "),
-        ({"type": "HAT"}, "'HAT' is unknown; some published option files of drct state it by mistake: if .* 'DRCT'"),
         ({"upscale": 0}, "scale must be 1 to 16 for the upsampler 'pixelshuffledirect', got 0"),
         ({"upscale": 2.0}, "scale must be 1 to 16 for .*, got 2.0"),
         ({"upscale": True}, "scale must be 1 to 16 for .*, got True"),

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from finescale.networks import FAMILIES, Family, Frame, family_of
+from finescale.networks import FAMILIES, Family, Frame, FrameSettings, family_of
+from heads import heads
 from helpers import STATISTICS, seeded_input, seeded_tensor
 
 EVERY = [
@@ -278,6 +279,36 @@ def test_a_published_size_is_read_back_where_it_is_seen(family: Family, variant:
 def test_a_network_is_recognised_by_its_own_family_alone(network: Frame) -> None:
     recognising = [family.name for family in FAMILIES.values() if family.files.recognises(network.state_dict())]
     assert recognising == [family_of(network).name]
+
+
+# ---- scales that no family publishes
+
+
+@pytest.mark.parametrize(("family", "settings", "scale"), heads())
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_head_at_another_scale_enlarges_learns_and_is_read_back(
+    family: Family, settings: FrameSettings, scale: int, channels: int
+) -> None:
+    settings = settings.model_copy(update={"in_channels": channels})
+    network = training(family.network(settings=settings, scale=scale))
+    output = network(seeded_input((2, channels, 7, 5)))
+    assert output.shape == (2, channels, 7 * scale, 5 * scale)
+    (output * seeded_input(output.shape, seed=1)).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters() if parameter.grad is not None)
+    shown, shown_scale = family.files.from_state(network.state_dict())
+    assert (shown.upsampler, shown.in_channels, shown_scale) == (settings.upsampler, channels, scale)
+
+
+@pytest.mark.parametrize(("family", "settings", "scale"), heads())
+def test_the_image_is_added_by_the_head_for_restoration_alone(
+    family: Family, settings: FrameSettings, scale: int
+) -> None:
+    network, image = family.network(settings=settings, scale=scale).eval(), seeded_input((1, 3, 7, 5))
+    for parameter in network.get_submodule("upsample.0" if network.head == ("upsample",) else "conv_last").parameters():
+        nn.init.zeros_(parameter)
+    mean = network.mean.expand(1, 3, 7 * scale, 5 * scale)
+    expected = image if settings.upsampler == "restoration" else mean
+    torch.testing.assert_close(answer(network, image), expected, rtol=0, atol=1e-6)
 
 
 # ---- copies

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
+from finescale.layers.windows import sliding_windows
 from finescale.networks import FAMILIES, from_options
 from finescale.networks.span import (
     HFT,
@@ -22,7 +23,6 @@ from finescale.networks.span import (
     settings_from_state,
     shift_channels,
     shift_kernels,
-    sliding_windows,
 )
 from helpers import GOLDEN, load_case, seeded_input, seeded_state
 from helpers import shift_kernels as published_kernels

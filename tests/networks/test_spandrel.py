@@ -1,6 +1,6 @@
 """Our networks, written out, give the same answer in code that is not ours, and the other way round.
 
-spandrel has the published networks of three families. It has no HiT-SR and no CIT; what it calls SPAN is another one.
+spandrel has the published networks of four families. It has no HiT-SR and no CIT; what it calls SPAN is another one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from finescale import weights
-from finescale.networks import FAMILIES, Frame, FrameSettings
+from finescale.networks import FAMILIES, Family, Frame, FrameSettings
 from finescale.weights import third_party
+from heads import heads
 from helpers import seeded_input, seeded_state
 
 TOLERANCE = 1e-5
 
 _DAT = {"depths": (3, 2), "num_heads": (6, 6)}  # shifted and unshifted blocks in both groups, and both attentions
-_DRCT = {"depths": (6, 6), "num_heads": (6, 6)}
+_TWO_GROUPS = {"depths": (6, 6), "num_heads": (6, 6)}
 
 NETWORKS: dict[str, tuple[str, FrameSettings]] = {
     "craft": ("craft", FAMILIES["craft"].variants["craft"]),
@@ -32,8 +33,10 @@ NETWORKS: dict[str, tuple[str, FrameSettings]] = {
             update={"depths": (1, 2), "num_heads": (2, 6), "embed_dim": 96, "split_size": (8, 16), "qkv_bias": False}
         ),
     ),
-    "drct, two groups": ("drct", FAMILIES["drct"].variants["drct"].model_copy(update=_DRCT)),
+    "drct, two groups": ("drct", FAMILIES["drct"].variants["drct"].model_copy(update=_TWO_GROUPS)),
     **{f"{variant}, tiny": ("drct", tiny) for variant, tiny in FAMILIES["drct"].tiny.items()},
+    "hat-s, two groups": ("hat", FAMILIES["hat"].variants["hat-s"].model_copy(update=_TWO_GROUPS)),
+    "hat, tiny": ("hat", FAMILIES["hat"].tiny["hat-l"].model_copy(update={"conv_scale": 0.01})),  # theirs, in any file
     **{f"{variant}, tiny": ("dat", tiny) for variant, tiny in FAMILIES["dat"].tiny.items()},
     **{
         f"{variant}, {len(settings.depths)} groups": ("dat", settings)
@@ -44,7 +47,7 @@ NETWORKS: dict[str, tuple[str, FrameSettings]] = {
 }
 """Family and settings; of the large ones few groups, as the others are more of the same."""
 
-SIZES = {"craft": (20, 40), "drct": (32, 48), "dat": (19, 35)}
+SIZES = {"craft": (20, 40), "drct": (32, 48), "hat": (21, 35), "dat": (19, 35)}
 """Where the two agree how an image is padded.
 
 The published CRAFT adds a whole window where nothing is missing, ours nothing: no side is a multiple of 16. The DRCT of
@@ -94,7 +97,7 @@ def test_spandrel_knows_the_shift_from_the_buffers(name: str, spandrel: ModuleTy
     assert weights.load(tmp_path / "net.safetensors").settings == unshifted
 
 
-@pytest.mark.parametrize("name", ["craft", "drct, two groups", "dat, tiny", "dat-light, 2 groups"])
+@pytest.mark.parametrize("name", ["craft", "drct, two groups", "hat, tiny", "dat, tiny", "dat-light, 2 groups"])
 def test_their_file_gives_their_answer_in_ours(name: str, spandrel: ModuleType, tmp_path: Path) -> None:
     family, settings = NETWORKS[name]
     ours = network_of(family, settings, scale=4)
@@ -108,3 +111,19 @@ def test_their_file_gives_their_answer_in_ours(name: str, spandrel: ModuleType, 
     loaded = weights.load(tmp_path / "theirs.pth")
     assert (loaded.family, loaded.scale) == (family, 4)
     assert_same_answer(loaded.network, theirs, family)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "scale"),
+    [head for head in heads(["drct", "dat"]) if head.id != "dat-pixelshuffle-x1"],  # which spandrel does not know
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_at_scales_1_and_8_our_file_gives_our_answer_in_spandrel(
+    family: Family, settings: FrameSettings, scale: int, channels: int, spandrel: ModuleType, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"in_channels": channels})
+    ours = network_of(family.name, settings, scale=scale)
+    weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
+    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
+    assert (theirs.architecture.lower(), theirs.scale) == (family.name, scale)
+    assert_same_answer(ours, theirs.model, family.name)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from finescale.networks import FAMILIES
+from finescale.networks import FAMILIES, FrameSettings
 from finescale.quantize import QuantSettings, integer_form, switched_off
 from finescale.quantize.integers import EightBits, SignedWeights
 from finescale.quantize.modules import QuantLinear, quantizers
 from finescale.quantize.quantizer import Quantizer
+from heads import heads
 from helpers import ALIKE, seeded_input, usual_scale
 from quantizing import quantize
 
@@ -94,6 +95,20 @@ def test_every_network_answers_alike_and_is_left_as_it_was(family: Any, tiny: An
         with switched_off(network):
             unquantized = network(images)
     assert (found - wanted).norm() < 2 * (wanted - unquantized).norm()  # a number midway falls to either side
+
+
+@pytest.mark.parametrize(("family", "settings", "scale"), heads(["hit-sr"]))
+def test_every_head_has_an_integer_form(family: Any, settings: FrameSettings, scale: int) -> None:
+    torch.manual_seed(1)
+    network, images = family.network(settings=settings, scale=scale).eval(), seeded_input((1, 3, 16, 16))
+    quantize(network, family, images, bits=8)
+    form = integer_form(network)
+    with torch.no_grad():
+        found, wanted = form(images), network(images)
+        with switched_off(network):
+            unquantized = network(images)
+    assert found.shape == (1, 3, 16 * scale, 16 * scale)
+    assert (found - wanted).norm() < 2 * (wanted - unquantized).norm()
 
 
 def test_products_are_signed_and_inputs_of_layers_are_not() -> None:

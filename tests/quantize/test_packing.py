@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 import finescale
 from finescale import weights
 from finescale.errors import WeightsError, WeightsMismatchError
-from finescale.networks import FAMILIES, Frame
+from finescale.networks import FAMILIES, Family, Frame, FrameSettings
 from finescale.quantize import QuantSettings, insert_quantizers, settings_of
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.packing import BOUNDS, CODES, pack, packed_size, unpack
 from finescale.weightfiles.tensors import write_tensors
+from heads import heads
+from quantizing import quantize
 
 
 @given(st.sampled_from((4, 6, 8, 16)), st.integers(1, 70), st.integers(0, 2**31))
@@ -56,6 +58,19 @@ def test_a_quantized_file_of_any_family_loads_to_the_same_answers(family: str, t
     again = tmp_path / "again.safetensors"
     finescale.save(loaded.network, again, source="a test")
     assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(("family", "settings", "scale"), heads(["hit-sr"]))
+def test_a_quantized_file_at_another_scale_loads_to_the_same_answers(
+    family: Family, settings: FrameSettings, scale: int, tmp_path: Path
+) -> None:
+    network = family.network(settings=settings, scale=scale).eval()
+    image = torch.rand(1, 3, 13, 9)
+    quantize(network, family, image, bits=4)
+    finescale.save(network, tmp_path / "small.safetensors", source="a test")
+    loaded = finescale.load(tmp_path / "small.safetensors", scale=scale)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(image), network(image))
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +15,10 @@ import torch
 from torch import Tensor
 
 from finescale import weights
+from finescale.networks import variants
+from finescale.settings import settings_text
 from finescale.train import TrainSettings, loop, train
-from finescale.train.distributed import Team, joined
+from finescale.train.distributed import Team, _with_plain_strides, joined
 from training_run import changed, run, run_by_torchrun, tiny_settings, write_textures
 
 
@@ -46,6 +51,31 @@ def assert_close(one: TrainSettings, other: TrainSettings) -> None:
     assert [row.keys() for row in found] == [row.keys() for row in rows(one)]
     for row, expected in zip(found, rows(one), strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradients_get_the_strides_of_their_parameters_where_they_lie() -> None:
+    gradient = torch.empty_strided((40, 1, 5, 5), (25, 1, 5, 1)).normal_()
+    plain = _with_plain_strides(gradient)
+    assert plain.stride() == (25, 25, 5, 1)
+    assert plain.data_ptr() == gradient.data_ptr()
+    assert torch.equal(plain, gradient)
+
+
+@pytest.mark.slow
+def test_the_command_is_started_without_warnings(settings: TrainSettings, tmp_path: Path) -> None:
+    network = variants()["hit-srf"].tiny["hit-srf"].model_dump(mode="json")  # with depthwise convolutions
+    together = changed(settings, name="command", variant="hit-srf", network=network, train={"iterations": 2})
+    file = tmp_path / "settings.yml"
+    file.write_text(settings_text(together))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # without it, torchrun itself warns that it sets it
+    flags = ["-opt", str(file), "--launcher", "pytorch", "--device", "cpu"]
+    command = [sys.executable, *launcher, "-m", "finescale", "train", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr.casefold()
+    assert done.stderr.count("note: --launcher has no effect") == 1
+    assert final(together)
 
 
 @pytest.mark.slow

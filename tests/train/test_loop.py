@@ -144,9 +144,13 @@ def interrupt_at(
 def test_a_training_writes_weights_settings_metrics_and_checkpoints(finished: Finished) -> None:
     settings, file = finished.settings, finished.file
     folder = folder_of(settings)
+    (log,) = folder.glob("train_*.log")
     assert {path.name for path in folder.iterdir()} == {
-        "weights.safetensors", "best.safetensors", "settings.yml", "metrics.csv", "curve.png", "checkpoints",
+        "weights.safetensors", "best.safetensors", "settings.yml", "metrics.csv", "curve.png", "checkpoints", log.name,
     }  # fmt: skip
+    assert re.search(
+        r"^\d{4}-\d\d-\d\d [\d:]{8},\d{3} INFO: \[.*iter:      12, lr:\(.*l_pix: ", log.read_text(), re.MULTILINE
+    )
     assert [path.name for path in checkpoints(settings)] == ["step_00000010.pt", "step_00000012.pt"]
     assert file == folder / "weights.safetensors"
     loaded = weights.load(file)
@@ -518,6 +522,42 @@ def test_a_gray_network_learns_from_degraded_pictures_and_by_the_perceptual_loss
         train={"iterations": 2, "loss": {"l1": 1.0, "perceptual": 0.1}, "perceptual": vgg19},
     )
     assert weights.load(train(gray)).settings.in_channels == 1
+
+
+# ---- scales that no network is published at
+
+
+@pytest.mark.parametrize(("head", "scale"), [("restoration", 1), ("pixelshuffle", 1), ("pixelshuffle", 8)])
+def test_a_training_at_another_scale_writes_such_a_network(settings: TrainSettings, head: str, scale: int) -> None:
+    network = {**TINY, "upsampler": head}
+    data = {"degradation": {"clean": 0}, "patch": 16 // scale}
+    other = changed(settings, scale=scale, network=network, data=data, train={"iterations": 2}, validation={"hr": None})
+    loaded = weights.load(train(other))
+    assert (loaded.scale, loaded.settings.upsampler) == (scale, head)
+
+
+def test_a_training_at_scale_1_validates_on_pairs(settings: TrainSettings) -> None:
+    hr = settings.data.hr[0]
+    network = {**TINY, "upsampler": "restoration"}
+    pairs = changed(
+        settings, scale=1, network=network, data={"lr": [hr]}, train={"iterations": 2}, validation={"lr": hr}
+    )
+    assert weights.load(train(pairs)).scale == 1
+    assert [row["psnr_y"] for row in rows(pairs) if row["psnr_y"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "scale 1 needs pictures to restore: name them in data.lr, or degrade HR images by data.degradation"),
+        ({"data": {"degradation": {}}}, "scale 1 needs pictures to restore: name those of validation.hr in validation"),
+    ],
+)
+def test_a_training_at_scale_1_without_pictures_to_restore_is_refused(
+    settings: TrainSettings, fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        changed(settings, scale=1, network={**TINY, "upsampler": "restoration"}, **fields)
 
 
 # ---- steps that explode

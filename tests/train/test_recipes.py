@@ -48,6 +48,8 @@ def test_the_numbers_are_the_published_ones() -> None:
         ("craft", 3): (64, 64, 2e-4, 500_000, long, 0.0, 33),
         ("drct-scratch", 2): (64, 32, 2e-4, 500_000, long, 0.999, 0),
         ("drct-from-x2", 4): (64, 32, 1e-4, 250_000, (125_000, 200_000, 225_000, 240_000), 0.999, 0),
+        ("hat", 3): (64, 32, 2e-4, 500_000, long, 0.999, 0),
+        ("hat-s", 4): (64, 32, 1e-4, 250_000, (125_000, 200_000, 225_000, 240_000), 0.999, 0),
         ("span", 2): (66, 32, 5e-4, 500_000, long, 0.999, 0),
         ("span", 4): (66, 64, 5e-4, 500_000, long, 0.999, 0),
         ("dat", 2): (64, 32, 2e-4, 500_000, long, 0.0, 10),
@@ -63,11 +65,12 @@ def test_the_numbers_are_the_published_ones() -> None:
         assert found == numbers, key
 
 
-def test_drct_is_trained_on_imagenet_and_then_on_df2k() -> None:
-    first, second = recipes()["drct-l", 4]
+@pytest.mark.parametrize("name", ["drct-l", "hat-l", "hat-imagenet"])
+def test_drct_and_hat_are_trained_on_imagenet_and_then_on_df2k(name: str) -> None:
+    first, second = recipes()[name, 4]
     assert (first.data, first.iterations, first.lr, first.start) == ("ImageNet", 800_000, 2e-4, None)
     assert first.milestones == (300_000, 500_000, 650_000, 700_000, 750_000)
-    assert (second.iterations, second.lr, second.start) == (250_000, 1e-5, ("drct-l", 4))
+    assert (second.iterations, second.lr, second.start) == (250_000, 1e-5, (name, 4))
     assert second.milestones == (125_000, 200_000, 225_000, 240_000)
 
 
@@ -80,6 +83,8 @@ def test_drct_is_trained_on_imagenet_and_then_on_df2k() -> None:
         ("drct", 4, 1, None),
         ("drct", 4, 2, "drct_x4_stage1"),
         ("drct-from-x2", 4, None, "drct-scratch_x2"),
+        ("hat-s", 4, None, "hat-s_x2"),
+        ("hat-imagenet", 2, 2, "hat-imagenet_x2_stage1"),
         ("cit-from-dat-light", 2, None, "dat-light_x2"),
     ],
 )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from finescale.data import find_pairs
 from finescale.errors import CheckpointError, DataError
-from finescale.evaluate import evaluate
+from finescale.evaluate import Protocol, evaluate
 from finescale.images import read_image
 from finescale.networks import Frame, variants
 from finescale.train import validation
@@ -53,6 +54,39 @@ def test_the_values_are_those_of_evaluate(network: Frame, folders: tuple[Path, P
         assert values["ssim_y"] == sum(score.ssim for score in expected) / 2
 
 
+def test_several_sets_are_measured_one_by_one(network: Frame, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    hr, lr = folders
+    other = write_set(tmp_path, "Set14", scale=2, sizes={"one": (40, 44)}) / "Set14" / "HR"
+    sets = {"Set5": {"hr": hr, "lr": lr}, "Set14": {"hr": other}}
+    settings = ValidationSettings.model_validate({"sets": sets, "pictures": None})
+    values = Validation(settings, scale=2, folder=tmp_path / "mine").run(network, step=7)
+    alone = {name: Validation(ValidationSettings(hr=one["hr"]), scale=2).run(network) for name, one in sets.items()}
+    for metric in ("psnr_y", "ssim_y"):
+        assert {name: values[f"{metric}_{name}"] for name in sets} == {name: alone[name][metric] for name in sets}
+        assert values[metric] == sum(one[metric] for one in alone.values()) / 2
+    assert values["images"] == 3
+    assert files_below(tmp_path / "mine") == {
+        "visualization/Set5_one/Set5_one_7.png", "visualization/two/two_7.png",
+        "visualization/Set14_one/Set14_one_7.png",
+    }  # fmt: skip
+
+
+def test_border_and_channel_are_followed(network: Frame, folders: tuple[Path, Path]) -> None:
+    settings = ValidationSettings(hr=folders[0], border=5, channel="rgb")
+    expected = evaluate(Upscaler(network), find_pairs(folders[0]), Protocol(border=5, channel="rgb"))
+    values = Validation(settings, scale=2).run(network)
+    assert list(values) == ["psnr_rgb", "ssim_rgb", "images"]
+    assert values["psnr_rgb"] == sum(score.psnr for score in expected) / 2
+    assert values["ssim_rgb"] == sum(score.ssim for score in expected) / 2
+
+
+def test_one_folder_and_several_sets_are_not_mixed(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="hr and sets are mutually exclusive"):
+        ValidationSettings.model_validate({"hr": tmp_path, "sets": {"Set5": {"hr": tmp_path}}})
+    with pytest.raises(ValidationError, match=r"the name of a set must be a name without folders, got '\.\./x'"):
+        ValidationSettings.model_validate({"sets": {"../x": {"hr": tmp_path}}})
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_the_network_goes_on_as_it_was(network: Frame, folders: tuple[Path, Path], mode: bool) -> None:
     network.train(mode)
@@ -91,10 +125,10 @@ def test_the_first_pictures_are_kept_at_every_validation(
     measure.run(network, step=500)
     measure.run(network, step=1_000_000)
     assert files_below(tmp_path / "mine") == {
-        "validation/one/step_000500.png", "validation/one/step_1000000.png",
+        "visualization/one/one_500.png", "visualization/one/one_1000000.png",
     }  # fmt: skip
     height, width = (side // 2 * 2 for side in SIZES["one"])
-    assert read_image(tmp_path / "mine/validation/one/step_000500.png").size == (height, width)
+    assert read_image(tmp_path / "mine/visualization/one/one_500.png").size == (height, width)
 
 
 @pytest.mark.parametrize(("pictures", "step"), [(0, 500), (2, None)])

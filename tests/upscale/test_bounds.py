@@ -37,6 +37,9 @@ BOUNDS = {  # PSNR in dB, at least, and difference, at most, of tiles of 96 pixe
     "dat-2": (66.0, 0.005),
     "dat-light": (90.0, 1e-3),
     "cit": (95.0, 1e-3),
+    "hat-s": (80.0, 1e-3),  # HAT's channel attention averages over a tile
+    "hat": (95.0, 1e-3),
+    "hat-l": (95.0, 1e-3),
     "swinir": (140.0, 1e-4),
     "swinir-real-l": (140.0, 1e-4),
     "swinir-gray-dn": (140.0, 1e-4),

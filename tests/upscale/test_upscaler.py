@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from finescale import weights
 from finescale.errors import DeviceError, ImageError, NumericalError
 from finescale.images import Image
-from finescale.networks import FAMILIES, Frame, from_options
+from finescale.networks import FAMILIES, Family, Frame, FrameSettings, from_options
 from finescale.upscale import Tiling, Upscaler, upscaler
+from heads import heads
 from helpers import GOLDEN, load_case, seeded_state
 from upscale.stand_ins import Convolutional, Limited, Nearest, natural
 
@@ -64,9 +65,24 @@ def test_colour_goes_through_a_gray_network_channel_by_channel() -> None:
     assert torch.equal(upscaler(color), torch.cat([upscaler(channel[None]) for channel in color]))
 
 
-def test_channels_that_the_network_cannot_take_are_refused() -> None:
-    with pytest.raises(ValueError, match="the network takes 4 channels, got an image of 3"):
-        Upscaler(Convolutional(in_channels=4))(natural(20, 30))
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_network_for_other_images_than_pictures_is_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match=rf"takes images of {channels} channels, .*tensors \(N, {channels}, H, W\)$"):
+        Upscaler(Convolutional(in_channels=channels))
+
+
+@pytest.mark.parametrize(("family", "settings", "scale"), heads(["span"]))
+def test_a_network_at_another_scale_works_in_tiles_and_on_a_few_pixels(
+    family: Family, settings: FrameSettings, scale: int
+) -> None:
+    torch.manual_seed(0)
+    network = family.network(settings=settings, scale=scale)
+    image = natural(48, 40)
+    whole, tiled = (Upscaler(network, tiling=Tiling(tile=tile))(image) for tile in (0, 32))
+    assert whole.shape == tiled.shape == (3, 48 * scale, 40 * scale)
+    assert (tiled - whole).pow(2).mean().sqrt() < 0.2 * whole.std()
+    pixel = torch.tensor([0.2, 0.5, 0.9])[:, None, None]
+    torch.testing.assert_close(Upscaler(network)(pixel), pixel.expand(3, scale, scale), rtol=0, atol=1e-6)
 
 
 def chopped(network: Convolutional, lr: Tensor) -> Tensor:
@@ -122,13 +138,14 @@ class Dimmed(nn.Module):
 @pytest.mark.parametrize(
     ("name", "tiling"),
     [
-        ("pad_tile_16_8", Tiling(rule="pad", tile=16, overlap=8)),
-        ("pad_tile_24_16", Tiling(rule="pad", tile=24, overlap=16)),
-        ("overlap_tile_16_8", Tiling(rule="average", tile=16, overlap=8)),
+        ("drct/tile/pad_tile_16_8", Tiling(rule="pad", tile=16, overlap=8)),
+        ("drct/tile/pad_tile_24_16", Tiling(rule="pad", tile=24, overlap=16)),
+        ("drct/tile/overlap_tile_16_8", Tiling(rule="average", tile=16, overlap=8)),
+        ("hat/tile/pad_tile_16_8", Tiling(rule="pad", tile=16, overlap=8)),
     ],
 )
-def test_both_rules_of_drct_are_the_published_ones(name: str, tiling: Tiling) -> None:
-    case = load_case(GOLDEN / "drct" / "tile" / f"{name}.npz")
+def test_the_rules_of_hat_and_drct_are_the_published_ones(name: str, tiling: Tiling) -> None:
+    case = load_case(GOLDEN / f"{name}.npz")
     network = from_options(case.options)
     network.load_state_dict(seeded_state(case.shapes))
     dimmed = Dimmed(network, case.output)

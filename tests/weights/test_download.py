@@ -288,14 +288,14 @@ def test_a_folder_that_cannot_be_written_is_told(offered: HubStandIn, cache: Pat
 # ---- by hand
 
 
-@pytest.mark.parametrize("name", ["DRCT-L_X4.pth", "drct-l_x4.PTH", "DRCT-L_X4.safetensors"])
+@pytest.mark.parametrize("name", ["DRCT-L_X4.pth", "drct-l_x4.PTH", "DRCT-L_X4.safetensors", "drct-l_srx4.pth"])
 @pytest.mark.parametrize("folder", ["cache", "working folder"])
 def test_a_file_that_was_put_in_place_is_found(name: str, folder: str, cache: Path) -> None:
     place = cache if folder == "cache" else download.PRETRAINED
     place.mkdir(parents=True)
     (place / "another.pth").touch()
     (place / name).touch()
-    assert download.fetch(facts(), offline=True) == place / name
+    assert download.fetch(facts(also=("DRCT-L_SRx4.pth",)), offline=True) == place / name
 
 
 @pytest.mark.parametrize(("licence", "warned"), [("CC-BY-NC-4.0", True), ("MIT", False), (None, False)])

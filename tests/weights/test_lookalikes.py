@@ -15,7 +15,6 @@ EXAMPLES = (
     ("a LoRA", ["base_model.model.layers.0.q_proj.lora_A.default.weight"]),
     ("a language model", ["model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"]),
     ("a language model", ["wte.weight", "h.0.attn.c_attn.weight"]),
-    ("HAT", [f"{GROUP}blocks.0.attn.relative_position_bias_table", f"{GROUP}overlap_attn.qkv.weight"]),
     ("ESRGAN", ["model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"]),
     ("ESRGAN", ["conv_first.weight", "body.0.rdb1.conv1.weight", "conv_last.weight"]),
     ("ESRGAN", ["conv_first.weight", "RRDB_trunk.0.RDB1.conv1.weight"]),

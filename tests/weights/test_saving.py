@@ -13,7 +13,8 @@ import torch
 
 from finescale import networks, weights
 from finescale.errors import WeightsError
-from finescale.networks import FAMILIES, Frame
+from finescale.networks import FAMILIES, Frame, FrameSettings
+from heads import heads
 
 TINY = [(family, variant) for family in FAMILIES.values() for variant in family.tiny]
 
@@ -31,6 +32,21 @@ def test_a_saved_network_comes_back_equal(family: Any, variant: str, scale: int,
     image = torch.rand(1, 3, 9, 7)
     with torch.inference_mode():
         assert torch.equal(loaded.network(image), network(image))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize(("family", "settings", "scale"), heads())
+def test_a_network_at_another_scale_comes_back_equal(
+    family: Any, settings: FrameSettings, scale: int, channels: int, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"in_channels": channels})
+    network = family.network(settings=settings, scale=scale).eval()
+    weights.save(network, tmp_path / "net.safetensors", source="a test")
+    loaded = weights.load(tmp_path / "net.safetensors", scale=scale)
+    assert (loaded.family, loaded.scale, loaded.settings) == (family.name, scale, settings)
+    state, found = network.state_dict(), loaded.network.state_dict()
+    assert list(found) == list(state)
+    assert all(torch.equal(found[key], state[key]) for key in state)
 
 
 def test_a_published_size_is_saved_under_its_name(tmp_path: Path) -> None:

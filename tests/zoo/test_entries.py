@@ -27,13 +27,8 @@ def test_what_is_asked_for_narrows_the_list() -> None:
     ]
     small = zoo.models(family="dat", max_parameters=561_405)
     assert [(found.name, found.scale) for found in small] == [("dat-light", 2), ("dat-light", 3)]
-    large = zoo.models(min_parameters=27_580_719)
-    assert [(found.name, found.scale) for found in large] == [
-        ("drct-l", 3),
-        ("drct-l", 4),
-        ("swinir-real-l", 4),
-        ("swinir-real-l-gan", 4),
-    ]
+    large = zoo.models(min_parameters=40_846_575)
+    assert [(found.name, found.scale) for found in large] == [("hat-l", 3), ("hat-l", 4)]
 
 
 def test_where_weights_are_is_told() -> None:

@@ -37,7 +37,7 @@ def test_parameters_are_those_of_the_built_network(variant: str, scale: int) -> 
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize(("variant", "tolerance"), [("drct", 1e-4), ("drct-l", 1e-4), ("span", 1e-2)])
+@pytest.mark.parametrize(("variant", "tolerance"), [("drct", 1e-4), ("drct-l", 1e-4), ("hat", 1e-4), ("span", 1e-2)])
 def test_multiply_adds_are_those_of_one_pass(variant: str, tolerance: float, scale: int) -> None:
     # Of the sliding proxy network the authors count the constant shifts as well, which ours does without.
     stated = zoo.entry(variant, scale=scale).cost.multiply_adds
@@ -62,8 +62,28 @@ def test_a_published_file_can_be_found_and_a_missing_one_has_its_reason() -> Non
         assert facts.file or facts.remark
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "files"),
+    [
+        ("craft", 4, ["CRAFT_MODEL_X4.pth", "CRAFT_MODEL_x4.pth"]),
+        ("craft-4bit", 4, ["CRAFT_MODEL_4bit_x4.pth"]),
+        ("dat-s", 2, ["DAT_S_x2.pth"]),
+        ("dat-light", 3, ["DAT_light_x3.pth"]),
+        ("drct", 4, ["DRCT_X4.pth", "DRCT_SRx4.pth"]),
+        ("drct-l", 4, ["DRCT-L_X4.pth", "DRCT-L_SRx4_ImageNet-pretrain.pth"]),
+        ("hit-srf", 4, ["HiT-SRF-4x.pth"]),
+        ("hit-srf-df2k", 2, ["HiT-SRF-2x-DF2K.pth"]),
+        ("span", 4, ["sr4.pth"]),
+    ],
+)
+def test_the_names_of_every_readme_are_recognised_in_any_case(name: str, scale: int, files: list[str]) -> None:
+    for file in files:
+        for spelling in (file, file.lower(), file.upper(), file.replace(".pth", ".safetensors")):
+            assert [key for key, facts in published().items() if facts.is_file(spelling)] == [(name, scale)]
+
+
 def test_no_file_name_stands_for_two_networks() -> None:
-    names = Counter(facts.file for facts in published().values() if facts.file)
+    names = Counter(file.casefold() for facts in published().values() for file in facts.file_names)
     assert [name for name, count in names.items() if count > 1] == []
 
 

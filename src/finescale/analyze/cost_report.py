@@ -17,6 +17,7 @@ from finescale.analyze.costs import (
     measure_cost,
     subject,
 )
+from finescale.analyze.rules import rules_named
 
 OUTPUT = (720, 1280)
 """(height, width) of the result for which papers count operations."""
@@ -34,15 +35,17 @@ class CostReport:
         scale: How many times the networks enlarge.
         sizes: (height, width) of the inputs, in lr pixels; by default the one whose result is 1280 x 720 pixels, and
             64 x 64.
+        rules: Names of published rules by which networks are counted besides, or "all", see `finescale.analyze.RULES`.
         timed: Whether to run the networks, to measure time and memory.
         runs: Number of timed forward passes, after one that is not timed.
         device: Where they run.
 
     Raises:
-        ValueError: ``scale`` is out of range.
+        ValueError: ``scale`` is out of range, or there is no such rule.
         DeviceError: There is no such device.
 
     Attributes:
+        rules: The rules, by their names.
         rows: Costs, one row for each network and input size.
         published: Published numbers, each beside the same count of our network.
         machine: Where times were measured; None without times.
@@ -53,12 +56,14 @@ class CostReport:
         *,
         scale: int = 4,
         sizes: Sequence[Size] | None = None,
+        rules: Sequence[str] = (),
         timed: bool = False,
         runs: int = 5,
         device: str | torch.device = "cpu",
     ) -> None:
         self._scale, self._timed, self._runs, self._device = scale, timed, runs, device
         self._sizes = [input_for(OUTPUT, scale=scale), SMALL_INPUT] if sizes is None else list(sizes)
+        self.rules = rules_named(rules)
         self.rows: list[CostRow] = []
         self.published: list[PublishedComparison] = []
         self.machine = machine(device) if timed else None
@@ -80,7 +85,8 @@ class CostReport:
         for size in self._sizes:
             if self._timed and before_timing is not None:
                 before_timing(model, size)
-            self.rows.append(measure_cost(network, size, timed=self._timed, runs=self._runs, device=self._device))
+            row = measure_cost(network, size, rules=self.rules, timed=self._timed, runs=self._runs, device=self._device)
+            self.rows.append(row)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""

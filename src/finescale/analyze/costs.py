@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from finescale import weights, zoo
 from finescale.analyze.published import BEYOND, count_by_rule
+from finescale.analyze.rules import Rule
 from finescale.errors import DeviceError
 from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
 from finescale.networks import Cost, Count, Frame, build, check_scale, family_of
@@ -100,6 +101,8 @@ class CostRow:
     """Duration on this machine; None where not measured."""
     memory_mib: float | None
     """Peak memory of all tensors other than the weights; None where not measured."""
+    by_rule: Mapping[str, int]
+    """Counts by published rules, by their names, in the units of `finescale.analyze.RULES`."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row of a report."""
@@ -114,17 +117,25 @@ class CostRow:
             "flops": 2 * self.operations.multiply_adds,
             "time": asdict(self.timing) if self.timing else None,
             "memory_mib": self.memory_mib,
+            "by_rule": dict(self.by_rule),
         }
 
 
 def measure_cost(
-    subject: Subject, size: Size, *, timed: bool = False, runs: int = 5, device: str | torch.device = "cpu"
+    subject: Subject,
+    size: Size,
+    *,
+    rules: Mapping[str, Rule] | None = None,
+    timed: bool = False,
+    runs: int = 5,
+    device: str | torch.device = "cpu",
 ) -> CostRow:
     """Count, and measure if ``timed``, what a network costs for one image.
 
     Args:
         subject: The network, built with ``runs`` if it is to be timed; timing moves it to the device.
         size: (height, width) of the image, in lr pixels.
+        rules: Published rules by which it is counted besides, by their names.
         timed: Whether to measure time and memory of forwards on the whole image.
         runs: Number of timed forwards, after one that is not timed.
         device: Device of the forwards.
@@ -149,14 +160,16 @@ def measure_cost(
                 f"{subject.name} does not fit into the memory of {device} with a whole image of {size[0]}x{size[1]} "
                 "pixels; time it at a smaller --input"
             ) from None
+    operations = count_operations(subject.network, shape, beyond=BEYOND)
     return CostRow(
         model=subject.name,
         scale=subject.scale,
         input_size=size,
         parameters=count_parameters(subject.network),
-        operations=count_operations(subject.network, shape, beyond=BEYOND),
+        operations=operations,
         timing=timing,
         memory_mib=memory_mib,
+        by_rule={name: rule.count(subject.network, shape, operations) for name, rule in (rules or {}).items()},
     )
 
 

@@ -6,15 +6,18 @@ class is of type `Ignored` unless it means the same in both kinds of file; a sub
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, Field
 
 from finescale import networks
 from finescale.errors import SettingsError
-from finescale.settings import Settings
+from finescale.metrics import Channel
+from finescale.settings import Settings, parse_settings
 
 
 class _NoEffect:
@@ -25,10 +28,19 @@ Ignored = Annotated[Any, _NoEffect()]
 """Type of a key that changes nothing here and is reported."""
 
 
+def _expanded(value: Any) -> Any:
+    """Replace ``~`` and ``$VARIABLES`` in a path, as a shell does."""
+    return os.path.expandvars(os.path.expanduser(value)) if isinstance(value, str) else value  # noqa: PTH111 - of a text
+
+
+OptionPath = Annotated[Path, BeforeValidator(_expanded)]
+"""A path in which ``~`` and ``$VARIABLES`` may stand."""
+
+
 class PathOptions(Settings):
     """The block ``path``."""
 
-    pretrain_network_g: Path | None = None
+    pretrain_network_g: OptionPath | None = None
     """Weight file."""
     param_key_g: Ignored = None
     """No effect."""
@@ -55,8 +67,21 @@ class ValidationOptions(Settings):
     """No effect."""
     use_chop: Ignored = None
     """No effect: large pictures are tiled automatically."""
-    metrics: Ignored = None
-    """No effect: PSNR and SSIM on Y, by the papers' protocol."""
+    metrics: dict[str, dict[str, Any]] | None = None
+    """Names to `MetricOptions`."""
+
+
+class MetricOptions(Settings):
+    """A block of ``val.metrics``."""
+
+    type: str
+    """"calculate_psnr" or "calculate_ssim"."""
+    crop_border: int = Field(ge=0)
+    """Pixels left out on every side."""
+    test_y_channel: bool = False
+    """Luma instead of RGB."""
+    better: Ignored = None
+    """No effect."""
 
 
 class DatasetOptions(Settings):
@@ -64,9 +89,9 @@ class DatasetOptions(Settings):
 
     type: str = "PairedImageDataset"
     """How pictures are found."""
-    dataroot_gt: Path | None = None
+    dataroot_gt: OptionPath | None = None
     """Folder of HR images."""
-    dataroot_lq: Path | None = None
+    dataroot_lq: OptionPath | None = None
     """Folder of low-resolution pictures."""
     filename_tmpl: str = "{}"
     """Name of a low-resolution picture, without suffix, from that of its HR image."""
@@ -119,6 +144,53 @@ class OptionFile(Settings):
         if network.scale != self.scale:
             raise SettingsError(f"{source}: scale is {self.scale}, but network_g has upscale {network.scale}")
         return network
+
+
+def read_metrics(metrics: Mapping[str, Mapping[str, Any]] | None, *, source: str) -> dict[str, MetricOptions]:
+    """Check the block ``val.metrics``; a file without it has no metrics.
+
+    Args:
+        metrics: The block.
+        source: Name of the file, for messages.
+
+    Raises:
+        SettingsError: A metric has unknown or wrong values, or is not supported.
+    """
+    found = {}
+    for name, block in (metrics or {}).items():
+        metric = parse_settings(MetricOptions, block, source=f"{source}: val.metrics.{name}")
+        if metric.type not in ("calculate_psnr", "calculate_ssim"):
+            raise SettingsError(
+                f"{source}: val.metrics.{name} has type {metric.type!r}; supported are calculate_psnr and "
+                "calculate_ssim, and other metrics by --metrics"
+            )
+        found[name] = metric
+    return found
+
+
+def rules_of(metrics: Mapping[str, MetricOptions], *, source: str) -> tuple[int, Channel] | None:
+    """Return the border and the channel that all metrics measure by; None without metrics.
+
+    Raises:
+        SettingsError: Two metrics differ in them.
+    """
+    rules = {(metric.crop_border, metric.test_y_channel) for metric in metrics.values()}
+    if len(rules) > 1:
+        raise SettingsError(f"{source}: val.metrics differ in crop_border or test_y_channel; measure them one by one")
+    for border, on_luma in rules:
+        return border, "y" if on_luma else "rgb"
+    return None
+
+
+def present_weights(path: Path | None) -> Path | None:
+    """Return a weight file, or in its place that of our training which BasicSR would have written it in.
+
+    It writes ``experiments/NAME/models/net_g_latest.pth``, where we write ``experiments/NAME/weights.safetensors``.
+    """
+    if path is None or path.parent.name != "models" or path.exists():
+        return path
+    ours = path.parent.parent / "weights.safetensors"
+    return ours if ours.is_file() else path
 
 
 def ignored_keys(blocks: Mapping[str, Settings]) -> tuple[str, ...]:

@@ -37,10 +37,14 @@ def plan_option_file(path: Path, *, execution: Execution = ON_CPU) -> Plan:
     return Plan(
         name=asked.name,
         scale=asked.scale,
-        models=[bicubic(scale=asked.scale), network_model(upscaler, label, weights=asked.weights)],
+        models=[
+            bicubic(scale=asked.scale),
+            network_model(upscaler, label, weights=asked.weights, weights_file=str(asked.weights)),
+        ],
         cases=asked.cases,
         protocol=asked.protocol,
         keep_pictures=asked.keep_pictures,
         suffix=asked.suffix,
+        visualized=label,
         notes=[f"{path}: without effect here: {', '.join(asked.ignored)}"] if asked.ignored else [],
     )

@@ -9,18 +9,23 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finescale import networks, weights
 from finescale.basicsr.blocks import (
     DatasetOptions,
     Ignored,
+    MetricOptions,
     OptionFile,
+    OptionPath,
     PathOptions,
     ValidationOptions,
     ignored_keys,
+    present_weights,
+    read_metrics,
+    rules_of,
 )
 from finescale.data import Pair, find_images
+from finescale.data.pairs import hr_name
 from finescale.errors import SettingsError, printable_name
 from finescale.evaluate.cases import Case, cases_of
 from finescale.evaluate.protocol import PAPERS, Protocol
@@ -31,7 +36,7 @@ from finescale.upscale import Tiling
 class TestPathOptions(PathOptions):
     """The block ``path``."""
 
-    pretrain_network_g: Path
+    pretrain_network_g: OptionPath
     """Weight file."""
     param_key_g: str | None = None
     """Key of the weights in their file; null: the file holds nothing else."""
@@ -49,17 +54,13 @@ class TestValidationOptions(ValidationOptions):
     save_img: bool = True
     """Whether to keep upscaled pictures."""
     suffix: str | None = None
-    """Suffix of the pictures' names, after an underscore; null uses "x4"."""
+    """Suffix of the pictures' names, after an underscore; null, and the text "None", use the name of the results."""
     use_chop: bool = False
     """Tile by the rule of HiT-SR and DAT."""
-    tile: dict[str, Any] | None = None
-    """Tile by the rule of DRCT: `TileOptions`."""
-    metrics: dict[str, dict[str, Any]] | None = None
-    """Names to `MetricOptions`."""
 
 
 class TileOptions(Settings):
-    """The block ``val.tile``."""
+    """The block ``tile``."""
 
     tile_size: int
     """Side of a tile, in lr pixels."""
@@ -67,25 +68,12 @@ class TileOptions(Settings):
     """Pixels that a tile sees beyond its sides."""
 
 
-class MetricOptions(Settings):
-    """A block of ``val.metrics``."""
-
-    type: str
-    """"calculate_psnr" or "calculate_ssim"."""
-    crop_border: int
-    """Pixels left out on every side."""
-    test_y_channel: bool = False
-    """Luma instead of RGB."""
-    better: Ignored = None
-    """No effect."""
-
-
 class TestSetOptions(DatasetOptions):
     """A block of ``datasets``; "SingleImageDataset" has pictures without HR images."""
 
     name: str
     """Name of the set."""
-    dataroot_lq: Path
+    dataroot_lq: OptionPath
     """Folder of low-resolution pictures."""
 
 
@@ -96,6 +84,8 @@ class TestOptionFile(OptionFile):
     """The weights."""
     val: TestValidationOptions = TestValidationOptions()
     """How to test."""
+    tile: TileOptions | None = None
+    """Tile by the rule of DRCT."""
     logger: Ignored = None
     """No effect."""
 
@@ -141,26 +131,24 @@ def load_option_file(path: Path) -> OptionPlan:
         key: parse_settings(TestSetOptions, block, source=f"{source}: datasets.{key}")
         for key, block in options.datasets.items()
     }
-    metrics = {
-        key: parse_settings(MetricOptions, block, source=f"{source}: val.metrics.{key}")
-        for key, block in (options.val.metrics or {}).items()
-    }
-    tiling = _tiling(options.val, source)
+    metrics = read_metrics(options.val.metrics, source=source)
+    tiling = _tiling(options, source)
     protocol = _protocol(metrics, scale=options.scale, source=source)
-    cases = [case for block in datasets.values() for case in _cases(block, source)]
+    cases = [case for block in datasets.values() for case in _cases(block, source, scale=options.scale)]
+    path_of_weights = present_weights(options.path.pretrain_network_g) or options.path.pretrain_network_g
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        network = _network(options, source)
+        network = _network(options, path_of_weights, source)
     return OptionPlan(
         name=options.name,
         scale=options.scale,
         network=network,
-        weights=options.path.pretrain_network_g,
+        weights=path_of_weights,
         cases=cases,
         protocol=protocol,
         tiling=tiling,
         keep_pictures=options.val.save_img,
-        suffix=options.val.suffix or f"x{options.scale}",
+        suffix=options.name if options.val.suffix in (None, "", "None") else options.val.suffix,
         ignored=ignored_keys({"": options, "path.": options.path, "val.": options.val})
         + ignored_keys({f"datasets.{key}.": block for key, block in datasets.items()})
         + ignored_keys({f"val.metrics.{key}.": block for key, block in metrics.items()})
@@ -168,10 +156,9 @@ def load_option_file(path: Path) -> OptionPlan:
     )
 
 
-def _network(options: TestOptionFile, source: str) -> networks.Frame:
+def _network(options: TestOptionFile, path: Path, source: str) -> networks.Frame:
     """Load the weights, and check that their network is the one that the file describes."""
     described = options.described_network(source)
-    path = options.path.pretrain_network_g
     loaded = weights.load(path, scale=options.scale)
     wanted = options.path.param_key_g
     if wanted is not None and loaded.wrapper != wanted and not (wanted == "params_ema" and loaded.wrapper == "params"):
@@ -196,7 +183,7 @@ def _network(options: TestOptionFile, source: str) -> networks.Frame:
     return weights.load(path, scale=options.scale, settings=unseen).network
 
 
-def _cases(block: TestSetOptions, source: str) -> list[Case]:
+def _cases(block: TestSetOptions, source: str, *, scale: int) -> list[Case]:
     if block.io_backend.get("type") != "disk":
         raise SettingsError(f"{source}: io_backend must be of type disk, got {block.io_backend}; extract the pictures")
     if block.type not in ("PairedImageDataset", "SingleImageDataset"):
@@ -208,36 +195,27 @@ def _cases(block: TestSetOptions, source: str) -> list[Case]:
     smaller = {path.stem: path for path in reversed(find_images(block.dataroot_lq))}
     pairs = []
     for path in find_images(block.dataroot_gt):
-        name = block.filename_tmpl.format(path.stem)
-        missing = block.dataroot_lq / f"{name}{path.suffix}"
-        pairs.append(Pair(path.stem, hr=path, lr=smaller.get(name, missing)))
+        # RCAN's originals, which SPAN's users have, end in "_HR_x4", where the published code takes them without that.
+        names = [block.filename_tmpl.replace("{}", name) for name in (path.stem, hr_name(path, scale=scale))]
+        missing = block.dataroot_lq / f"{names[0]}{path.suffix}"
+        pairs.append(Pair(path.stem, hr=path, lr=next((smaller[one] for one in names if one in smaller), missing)))
     return cases_of(pairs, set=block.name)
 
 
 def _protocol(metrics: Mapping[str, MetricOptions], *, scale: int, source: str) -> Protocol:
-    for name, metric in metrics.items():
-        if metric.type not in ("calculate_psnr", "calculate_ssim"):
-            raise SettingsError(
-                f"{source}: val.metrics.{name} has type {metric.type!r}; supported are calculate_psnr and "
-                "calculate_ssim, and other metrics by --metrics"
-            )
-    rules = {(metric.crop_border, metric.test_y_channel) for metric in metrics.values()}
-    if not rules:
+    rules = rules_of(metrics, source=source)
+    if rules in (None, (scale, "y")):
         return PAPERS
-    if len(rules) > 1:
-        raise SettingsError(f"{source}: val.metrics differ in crop_border or test_y_channel; measure them one by one")
-    border, on_luma = rules.pop()
-    asked = Protocol(border=border, channel="y" if on_luma else "rgb")
-    return PAPERS if (border, on_luma) == (scale, True) else asked
+    border, channel = rules
+    return Protocol(border=border, channel=channel)
 
 
-def _tiling(options: TestValidationOptions, source: str) -> Tiling:
-    if options.use_chop and options.tile:
-        raise SettingsError(f"{source}: val.use_chop and val.tile are mutually exclusive")
-    if options.use_chop:
+def _tiling(options: TestOptionFile, source: str) -> Tiling:
+    if options.val.use_chop and options.tile:
+        raise SettingsError(f"{source}: val.use_chop and tile are mutually exclusive")
+    if options.val.use_chop:
         return Tiling(rule="chop")
     if options.tile is None:
         return Tiling(tile=0)
-    tile = parse_settings(TileOptions, options.tile, source=f"{source}: val.tile")
-    values = {"rule": "pad", "tile": tile.tile_size, "overlap": tile.tile_pad}
-    return parse_settings(Tiling, values, source=f"{source}: val.tile")
+    values = {"rule": "pad", "tile": options.tile.tile_size, "overlap": options.tile.tile_pad}
+    return parse_settings(Tiling, values, source=f"{source}: tile")

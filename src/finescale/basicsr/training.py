@@ -6,10 +6,9 @@ Everything that a file requests is done or refused; known keys without an effect
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,12 +17,20 @@ from finescale.basicsr.blocks import (
     DatasetOptions,
     Ignored,
     OptionFile,
+    OptionPath,
     PathOptions,
     ValidationOptions,
     ignored_keys,
+    present_weights,
+    read_metrics,
+    rules_of,
 )
+from finescale.data.pairs import lr_names
+from finescale.data.samples import Augmentation
 from finescale.errors import SettingsError
+from finescale.networks import Recipe, recipes
 from finescale.settings import Settings, parse_settings
+from finescale.train.log import has_tensorboard
 from finescale.train.losses import CHARBONNIER_EPSILON
 from finescale.train.optimizers import default_of
 
@@ -34,14 +41,14 @@ class TrainSetOptions(DatasetOptions):
     Its type is "PairedImageDataset", or "ImageNetPairedDataset", whose low-resolution pictures are made on the fly.
     """
 
-    dataroot_gt: Path
+    dataroot_gt: OptionPath
     """HR images: a folder or an LMDB."""
     gt_size: int = Field(ge=1)
     """Side of a sample, in hr pixels."""
     use_hflip: bool
-    """Mirror left to right and upside down ..."""
+    """Mirror left to right, half of the time."""
     use_rot: bool
-    """... and transpose; supported only together."""
+    """Mirror upside down and transpose, each half of the time."""
     batch_size_per_gpu: int = Field(ge=1)
     """Samples of a step on each device."""
     meta_info_file: Ignored = None
@@ -63,9 +70,11 @@ class TrainSetOptions(DatasetOptions):
 class ValidationSetOptions(DatasetOptions):
     """Another block of ``datasets``, to validate on."""
 
-    dataroot_gt: Path
+    name: str | None = None
+    """Name of the set; null uses the key of its block."""
+    dataroot_gt: OptionPath
     """Folder of HR images."""
-    dataroot_lq: Path
+    dataroot_lq: OptionPath
     """Folder of low-resolution pictures."""
 
 
@@ -136,8 +145,8 @@ class StepOptions(Settings):
     """Decay of the running average of the weights."""
     pixel_opt: dict[str, Any] | None = None
     """Pixel loss: `LossOptions`."""
-    edge_opt: dict[str, Any] | None = None
-    """Edge loss: `LossOptions`."""
+    edgel_opt: dict[str, Any] | None = None
+    """Edge loss of CRAFT's sequel: `LossOptions`."""
     perceptual_opt: None = None
     """Only null."""
 
@@ -165,8 +174,8 @@ class LoggerOptions(Settings):
 class TrainOptionFile(OptionFile):
     """The whole file; ``datasets`` holds ``train`` and, under any other names, sets to validate on."""
 
-    num_gpu: int = Field(ge=0)
-    """Devices, by which the samples of a step are multiplied; 0 is one CPU."""
+    num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)]
+    """Devices, by which the samples of a step are multiplied; 0 is one CPU, "auto" those that train here."""
     manual_seed: int
     """Seed."""
     path: TrainPathOptions = TrainPathOptions()
@@ -195,6 +204,10 @@ class Conversion:
     """Fields of `TrainSettings`."""
     ignored: tuple[str, ...]
     """Keys of the file without an effect here, and warnings about the network."""
+    notes: tuple[str, ...]
+    """What else a user should know, one sentence each."""
+    batch_note: str
+    """Where the number of samples per step comes from, and how to keep the authors'; a sentence."""
 
 
 def is_option_file(values: Mapping[str, Any]) -> bool:
@@ -202,17 +215,19 @@ def is_option_file(values: Mapping[str, Any]) -> bool:
     return "network_g" in values
 
 
-def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
+def convert(values: Mapping[str, Any], *, source: str, devices: int = 1) -> Conversion:
     """Convert an option file to the settings of a training.
 
     Args:
         values: The file's fields.
         source: Name of the file, for messages.
+        devices: Number of devices that train together, which ``num_gpu: auto`` stands for.
 
     Raises:
         SettingsError: There are unknown or wrong values, or the file requests something unsupported.
         ValueError: The network is unknown.
     """
+    _check_kind(values, source)
     options = parse_settings(TrainOptionFile, values, source=source)
     blocks = dict(options.datasets)
     if "train" not in blocks:
@@ -228,35 +243,78 @@ def convert(values: Mapping[str, Any], *, source: str) -> Conversion:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         variant, fields = _network(options, source)
-    validation, unused = _validation(options.val, test_sets)
+    validation = _validation(options.val, test_sets, source)
     logger = options.logger
+    stages = () if fields else recipes().get((variant, options.scale), ())
+    batch, batch_note = _batch(options.num_gpu, data.batch_size_per_gpu, devices, stages)
+    notes = []
+    with_tensorboard = logger.use_tb_logger and has_tensorboard()
+    if logger.use_tb_logger and not with_tensorboard:
+        notes.append(
+            "use_tb_logger needs the package tensorboard, which is not installed: metrics.csv holds all numbers; for "
+            "TensorBoard too: pip install 'finescale[train]'"
+        )
     return Conversion(
         values={
             "name": options.name,
             "variant": variant,
             "network": fields,
             "scale": options.scale,
-            "warm_start": options.path.pretrain_network_g,
+            "warm_start": present_weights(options.path.pretrain_network_g),
             "data": _data(data, scale=options.scale, source=f"{source}: datasets.train"),
             "train": {
                 **_steps(options.train, source=f"{source}: train"),
-                "batch": data.batch_size_per_gpu * max(options.num_gpu, 1),
+                "batch": batch,
                 "seed": options.manual_seed,
             },
             "validation": validation,
             "keep": {
                 "every": logger.save_checkpoint_freq,
                 "log_every": logger.print_freq,
-                "tensorboard": logger.use_tb_logger,
+                "tensorboard": with_tensorboard,
                 "tracker": "wandb" if (logger.wandb or {}).get("project") else "none",
             },
         },
         ignored=ignored_keys({"": options, "path.": options.path, "datasets.train.": data})
         + ignored_keys({f"datasets.{key}.": block for key, block in test_sets.items()})
         + ignored_keys({"val.": options.val} if options.val else {})
-        + unused
+        + (() if options.val else tuple(f"datasets.{key}" for key in test_sets))
         + tuple(str(warning.message) for warning in caught),
+        notes=tuple(notes),
+        batch_note=batch_note,
     )
+
+
+def _check_kind(values: Mapping[str, Any], source: str) -> None:
+    """Refuse the training of a GAN as a whole, rather than each of its keys.
+
+    Raises:
+        SettingsError: It is one, or the stage before one, whose pictures are degraded in the same way.
+    """
+    steps, data = (values.get(key) for key in ("train", "datasets"))
+    data = data.get("train") if isinstance(data, dict) else None
+    kind = data.get("type") if isinstance(data, dict) else None
+    has_discriminator = "network_d" in values or (isinstance(steps, dict) and {"optim_d", "gan_opt"} & steps.keys())
+    if has_discriminator or kind == "RealESRGANDataset":
+        raise SettingsError(
+            f"{source}: this is a GAN training, or its first stage ({values.get('model_type')}, {kind}), which is not "
+            "supported; for pictures from the web, train by a recipe with --set data.degradation={}, see "
+            "finescale train --describe"
+        )
+
+
+def _batch(num_gpu: int | Literal["auto"], per_device: int, devices: int, stages: Sequence[Recipe]) -> tuple[int, str]:
+    """Return the samples of a step, and a sentence about them, and about those of the authors where that differs."""
+    count = devices if num_gpu == "auto" else max(num_gpu, 1)
+    batch = per_device * count
+    note = f"{batch} samples per step: batch_size_per_gpu {per_device} times {count}, by num_gpu {num_gpu}"
+    wanted = stages[-1].batch if stages and num_gpu == "auto" else batch
+    if wanted != batch:
+        note += f"; the authors take {wanted}, on any number of devices by --set train.batch={wanted}"
+    passes = wanted // (per_device * devices)
+    if passes > 1:
+        note += f"; --set train.accumulate={passes} takes them in passes of {per_device} samples, to save memory"
+    return batch, note
 
 
 def _network(options: TrainOptionFile, source: str) -> tuple[str, dict[str, Any]]:
@@ -273,10 +331,11 @@ def _check_set(block: DatasetOptions, *, scale: int, source: str) -> None:
         raise SettingsError(f"{source}: type must be {' or '.join(kinds)}, got {block.type!r}")
     if block.io_backend.get("type") not in ("disk", "lmdb"):
         raise SettingsError(f"{source}: io_backend must be of type disk or lmdb, got {block.io_backend}")
-    if block.filename_tmpl not in ("{}", f"{{}}x{scale}"):
+    known = sorted(lr_names("{}", scale=scale))
+    if block.filename_tmpl not in known:
         raise SettingsError(
-            f"{source}: filename_tmpl must be '{{}}' or '{{}}x{scale}', got {block.filename_tmpl!r}; rename the "
-            "low-resolution pictures"
+            f"{source}: filename_tmpl must be one of {', '.join(map(repr, known))}, got {block.filename_tmpl!r}; "
+            "rename the low-resolution pictures"
         )
 
 
@@ -286,16 +345,21 @@ def _data(block: TrainSetOptions, *, scale: int, source: str) -> dict[str, Any]:
         raise SettingsError(f"{source}: a {block.type} {'needs' if paired else 'has no'} dataroot_lq")
     if block.gt_size % scale:
         raise SettingsError(f"{source}: gt_size must be a multiple of the scale {scale}, got {block.gt_size}")
-    if block.use_hflip != block.use_rot:
-        raise SettingsError(
-            f"{source}: use_hflip and use_rot are supported only together; set both to true or both to false"
-        )
     return {
         "hr": [block.dataroot_gt],
         "lr": [block.dataroot_lq] if paired else [],
         "patch": block.gt_size // scale,
-        "augmentation": "flips-and-transpose" if block.use_hflip else "none",
+        "augmentation": _AUGMENTATIONS[block.use_hflip, block.use_rot],
     }
+
+
+_AUGMENTATIONS: dict[tuple[bool, bool], Augmentation] = {
+    (True, True): "flips-and-transpose",
+    (True, False): "flip",
+    (False, True): "upside-down-and-transpose",
+    (False, False): "none",
+}
+"""What ``use_hflip`` and ``use_rot`` mean together."""
 
 
 def _steps(options: StepOptions, *, source: str) -> dict[str, Any]:
@@ -334,7 +398,7 @@ _LOSSES = {"L1Loss": "l1", "MSELoss": "mse", "CharbonnierLoss": "charbonnier", "
 
 
 def _losses(options: StepOptions, source: str) -> dict[str, float]:
-    blocks = {"pixel_opt": options.pixel_opt, "edge_opt": options.edge_opt}
+    blocks = {"pixel_opt": options.pixel_opt, "edgel_opt": options.edgel_opt}
     weights: dict[str, float] = {}
     for key, block in blocks.items():
         if block is None:
@@ -353,12 +417,23 @@ def _losses(options: StepOptions, source: str) -> dict[str, float]:
 
 
 def _validation(
-    options: TrainValidationOptions | None, sets: Mapping[str, ValidationSetOptions]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Convert the first set to fields of `ValidationSettings`; return the others as keys without an effect."""
+    options: TrainValidationOptions | None, sets: Mapping[str, ValidationSetOptions], source: str
+) -> dict[str, Any]:
+    """Convert the sets and the rules of their measurement to fields of `ValidationSettings`."""
     if options is None or not sets:
-        return {}, tuple(f"datasets.{key}" for key in sets)
-    first, *others = sets
-    block = sets[first]
-    values = {"hr": block.dataroot_gt, "lr": block.dataroot_lq, "every": options.val_freq}
-    return {**values, "pictures": int(options.save_img)}, tuple(f"datasets.{key}" for key in others)
+        return {}
+    names = [block.name or key for key, block in sets.items()]
+    if len(set(names)) < len(names):  # two blocks state the same name
+        names = list(sets)
+    values: dict[str, Any] = {
+        "sets": {
+            name: {"hr": block.dataroot_gt, "lr": block.dataroot_lq}
+            for name, block in zip(names, sets.values(), strict=True)
+        },
+        "every": options.val_freq,
+        "pictures": None if options.save_img else 0,
+    }
+    rules = rules_of(read_metrics(options.metrics, source=source), source=source)
+    if rules is not None:
+        values["border"], values["channel"] = rules
+    return values

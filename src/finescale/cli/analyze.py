@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from finescale.analyze.cost_report import CostReport
-    from finescale.analyze.plot import Axis
+    from finescale.analyze.prices import Quantity
+    from finescale.analyze.rules import Rule
 
 analyze = typer.Typer(
     help="Measure the costs of networks, draw plots and training curves, and show which pixels a network uses.",
@@ -52,6 +53,15 @@ def cost(
             help="Width and height of the result; default: 1280x720, and an input of 64x64.",
         ),
     ] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="Also count by a published rule: fvcore, torchinfo, torchinfo-pass, linear-2d, swinir, swinir-size or "
+            "all; may be repeated.",
+        ),
+    ] = None,
     timed: Annotated[
         bool | None,
         typer.Option("--time/--no-time", help="Measure time and memory; default: on for -n, off for --all."),
@@ -82,7 +92,7 @@ def cost(
         console.say(f"timing {model} x{scale} on {_by(size)} pixels")
 
     timed = bool(models) if timed is None else timed
-    report = CostReport(scale=scale, sizes=sizes, timed=timed, runs=runs, device=device)
+    report = CostReport(scale=scale, sizes=sizes, rules=rules or (), timed=timed, runs=runs, device=device)
     try:
         for name in models or variants():
             report.add(name, before_timing=announce)
@@ -102,7 +112,7 @@ def _size(flag: str, text: str) -> tuple[int, int]:
 
 
 def _print_costs(report: CostReport) -> None:
-    """Print a row for each network and input, then one for each published number."""
+    """Print a row for each network and input, the same by other rules, and a row for each published number."""
     costs = _table("model", "scale", right=("input", "parameters", "multiply-adds", "executed", "time", "memory"))
     for row in report.rows:
         costs.add_row(
@@ -120,6 +130,12 @@ def _print_costs(report: CostReport) -> None:
     if not any(row.timing for row in report.rows):
         costs.columns = costs.columns[:-2]
     tables = [costs]
+    if report.rules:
+        by_rule = _table("model", "scale", right=("input", *(rule.title for rule in report.rules.values())))
+        for row in report.rows:
+            counts = (_count(row.by_rule[name], rule) for name, rule in report.rules.items())
+            by_rule.add_row(row.model, f"x{row.scale}", _by(row.input_size), *counts)
+        tables.append(by_rule)
     if report.published:
         published = _table("model", "scale", right=("input", "stated", "counted here"), left=("what is counted",))
         for comparison in report.published:
@@ -143,6 +159,13 @@ def _giga(number: float) -> str:
     return f"{number:,.2f} G"
 
 
+def _count(number: int, rule: Rule) -> str:
+    """Text of a count by a published rule, in the unit that papers print it in."""
+    if rule.unit == "bytes":
+        return f"{number / 1e6:,.2f} MB"
+    return _giga(number / 1e9) if rule.unit == "operations" else f"{number:,}"
+
+
 def _table(*names: str, right: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> Table:
     """Return an empty table: left-aligned columns, then right-aligned, then left-aligned ones that wrap."""
     from rich.table import Table
@@ -164,8 +187,11 @@ def _table(*names: str, right: tuple[str, ...] = (), left: tuple[str, ...] = ())
 def plot(
     output: options.Figure,
     axis: Annotated[
-        str, typer.Option("--x", help="Cost on the horizontal axis: parameters, multiply-adds or time.")
+        str, typer.Option("--x", help="Cost on the horizontal axis: parameters, multiply-adds, time or memory.")
     ] = "parameters",
+    area: Annotated[
+        str | None, typer.Option("--area", metavar="COST", help="Cost that the areas of the points show, likewise.")
+    ] = None,
     test_set: Annotated[
         str, typer.Option("--set", help="Test set: Set5, Set14, B100, Urban100 or Manga109.")
     ] = "Urban100",
@@ -173,28 +199,60 @@ def plot(
     results: Annotated[
         list[Path] | None, typer.Option("--results", metavar="FILE", help="A report.json of evaluate; may be repeated.")
     ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-n", "--network", metavar="FILE", help="Weight file of a network in --results that was moved; repeatable."
+        ),
+    ] = None,
     costs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--costs", metavar="FILE", help="A report of 'analyze cost --time --json', for --x time; may be repeated."
+            "--costs",
+            metavar="FILE",
+            help="A report of 'analyze cost --time --json', for time and memory; may be repeated.",
         ),
+    ] = None,
+    points: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--points", metavar="FILE.csv", help="A table of further networks; its columns are named; may be repeated."
+        ),
+    ] = None,
+    by_hand: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point",
+            metavar="NAME,PSNR,...",
+            help="A further network: name, PSNR, parameters, multiply-adds, ms, MiB; may be repeated.",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="NAME,...", help="Networks to show; default: all that are known.")
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Plot PSNR against cost: a point for each network, with published values and own measurements."""
+    """Plot PSNR against cost: a point for each network, with published values, own measurements and further points."""
     from finescale.analyze.plot import draw_plot, gather_points, read_rows
+    from finescale.analyze.points import point_from_text, read_points
     from finescale.figures import svg
 
     svg.check_name(output)
     if _is_kept(output, overwrite=overwrite, as_json=as_json):
         return
+    given = [point for path in points or () for point in read_points(path)]
+    given += [point_from_text(text) for text in by_hand or ()]
     data = gather_points(
         scale=scale,
-        axis=cast("Axis", axis),
+        axis=cast("Quantity", axis),
+        area=cast("Quantity | None", area),
         test_set=test_set,
         results=read_rows(results or ()),
         costs=read_rows(costs or ()),
+        given=given,
+        files=files or (),
+        only=options.names_of(only),
     )
     for sentence in data.left_out:
         console.say(sentence)
@@ -221,18 +279,37 @@ def _is_kept(output: Path, *, overwrite: bool, as_json: bool) -> bool:
 
 @analyze.command()
 def curve(
-    training: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder of a training, for example experiments/mine.")
+    trainings: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Folders of trainings, for example experiments/mine.")
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FIGURE", help="File name of the figure; default: curve.png of a single training."
+        ),
+    ] = None,
+    first_step: Annotated[int, typer.Option("--from", min=0, metavar="STEP", help="Leave out earlier steps.")] = 0,
+    overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw the loss and validation PSNR of a training as its curve.png, also while it runs."""
-    from finescale.train.log import plot_curve
+    """Draw the loss and validation PSNR of trainings over their steps, also while they run."""
+    from finescale.figures import svg
+    from finescale.train.log import draw_trainings, plot_curve
 
-    picture = plot_curve(training)
-    console.say(f"done: {picture}")
+    if output is None:
+        if len(trainings) > 1:
+            raise typer.BadParameter("several trainings need -o FIGURE")
+        if first_step:
+            raise typer.BadParameter("--from needs -o FIGURE")
+        output = plot_curve(trainings[0])
+    else:
+        svg.check_name(output)
+        if _is_kept(output, overwrite=overwrite, as_json=as_json):
+            return
+        svg.write_figure(output, draw_trainings(trainings, first_step=first_step))
+    console.say(f"done: {output}")
     if as_json:
-        console.print_json({"output": str(picture), "status": "done"})
+        console.print_json({"output": str(output), "status": "done"})
 
 
 # ---- attribution
@@ -245,7 +322,7 @@ def attribution(
         str, typer.Option("--at", metavar="X,Y", help="Upper left corner of the patch, in pixels of the result.")
     ],
     output: options.Figure,
-    network: options.Network = "default",
+    networks: options.Networks = None,
     scale: options.Scale = None,
     size: Annotated[int, typer.Option(help="Side length of the patch, in pixels of the result.")] = 16,
     region: Annotated[
@@ -258,13 +335,12 @@ def attribution(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw a local attribution map: which pixels of the input a network uses for a patch of its result."""
+    """Draw local attribution maps: which pixels of the input networks use for a patch of their results."""
     corner = re.fullmatch(r"(\d{1,7}),(\d{1,7})", at.replace(" ", ""))
     if not corner:
         raise typer.BadParameter(f"--at must be two numbers of pixels such as 120,64, got {at!r}")
 
-    from finescale.analyze.attribution import Patch
-    from finescale.analyze.patch_attribution import attribute_patch, draw_patch_attribution
+    from finescale.analyze import Patch, compare_attributions, draw_attributions, draw_patch_attribution
     from finescale.figures import svg
     from finescale.images import read_image
     from finescale.upscale import Upscaler
@@ -273,25 +349,42 @@ def attribution(
     if _is_kept(output, overwrite=overwrite, as_json=as_json):
         return
     pixels = read_image(image).pixels
-    upscaler = Upscaler.from_pretrained(network, scale=scale, device=device)
-    for note in upscaler.notes:
-        console.say(f"note: {note}")
+    upscalers = {}
+    for name in dict.fromkeys(networks or ["default"]):
+        upscalers[name] = Upscaler.from_pretrained(name, scale=scale, device=device)
+        for note in upscalers[name].notes:
+            console.say(f"note: {note}")
     patch = Patch(top=int(corner[2]), left=int(corner[1]), size=size)
     with bars() as shown:
 
-        def on_step(done: int, total: int) -> None:
-            shown.show("steps", done, total)
+        def on_step(name: str, done: int, total: int) -> None:
+            shown.show("steps", done, total, label=name)
 
-        found = attribute_patch(
-            upscaler.network, pixels, patch, region=region, sigma=sigma, steps=steps, on_step=on_step
+        found = compare_attributions(
+            {name: upscaler.network for name, upscaler in upscalers.items()},
+            pixels, patch, region=region, sigma=sigma, steps=steps, on_step=on_step,
+        )  # fmt: skip
+    first = next(iter(found.values()))
+    labels = _labels(list(found))
+    figure = draw_attributions(dict(zip(labels, found.values(), strict=True)))
+    svg.write_figure(output, figure if len(found) > 1 else draw_patch_attribution(first))
+    for label, one in zip(labels, found.values(), strict=True):
+        console.say(
+            f"{f'{label}: ' if len(found) > 1 else ''}diffusion index {one.attribution.diffusion_index:.2f} in "
+            f"{_by(one.image.shape[1:])} pixels of the input; integration error {one.attribution.gap:.2%}"
         )
-    svg.write_figure(output, draw_patch_attribution(found))
-    console.say(
-        f"diffusion index {found.attribution.diffusion_index:.2f} in {_by(found.image.shape[1:])} pixels of the input; "
-        f"integration error {found.attribution.gap:.2%}"
-    )
     console.say(f"done: {output}")
     if as_json:
+        reports = [{"model": name, **one.as_json()} for name, one in found.items()]
+        common = reports[0] if len(reports) == 1 else {}
         console.print_json(
-            {"output": str(output), "status": "done", "model": network, "image": str(image), **found.as_json()}
+            {"output": str(output), "status": "done", "image": str(image), **common, "networks": reports}
         )
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Return what stands above the columns of a figure: names, and files without folder and suffix unless equal."""
+    from finescale.analyze.prices import name_in_reports
+
+    short = [name_in_reports(name) for name in names]
+    return [one if short.count(one) == 1 else name for one, name in zip(short, names, strict=True)]

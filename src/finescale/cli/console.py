@@ -110,15 +110,16 @@ def print_tables(*tables: Table) -> None:
     write(captured.get())
 
 
-def check_new_file(path: Path, *, suffix: str, overwrite: bool) -> None:
+def check_new_file(path: Path, *, suffix: str | tuple[str, ...], overwrite: bool) -> None:
     """Refuse an output file that cannot be written, before anything is computed.
 
     Raises:
         typer.BadParameter: The suffix is wrong, the file exists and ``--overwrite`` is not given, or its folder does
             not exist.
     """
-    if path.suffix != suffix:
-        raise typer.BadParameter(f"-o must name a file that ends in {suffix}, got {path.name!r}")
+    suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    if path.suffix not in suffixes:
+        raise typer.BadParameter(f"-o must name a file that ends in {' or '.join(suffixes)}, got {path.name!r}")
     if path.exists() and not overwrite:
         raise typer.BadParameter(f"{path} exists; name another file or give --overwrite")
     if not path.parent.is_dir():

@@ -28,17 +28,40 @@ def evaluate(
         typer.Argument(metavar="[OPTIONS.yml]", help="A published option file for testing, in the format of BasicSR."),
     ] = None,
     same_file: Annotated[
-        Path | None, typer.Option("--option-file", metavar="FILE.yml", help="The same as OPTIONS.yml.")
+        Path | None,
+        typer.Option(
+            "--option-file", "-opt", "--opt", metavar="FILE.yml", help="The same as OPTIONS.yml, as in BasicSR."
+        ),
     ] = None,
-    networks: options.Networks = None,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-n",
+            "--network",
+            "--model_path",
+            metavar="MODEL",
+            help="A known network, owner/name on the hub, or a path to a weight file; may be repeated.",
+        ),
+    ] = None,
     scale: options.Scale = None,
     data: Annotated[Path | None, typer.Option(metavar="ROOT", help="Folder of all test sets.")] = None,
     sets: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Test sets, such as Set5,Set14,B100; default: all below ROOT.")
     ] = None,
+    hr: Annotated[
+        Path | None,
+        typer.Option(
+            "--hr", "--input", metavar="FOLDER", help="In place of --data: originals; luma and RGB are both measured."
+        ),
+    ] = None,
     lr: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="In place of --data: pictures without originals, which are only upscaled."),
+        typer.Option(
+            "--lr",
+            "--folder_lq",
+            metavar="FOLDER",
+            help="Low-resolution pictures of --hr; without it, pictures that are only upscaled.",
+        ),
     ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="papers (default), rgb, no-border, no-rounding or network-padding.")
@@ -73,7 +96,11 @@ def evaluate(
     settings: options.NetworkSettings = None,
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
+    launcher: options.Launcher = None,
+    auto_resume: options.AutoResume = False,
+    local_rank: options.LocalRank = None,
     as_json: options.AsJson = False,
+    _threads: options.Threads = None,
 ) -> None:
     """Measure PSNR and SSIM on test sets, by the papers' protocol, beside the bicubic and the published values.
 
@@ -95,6 +122,9 @@ def evaluate(
     )
     from finescale.settings import read_overrides
 
+    launch = options.notes_on_launch(launcher, auto_resume=auto_resume, local_rank=local_rank)
+    if not options.is_first_process():
+        return  # one process evaluates; the others that torchrun has started have nothing to do
     if option_file is not None and same_file is not None:
         raise typer.BadParameter("name one option file, got two")
     file = option_file or same_file
@@ -119,7 +149,7 @@ def evaluate(
     overrides = read_overrides(settings or ())
     if file is not None:
         flags = {
-            "-n": networks, "-s": scale, "--data": data, "--sets": sets, "--lr": lr, "--protocol": protocol,
+            "-n": networks, "-s": scale, "--data": data, "--sets": sets, "--hr": hr, "--lr": lr, "--protocol": protocol,
             "-t": tile, "--overlap": overlap, "--tile-rule": tile_rule, "--set": settings,
         }  # fmt: skip
         given = [flag for flag, value in flags.items() if value is not None]
@@ -131,25 +161,30 @@ def evaluate(
     else:
         if not networks:
             raise typer.BadParameter(f"no MODEL: name a network or a weight file by -n, or {BICUBIC}")
-        if (data is None) == (lr is None):
-            raise typer.BadParameter("give --data, the folder of the test sets, or --lr, pictures without originals")
-        if lr is not None and sets is not None:
+        if (data is None) == (hr is None and lr is None):
+            raise typer.BadParameter(
+                "give --data, the folder of the test sets, or --hr and --lr, two folders, or --lr, pictures without "
+                "originals"
+            )
+        if data is None and sets is not None:
             raise typer.BadParameter("--sets needs --data")
         rules = PAPERS if protocol is None else protocol_named(protocol)
         tiling = tiling_of(tile=None if tile is None else options.read_tile(tile), overlap=overlap, rule=tile_rule)
         with console.messages_of_the_library():
             plan = plan_evaluation(
-                networks, data=data, sets=options.names_of(sets), lr=lr, scale=scale, protocol=rules, tiling=tiling,
-                execution=execution, offline=offline, settings=overrides,
+                networks, data=data, sets=options.names_of(sets), hr=hr, lr=lr, scale=scale, protocol=rules,
+                tiling=tiling, execution=execution, offline=offline, settings=overrides,
             )  # fmt: skip
     further = perceptual_metrics(options.names_of(metrics), device=execution.device)
     keep_pictures = plan.keep_pictures if save_images is None else save_images
     if folder is None:
         check_name(plan.name, what="the name of the results")
         folder = _RESULTS / plan.name
-    results = ResultsFolder(folder, overwrite=overwrite, keep_pictures=keep_pictures, suffix=plan.suffix)
+    results = ResultsFolder(
+        folder, overwrite=overwrite, keep_pictures=keep_pictures, suffix=plan.suffix, visualized=plan.visualized
+    )
 
-    for note in plan.notes:
+    for note in (*launch, *plan.notes):
         console.say(f"note: {note}")
     with _watched(plan) as (on_tile, on_result):
         report = carry_out(plan, metrics=further, results=results, on_tile=on_tile, on_result=on_result)
@@ -198,7 +233,7 @@ def _watched(plan: Plan) -> Iterator[tuple[OnCaseTile, Callable[[Score | Failure
                 num_scores += not isinstance(result, Failure)
                 shown.show("pictures", num_done, total)
                 if isinstance(result, Failure) or not shown.are_drawn:
-                    _say(result)
+                    console.say(result.as_text())
                 if is_interrupted():
                     raise KeyboardInterrupt
 
@@ -206,16 +241,6 @@ def _watched(plan: Plan) -> Iterator[tuple[OnCaseTile, Callable[[Score | Failure
     except KeyboardInterrupt:
         console.say(f"{num_scores} of {total} results are finished; run the same command to continue")
         raise
-
-
-def _say(result: Score | Failure) -> None:
-    from finescale.evaluate import Failure
-
-    if isinstance(result, Failure):
-        console.say(f"failed: {result.reason}")
-        return
-    value = "" if result.psnr is None or result.ssim is None else f": {result.psnr:.4f} dB, {result.ssim:.4f}"
-    console.say(f"{'kept' if result.is_reused else 'done'}: {result.model}: {result.set} {result.image}{value}")
 
 
 def _print_tables(report: Report) -> None:

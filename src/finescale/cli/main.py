@@ -13,8 +13,10 @@ from typing import Annotated
 
 import typer
 
-from finescale.cli import console, prepare
+from finescale.cli import console, options, prepare
 from finescale.cli.analyze import analyze
+from finescale.cli.command import Verb
+from finescale.cli.convert import convert
 from finescale.cli.evaluate import evaluate
 from finescale.cli.export import export
 from finescale.cli.inspect import inspect
@@ -23,6 +25,7 @@ from finescale.cli.quantize import quantize
 from finescale.cli.train import train
 from finescale.cli.upscale import upscale
 from finescale.errors import FinescaleError
+from finescale.system.cores import configure_threads
 from finescale.system.interrupt import termination_as_interrupt
 
 WRONG_USAGE, INTERRUPTED = 1, 130
@@ -37,10 +40,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for verb in (upscale, models, inspect, evaluate, train, quantize, export):
+for verb in (upscale, models, inspect, convert, evaluate, train, quantize, export):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")
+for group in (app, prepare.app, analyze):
+    for command in group.registered_commands:
+        command.cls = Verb
 
 
 def _print_version(wanted: bool) -> None:
@@ -57,7 +63,13 @@ def _finescale(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    local_rank: Annotated[
+        int | None, typer.Option("--local_rank", "--local-rank", hidden=True)  # where PyTorch's old launcher puts it
+    ] = None,
 ) -> None:
+    if local_rank is not None and options.is_first_process():
+        for note in options.notes_on_launch(None, auto_resume=False, local_rank=local_rank):
+            console.say(f"note: {note}")
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(WRONG_USAGE)
@@ -66,6 +78,7 @@ def _finescale(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     _open_closed_streams()
+    configure_threads()
     sys.exit(run(arguments))
 
 

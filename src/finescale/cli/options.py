@@ -5,11 +5,14 @@ A default that differs from verb to verb stands in the verb's signature; `--help
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
+
+from finescale.system.cores import use_threads
 
 if TYPE_CHECKING:
     from finescale.engines import EngineName
@@ -58,7 +61,8 @@ Overlap = Annotated[int | None, typer.Option(help="Input pixels that neighbourin
 TileRule = Annotated[
     str | None,
     typer.Option(
-        metavar="RULE", help="blend (default), or a published rule: chop (HiT-SR, DAT), pad or average (DRCT)."
+        metavar="RULE",
+        help="blend (default), or a published rule: chop (HiT-SR, DAT), pad (HAT, DRCT) or average (DRCT).",
     ),
 ]
 Ensemble = Annotated[
@@ -69,6 +73,16 @@ Engine = Annotated[str | None, typer.Option(help="torch (default), compile or op
 Compile = Annotated[bool, typer.Option("--compile", help="Short for --engine compile, PyTorch's compiler.")]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; default: cuda where it is available, else cpu.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        callback=lambda count: None if count is None else use_threads(count),
+        help="Threads that compute; default: one per core that this process may use.",
+    ),
 ]
 CpuByDefault = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or mps.")]
 
@@ -81,6 +95,23 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo existing resu
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a report on standard output.")]
 
+# ---- published commands
+
+OptionFile = Annotated[
+    Path | None,
+    typer.Option("-opt", "--opt", metavar="FILE.yml", help="The same as naming an option file, as in BasicSR."),
+]
+Launcher = Annotated[
+    str | None, typer.Option(metavar="none|pytorch", help="No effect, for BasicSR's commands: torchrun is recognised.")
+]
+AutoResume = Annotated[
+    bool, typer.Option("--auto_resume", "--auto-resume", help="No effect, for BasicSR's commands: this is the default.")
+]
+LocalRank = Annotated[
+    int | None,
+    typer.Option("--local_rank", "--local-rank", help="No effect, for PyTorch's old launcher: the environment counts."),
+]
+
 # ---- how files are prepared
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
@@ -91,6 +122,36 @@ Workers = Annotated[
 
 
 # ---- what their texts mean
+
+
+def is_first_process() -> bool:
+    """Return whether this process prints: the only one, or the first of several by torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def notes_on_launch(launcher: str | None, *, auto_resume: bool, local_rank: int | None) -> list[str]:
+    """Explain the flags of BasicSR's commands that have no effect, a sentence for each.
+
+    Raises:
+        typer.BadParameter: The launcher is not one of BasicSR's, or is not supported.
+    """
+    from finescale.settings import suggest
+
+    launchers = ("none", "pytorch")
+    if launcher == "slurm":
+        raise typer.BadParameter("--launcher slurm is not supported; start the processes by torchrun")
+    if launcher not in (None, *launchers):
+        raise typer.BadParameter(f"--launcher must be none or pytorch, got {launcher!r}{suggest(launcher, launchers)}")
+    notes = []
+    if launcher == "pytorch" and "WORLD_SIZE" in os.environ:
+        notes.append("--launcher has no effect: the processes that torchrun starts join by themselves")
+    elif launcher == "pytorch":
+        notes.append("--launcher pytorch: this process is alone; torchrun starts one for each device")
+    if auto_resume:
+        notes.append("--auto_resume has no effect: what was begun is resumed in any case")
+    if local_rank is not None:
+        notes.append("--local-rank has no effect: the environment variable LOCAL_RANK counts")
+    return notes
 
 
 def read_tile(text: str) -> int | Literal["auto"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -13,6 +12,7 @@ import typer
 
 from finescale.cli import console, options
 from finescale.cli.progress import bars
+from finescale.system.cores import available_cores
 
 if TYPE_CHECKING:
     from finescale.system.jobs import FileReport
@@ -36,10 +36,15 @@ def downsample(
     variant: Annotated[
         str, typer.Option(help="Which bicubic to reproduce: uint8, double or uint8-replicate; also A, B, C.")
     ] = "uint8",
-    layout: Annotated[str, typer.Option(help="edsr: X4/birdx4.png; basicsr: LRbicx4/bird.png.")] = "edsr",
+    layout: Annotated[
+        str, typer.Option(help="edsr: X4/birdx4.png; basicsr: LRbicx4/bird.png; rcan: x4/bird_LRBI_x4.png.")
+    ] = "edsr",
     cut_hr: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Also write the originals, cropped to a multiple of all scales."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Also write the originals, cropped to a multiple of all scales; for rcan, of each: x4/bird_HR_x4.png.",
+        ),
     ] = None,
     degradation: Annotated[
         Path | None,
@@ -68,7 +73,12 @@ def downsample(
     }
     settings = parse_settings(DownsampleSettings, given, source="downsample")
     paths = find_hr_images(folders)
-    _run(downsample_files(paths, settings, workers=_workers(workers)), total=len(paths), output=output, as_json=as_json)
+    _run(
+        downsample_files(paths, settings, workers=workers or available_cores()),
+        total=len(paths),
+        output=output,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -122,7 +132,7 @@ def crops(
         pairs = matching.pairs
         for path in matching.without_hr:
             unpaired.append(FileReport(path, "failed", reason=f"{printable_name(path)}: its original is missing"))
-    reports = crop_files(paths, settings, lr=pairs, workers=_workers(workers))
+    reports = crop_files(paths, settings, lr=pairs, workers=workers or available_cores())
     _run(reports, total=len(paths), output=output, as_json=as_json, first=unpaired)
 
 
@@ -138,7 +148,7 @@ def cache(
     from finescale.data import find_hr_images, write_cache
 
     paths = find_hr_images(folders)
-    reports = write_cache(paths, output, overwrite=overwrite, workers=_workers(workers))
+    reports = write_cache(paths, output, overwrite=overwrite, workers=workers or available_cores())
     _run(reports, total=len(paths), output=output, as_json=as_json)
 
 
@@ -161,7 +171,9 @@ def lmdb(
     from finescale.data import find_hr_images, write_lmdb
 
     paths = find_hr_images(folders)
-    reports = write_lmdb(paths, output, drop_ending=drop_ending, overwrite=overwrite, workers=_workers(workers))
+    reports = write_lmdb(
+        paths, output, drop_ending=drop_ending, overwrite=overwrite, workers=workers or available_cores()
+    )
     _run(reports, total=len(paths), output=output, as_json=as_json)
 
 
@@ -206,7 +218,7 @@ def check(
     for problem in problems:
         console.say(f"{problem.kind}: {problem.reason}")
     num_checked, total = 0, len(checklist.pictures)
-    results = check_pictures(checklist, workers=_workers(workers))
+    results = check_pictures(checklist, workers=workers or available_cores())
     try:
         with closing(results), deferred_interrupt() as is_interrupted, bars() as shown:
             shown.show("pictures", 0, total)
@@ -281,9 +293,3 @@ def _scales(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", text):
         raise typer.BadParameter(f"--scale must be one or several numbers such as 2,3,4, got {text!r}")
     return tuple(int(number) for number in text.split(","))
-
-
-def _workers(given: int | None) -> int:
-    if given is not None:
-        return given
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -32,8 +32,17 @@ def quantize(
     ] = None,
     method: Annotated[str | None, typer.Option(help="dual (default), minmax or percentile.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the refinement; default: 10; 0: none.")] = None,
-    crops: Annotated[int, typer.Option(min=1, help="How many parts of the pictures to learn from.")] = 32,
-    crop_size: Annotated[int, typer.Option(min=8, help="Side of a part, in pixels.")] = 48,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The same network, quantized: refine its ranges, in place of finding any."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="published: the settings of the method's authors; --set overrides them.")
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option(min=1, help="How many parts of the pictures to learn from; default: 32.")
+    ] = None,
+    crop_size: Annotated[int | None, typer.Option(min=8, help="Side of a part, in pixels; default: 48.")] = None,
     seed: options.Seed = 0,
     sensitivity: Annotated[
         bool,
@@ -47,27 +56,32 @@ def quantize(
     offline: options.Offline = False,
     overwrite: options.ReplaceFile = False,
     as_json: options.AsJson = False,
+    _threads: options.Threads = None,
 ) -> None:
     """Convert a network's numbers to small integers, with ranges learned from a few pictures."""
     from finescale import weights
-    from finescale.quantize import calibration_pictures, is_quantized, quantize_network
+    from finescale.quantize import QuantSettings, is_quantized, quantize_network
     from finescale.quantize.crops import HELD_OUT
     from finescale.quantize.run import FASTER_FROM_CHANNELS
+    from finescale.settings import parse_settings
     from finescale.system.files import sha256
 
     console.check_new_file(output, suffix=".safetensors", overwrite=overwrite)
+    values = _values(bits, keep=keep, method=method, epochs=epochs, recipe=recipe, overrides=overrides or [])
     if calibration is not None:
-        calibration_pictures(calibration, side=crop_size)
-    settings = (
-        None if bits is None else _settings(bits, keep=keep, method=method, epochs=epochs, overrides=overrides or [])
-    )
+        crops, crop_size = _sampling(calibration, crops, crop_size, recipe=recipe)
+    settings = None if bits is None or start is not None else parse_settings(QuantSettings, values, source="quantize")
+    started = None if start is None else weights.load(start)
+    if started is not None:
+        settings = _settings_from(started, values)
     with console.messages_of_the_library():
         loaded = weights.load_named(network, scale=scale, device=device, offline=offline)
     source = loaded.header.get("source", loaded.path.name)
     if is_quantized(loaded.network):
-        if (bits, calibration) != (None, None):
+        if (bits, calibration, start) != (None, None, None):
             raise typer.BadParameter(
-                f"{network} is quantized already; omit --bits and --calibration to convert its file"
+                f"{network} is quantized already; omit --bits and --calibration to convert its file, or refine it by "
+                "--start, with its float network as -n"
             )
         weights.save(loaded.network, output, source=source)
         say(f"weights: {output}")
@@ -77,12 +91,16 @@ def quantize(
     state = output.with_name(f"{output.name}.partial")
     if state.exists():
         say(f"resuming from {state}")
-    say(f"{crops} crops of {crop_size}x{crop_size} pixels of {calibration}; {HELD_OUT} more to measure on")
+    if crops is None:
+        say(f"pictures of {calibration}: all of one size, taken whole, to learn from and to measure on")
+    else:
+        say(f"{crops} crops of {crop_size}x{crop_size} pixels of {calibration}; {HELD_OUT} more to measure on")
     float_bytes = sum(4 * tensor.numel() for tensor in loaded.network.state_dict().values())
     with _watched(state) as on_progress:
         result = quantize_network(
             loaded.network, calibration, settings, crops=crops, crop_size=crop_size, seed=seed,
-            with_sensitivity=sensitivity, state=state, weights_sha256=sha256(loaded.path), on_progress=on_progress,
+            start=None if started is None else started.network, with_sensitivity=sensitivity, state=state,
+            weights_sha256=sha256(loaded.path), on_progress=on_progress,
         )  # fmt: skip
     weights.save(loaded.network, output, source=source, licence=loaded.header.get("licence"))
     report = _report(loaded, result, output=output, float_bytes=float_bytes)
@@ -102,22 +120,62 @@ def quantize(
         say(f"note: with {width} channels the file is smaller, but integers gain little or no time over bf16")
 
 
-def _settings(
-    bits: int, *, keep: str | None, method: str | None, epochs: int | None, overrides: list[str]
-) -> QuantSettings:
-    from finescale.quantize import QuantSettings
-    from finescale.settings import parse_settings, read_overrides
+def _values(
+    bits: int | None,
+    *,
+    keep: str | None,
+    method: str | None,
+    epochs: int | None,
+    recipe: str | None,
+    overrides: list[str],
+) -> dict[str, Any]:
+    """Return the fields of `QuantSettings` that the flags set."""
+    from finescale.quantize import RECIPES
+    from finescale.settings import read_overrides
 
-    if bits not in (4, 6, 8):
+    if bits not in (None, 4, 6, 8):
         raise typer.BadParameter(f"--bits must be 4, 6 or 8, got {bits}")
+    if recipe is not None and recipe not in RECIPES:
+        raise typer.BadParameter(f"--recipe must be {', '.join(RECIPES)}, got {recipe!r}")
     flags = {
         "bits": bits,
         "keep": None if keep is None else options.names_of(keep),
         "method": method,
         "epochs": epochs,
     }
-    values = {name: value for name, value in flags.items() if value is not None} | read_overrides(overrides)
-    return parse_settings(QuantSettings, values, source="quantize")
+    stated = {name: value for name, value in flags.items() if value is not None}
+    return {**RECIPES.get(recipe or "", {}), **stated, **read_overrides(overrides)}
+
+
+def _sampling(
+    calibration: Path, crops: int | None, crop_size: int | None, *, recipe: str | None
+) -> tuple[int | None, int | None]:
+    """Return how many parts of the pictures to take, and their side; None for patches that are taken whole."""
+    from finescale.quantize import calibration_pictures, find_patches
+    from finescale.quantize.crops import CROP_SIZE, CROPS, PUBLISHED_CROP_SIZE, PUBLISHED_CROPS
+
+    if crops is None and crop_size is None and find_patches(calibration):
+        return None, None
+    count, side = (CROPS, CROP_SIZE) if recipe is None else (PUBLISHED_CROPS, PUBLISHED_CROP_SIZE)
+    crops, crop_size = crops or count, crop_size or side
+    calibration_pictures(calibration, side=crop_size)
+    return crops, crop_size
+
+
+def _settings_from(started: Loaded, values: dict[str, Any]) -> QuantSettings:
+    """Return the settings of a refinement of a quantized network.
+
+    Raises:
+        ValueError: It is not quantized, or was quantized otherwise than the flags state.
+    """
+    from finescale.quantize import is_quantized, settings_from
+
+    if not is_quantized(started.network):
+        raise ValueError(f"{started.path}: not quantized; name a file that finescale quantize wrote, with --epochs 0")
+    try:
+        return settings_from(started.network, values)
+    except ValueError as error:
+        raise ValueError(f"{started.path}: {error}") from None
 
 
 def _report(loaded: Loaded, result: QuantizationResult, *, output: Path, float_bytes: int) -> dict[str, Any]:

@@ -54,27 +54,39 @@ def train(
         ),
     ] = None,
     device: options.Device = None,
+    opt: options.OptionFile = None,
+    launcher: options.Launcher = None,
+    auto_resume: options.AutoResume = False,
+    local_rank: options.LocalRank = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the settings file, and train nothing.")] = False,
     describe: Annotated[bool, typer.Option("--describe", help="Explain every field of a settings file.")] = False,
+    _threads: options.Threads = None,
 ) -> None:
     """Train a network by a recipe or a settings file, on a folder of pictures."""
     if describe:
         _describe()
         return
+    launch = options.notes_on_launch(launcher, auto_resume=auto_resume, local_rank=local_rank)
+    if auto_resume and resume is False:
+        raise typer.BadParameter("--auto_resume and --no-resume are mutually exclusive")
+    if what is not None and opt is not None:
+        raise typer.BadParameter(f"name one file, got {what} and {opt}")
+    what = what if opt is None else str(opt)
     if what is None:
         raise typer.BadParameter("name a recipe or a settings file, such as: finescale train hit-srf -s 4 --hr FOLDER")
 
     from finescale.settings import override, parse_settings, settings_text
-    from finescale.train import TrainSettings
+    from finescale.train import TrainSettings, check
     from finescale.train import train as run_training
 
     given = _read(what, scale=scale, stage=stage)
+    given.notes += launch
     if hr:
         _fill(given.values, "data", hr=hr, lr=lr or [])
     elif lr:
         _fill(given.values, "data", lr=lr)
     if val is not None:
-        _fill(given.values, "validation", hr=val, lr=None)
+        _fill(given.values, "validation", hr=val, lr=None, sets={})
     if name is not None:
         given.values["name"] = name
     override(given.values, overrides or ())
@@ -86,15 +98,19 @@ def train(
             _check_places(settings)
     _set_start(given, start)
     settings = parse_settings(TrainSettings, given.values, source=given.source)
+    if given.batch is not None and settings.train.batch == given.batch[0]:
+        given.notes.append(given.batch[1])
     if plan:
+        check(settings)
+        _note_missing_start(given, settings)
         _print_summary(settings, given.notes)
         sys.stdout.write(settings_text(settings))
         return
-    if _is_first_process():
+    if options.is_first_process():
         _print_summary(settings, given.notes)
     with training_bar() as on_step, console.messages_of_the_library(timed=True):
         result = run_training(settings, resume=resume, device=device, on_step=on_step)
-    if _is_first_process():
+    if options.is_first_process():
         console.say(f"weights: {result}")
 
 
@@ -114,6 +130,8 @@ class _Given:
     """Name and scale of the training whose weights a recipe starts from."""
     start_model: str | None = None
     """Recipe of that training."""
+    batch: tuple[int, str] | None = None
+    """Samples per step of an option file, and a sentence about them."""
 
 
 def _read(what: str, *, scale: int | None, stage: int | None) -> _Given:
@@ -149,15 +167,17 @@ def _recipe(name: str, *, scale: int | None, stage: int | None) -> _Given:
 def _file(path: Path) -> _Given:
     from finescale.basicsr.training import convert, is_option_file
     from finescale.settings import read_values
+    from finescale.train.distributed import num_processes
 
     values = read_values(path)
     if not is_option_file(values):
         return _Given(values=values, source=str(path))
-    conversion = convert(values, source=str(path))
+    conversion = convert(values, source=str(path), devices=num_processes())
     notes = [f"{path} is an option file of BasicSR; --plan prints it as a settings file"]
     if conversion.ignored:
         notes.append(f"no effect here: {', '.join(conversion.ignored)}")
-    return _Given(values=conversion.values, source=str(path), notes=notes)
+    batch = conversion.values["train"]["batch"], conversion.batch_note
+    return _Given(values=conversion.values, source=str(path), notes=[*notes, *conversion.notes], batch=batch)
 
 
 def _fill(values: dict[str, Any], group: str, **fields: Any) -> None:
@@ -170,7 +190,8 @@ def _fill(values: dict[str, Any], group: str, **fields: Any) -> None:
 def _check_places(settings: TrainSettings) -> None:
     """Refuse pictures to train or validate on that do not exist."""
     data, validation = settings.data, settings.validation
-    for place in (*data.hr, *data.lr, validation.hr, validation.lr):
+    sets = validation.all_sets().values()
+    for place in (*data.hr, *data.lr, *(place for one in sets for place in (one.hr, one.lr))):
         try:
             is_missing = place is not None and not place.exists()
         except OSError as error:
@@ -191,8 +212,17 @@ def _set_start(given: _Given, start: str | None) -> None:
         training, scale = given.start
         path = weights_of(training, output=Path(given.values.get("output", "experiments")))
         given.values["warm_start"] = path
-        missing = "" if path.exists() else ", which does not exist: train that first, or give --start MODEL or none"
+        missing = "" if path.exists() else _MISSING_START
         given.notes.append(f"it starts from the weights of {given.start_model} x{scale}, {path}{missing}")
+
+
+_MISSING_START = ", which does not exist: train that first, or give --start MODEL or none"
+
+
+def _note_missing_start(given: _Given, settings: TrainSettings) -> None:
+    """Add a note where a file names weights to start from that do not exist."""
+    if given.start is None and settings.warm_start is not None and not settings.warm_start.exists():
+        given.notes.append(f"it starts from {settings.warm_start}{_MISSING_START}")
 
 
 def _print_summary(settings: TrainSettings, notes: Iterable[str]) -> None:
@@ -216,11 +246,6 @@ def _schedule(settings: TrainSettings) -> str:
     if not steps.milestones:
         return "constant"
     return f"times {steps.gamma:g} after {', '.join(f'{step:,}' for step in steps.milestones)}"
-
-
-def _is_first_process() -> bool:
-    """Return whether this process prints: the only one, or the first of several by torchrun."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _describe() -> None:

@@ -65,6 +65,7 @@ def upscale(
     settings: options.NetworkSettings = None,
     offline: options.Offline = False,
     as_json: options.AsJson = False,
+    _threads: options.Threads = None,
 ) -> None:
     """Upscale pictures. Inputs are never changed, existing results are kept unless --overwrite is given."""
     from finescale import weights

@@ -14,7 +14,7 @@ In each layout the pictures may also be named as in any other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finescale.data.pairs import Pair, find_images, hr_name, lr_names, match_pairs
@@ -36,6 +36,11 @@ _NAMES = {
 def set_name(name: str) -> str:
     """Return a set's name in tables, however it is spelt: "B100" for "bsd100"; other names are left as they are."""
     return _NAMES.get(name.casefold(), name)
+
+
+def is_known_set(name: str) -> bool:
+    """Return whether a name is that of one of the papers' sets, however it is spelt."""
+    return name.casefold() in _NAMES
 
 
 def benchmark_names(root: Path, *, scale: int) -> list[str]:
@@ -70,10 +75,27 @@ def benchmark_pairs(root: Path, name: str, *, scale: int) -> list[Pair]:
     """
     hr, lr = benchmark_folders(root, name, scale=scale)
     hr_images = find_images(hr)
-    names = {path: hr_name(path, scale=scale) for path in hr_images}
     if not _is_folder(lr):
-        return [Pair(name, hr=path) for path, name in names.items()]
-    smaller = match_pairs(hr_images, find_images(lr), scale=scale).pairs
+        return [Pair(hr_name(path, scale=scale), hr=path) for path in hr_images]
+    return pairs_in(hr_images, lr, scale=scale)
+
+
+def pairs_in(hr: Sequence[Path], lr: Path, *, scale: int) -> list[Pair]:
+    """Pair HR images with the low-resolution pictures of a folder.
+
+    Args:
+        hr: The HR images.
+        lr: The folder.
+        scale: How many times smaller its pictures are.
+
+    Returns:
+        A pair for each HR image; where its low-resolution picture is missing, with the path it was expected at.
+
+    Raises:
+        DataError: The folder does not exist or holds no picture.
+    """
+    names = {path: hr_name(path, scale=scale) for path in hr}
+    smaller = match_pairs(hr, find_images(lr), scale=scale).pairs
     return [
         Pair(name, hr=path, lr=smaller.get(path, lr / f"{lr_names(name, scale=scale)[0]}{path.suffix}"))
         for path, name in names.items()

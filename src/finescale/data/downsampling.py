@@ -6,6 +6,7 @@ import math
 import os
 import zlib
 from collections.abc import Generator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,24 @@ from typing_extensions import Self
 from finescale.data.degradation import DegradationSettings, degrade
 from finescale.data.folders import claim_folder
 from finescale.data.hr_images import HRImage, as_text, read_hr_image, write_levels
+from finescale.data.pairs import hr_name
 from finescale.errors import DataError, printable_name
 from finescale.resize import MAX_SCALE, Variant, downsample
 from finescale.settings import Settings
 from finescale.system.jobs import FileReport, find_namesakes, map_files, refuse_folders_of_inputs, refuse_namesake
+
+
+@dataclass(frozen=True)
+class Product:
+    """A file made of an HR image."""
+
+    path: Path
+    """Its place."""
+    scale: int | None
+    """How many times smaller it is; None is the cut HR image itself."""
+    _: KW_ONLY
+    cut_for: int
+    """The HR image is cut to a multiple of this number before."""
 
 
 class DownsampleSettings(Settings):
@@ -31,11 +46,11 @@ class DownsampleSettings(Settings):
     """How many times smaller, 1 to 16 each; 1 is for pictures that are only degraded."""
     variant: Variant = "A"
     """Which implementation of the bicubic to reproduce; `finescale.resize.Variant` lists them."""
-    layout: Literal["edsr", "basicsr"] = "edsr"
-    """File names: ``X4/birdx4.png`` or ``LRbicx4/bird.png``."""
+    layout: Literal["edsr", "basicsr", "rcan"] = "edsr"
+    """File names: ``X4/birdx4.png``, ``LRbicx4/bird.png`` or ``x4/bird_LRBI_x4.png``."""
     cut_folder: Path | None = None
-    """Folder for HR images cut to a multiple of all scales, of which the low-resolution pictures are then made; None
-    cuts for each scale alone and keeps no cut images."""
+    """Folder for cut HR images, of which the low-resolution pictures are made: ``bird.png``, cut to a multiple of all
+    scales; in the layout "rcan" ``x4/bird_HR_x4.png``, cut for each scale. None cuts for each scale and keeps none."""
     degradation: DegradationSettings | None = None
     """What else happens to the low-resolution pictures; None is nothing."""
     seed: int = Field(0, ge=0)
@@ -61,22 +76,39 @@ class DownsampleSettings(Settings):
     @property
     def multiple(self) -> int | None:
         """Number that the sides of all HR images are cut to a multiple of; None cuts for each scale alone."""
-        return None if self.cut_folder is None else math.lcm(*self.scales)
+        return None if self.cut_folder is None or self.layout == "rcan" else math.lcm(*self.scales)
 
     @property
-    def folders(self) -> dict[int | None, Path]:
-        """Folder of the pictures of each scale; those of None are cut HR images."""
-        name = "X{}" if self.layout == "edsr" else "LRbicx{}"
-        folders: dict[int | None, Path] = {scale: self.folder / name.format(scale) for scale in self.scales}
-        return folders if self.cut_folder is None else {**folders, None: self.cut_folder}
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder of results."""
+        return tuple(product.path.parent for product in self.products(Path("any.png")))
 
-    def outputs(self, path: Path) -> dict[int | None, Path]:
-        """Return the files made of an HR image, by scale; that of None is the cut HR image."""
-        ending = "x{}.png" if self.layout == "edsr" else ".png"
-        return {
-            scale: folder / (path.stem + (".png" if scale is None else ending.format(scale)))
-            for scale, folder in self.folders.items()
-        }
+    def products(self, path: Path) -> list[Product]:
+        """List the files made of an HR image."""
+        folder, ending = {
+            "edsr": ("X{}", "x{}"),
+            "basicsr": ("LRbicx{}", ""),
+            "rcan": ("x{}", "_LRBI_x{}"),
+        }[self.layout]
+        multiple = self.multiple
+        names = {scale: hr_name(path, scale=scale) for scale in self.scales}
+        made = [
+            Product(
+                self.folder / folder.format(scale) / f"{name}{ending.format(scale)}.png",
+                scale,
+                cut_for=multiple or scale,
+            )
+            for scale, name in names.items()
+        ]
+        if self.cut_folder is None:
+            return made
+        if multiple is not None:
+            return [*made, Product(self.cut_folder / f"{path.stem}.png", None, cut_for=multiple)]
+        cut = [
+            Product(self.cut_folder / f"x{scale}" / f"{name}_HR_x{scale}.png", None, cut_for=scale)
+            for scale, name in names.items()
+        ]
+        return made + cut
 
 
 def downsample_files(
@@ -98,7 +130,7 @@ def downsample_files(
         ValueError: A folder of results holds the HR images, or ``workers`` is not positive.
         DataError: The folder was filled with another variant or cut, or cannot be written to.
     """
-    folders = settings.folders.values()
+    folders = settings.folders
     if len({os.path.realpath(folder) for folder in folders}) < len(folders):
         raise ValueError(f"{settings.cut_folder} is for low-resolution pictures; name another folder for cut HR images")
     refuse_folders_of_inputs(folders, paths)
@@ -118,20 +150,21 @@ def downsample_files(
 
 
 def _downsample_one(path: Path, settings: DownsampleSettings) -> FileReport:
-    outputs = settings.outputs(path)
-    results = tuple(outputs.values())
-    missing = {scale: output for scale, output in outputs.items() if settings.overwrite or not output.exists()}
+    products = settings.products(path)
+    results = tuple(product.path for product in products)
+    missing = [product for product in products if settings.overwrite or not product.path.exists()]
     if not missing:
         return FileReport(path, "kept", results, "all results exist already; --overwrite redoes them")
     image = read_hr_image(path)
     notes = list(image.notes)
-    if len(missing) < len(outputs):
-        notes.append(f"{len(outputs) - len(missing)} of {len(outputs)} results exist already and are kept")
-    cuts: dict[tuple[int, int], list[str]] = {}
-    for scale, output in missing.items():
-        levels = _cut(image, settings.multiple or scale or 1)
-        write_levels(output, _smaller(levels, path, settings, scale))
-        cuts.setdefault((levels.shape[1], levels.shape[2]), []).append("HR" if scale is None else f"x{scale}")
+    if len(missing) < len(products):
+        notes.append(f"{len(products) - len(missing)} of {len(products)} results exist already and are kept")
+    cuts: dict[tuple[int, int], dict[str, None]] = {}
+    for product in missing:
+        levels = _cut(image, product.cut_for)
+        write_levels(product.path, _smaller(levels, path, settings, product.scale))
+        use = "HR" if product.scale is None else f"x{product.scale}"
+        cuts.setdefault((levels.shape[1], levels.shape[2]), {})[use] = None
     for size, uses in cuts.items():
         if size != image.size:
             notes.append(f"cut from {as_text(image.size)} to {as_text(size)} for {', '.join(uses)}")

@@ -18,9 +18,10 @@ from torch import Tensor
 from finescale.data.degradation import BLOCK, REACH, DegradationSettings, degrade
 from finescale.resize import downsample, tap_margin
 
-Augmentation = Literal["flips-and-transpose", "flip-and-turn", "none"]
+Augmentation = Literal["flips-and-transpose", "flip-and-turn", "flip", "upside-down-and-transpose", "none"]
 """How samples are varied: mirrored upside down, mirrored left to right and transposed, each half of the time; mirrored
-left to right and turned by a quarter, each half of the time; or not at all."""
+left to right and turned by a quarter, each half of the time; only the mirroring left to right of the first, or only its
+other two; or not at all."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -174,8 +175,8 @@ def _vary(image: Tensor, coins: int, augmentation: Augmentation) -> Tensor:
     if augmentation == "flip-and-turn":
         image = image.flip(-1) if coins & 1 else image
         return image.rot90(1, (-2, -1)) if coins & 2 else image
-    if coins & 1:
+    if coins & 1 and augmentation != "flip":
         image = image.flip(-2)
-    if coins & 2:
+    if coins & 2 and augmentation != "upside-down-and-transpose":
         image = image.flip(-1)
-    return image.transpose(-2, -1) if coins & 4 else image
+    return image.transpose(-2, -1) if coins & 4 and augmentation != "flip" else image

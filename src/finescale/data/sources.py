@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from finescale.data.samples import Augmentation, Source
 from finescale.data.sequence import PictureSequence
 from finescale.errors import DataError, FinescaleError, ImageReadError, printable_name
 from finescale.images import read_size
+from finescale.system.cores import available_cores
 from finescale.system.files import sweep_temporaries
 from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory
 from finescale.system.threads import single_core_threads
@@ -240,7 +240,7 @@ def _decode(pictures: Sequence[_Picture], processes: int) -> _Decoded:
         return decoded
     if encoded:
         mistakes = []
-        threads = single_core_threads(max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // processes)), "decode")
+        threads = single_core_threads(max(1, min(_MAX_THREADS, available_cores() // processes)), "decode")
         try:
             for future in [threads.submit(decoded.get, picture) for picture in encoded]:
                 try:

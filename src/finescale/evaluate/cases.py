@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from finescale.data import Pair, benchmark_names, benchmark_pairs, find_images, set_name
-from finescale.data.pairs import mismatch
+from finescale.data.benchmarks import is_known_set, pairs_in
+from finescale.data.pairs import hr_name, mismatch
 from finescale.errors import DataError, printable_name
 from finescale.images import read_image
 from finescale.networks import SCALES
@@ -122,6 +123,31 @@ def check_benchmarks(root: Path, names: Iterable[str] = ()) -> None:
         else:
             return
     raise refusals[0]
+
+
+def paired_cases(hr: Path, lr: Path | None = None, *, scale: int) -> list[Case]:
+    """Return the pictures of two folders as the cases of one test set, paired by name.
+
+    Args:
+        hr: Folder of the originals; it, or the folder above it, names the set where it has the name of a known one.
+        lr: Folder of their low-resolution pictures; None makes these from the originals.
+        scale: How many times smaller they are.
+
+    Raises:
+        DataError: A folder does not exist or contains no picture.
+    """
+    name = _set_of(hr)
+    originals = find_images(hr)
+    if lr is None:
+        return cases_of([Pair(hr_name(path, scale=scale), hr=path) for path in originals], set=name)
+    return cases_of(pairs_in(originals, lr, scale=scale), set=name)
+
+
+def _set_of(hr: Path) -> str:
+    """Return the name of the test set that a folder of originals belongs to, such as "Set5" for ``Set5/HR``."""
+    place = hr.resolve()
+    known = (folder.name for folder in (place, *list(place.parents)[:2]) if is_known_set(folder.name))
+    return set_name(next(known, place.name))
 
 
 def cases_without_originals(folder: Path) -> list[Case]:

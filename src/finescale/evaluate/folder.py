@@ -33,15 +33,26 @@ class ResultsFolder:
         overwrite: Redo existing results.
         keep_pictures: Keep upscaled pictures.
         suffix: Follows the names of upscaled pictures.
+        visualized: Model whose pictures go to ``visualization/SET/``, where BasicSR writes them, in place of
+            ``images/MODEL/SET/``; None for none.
 
     Raises:
         DataError: The folder contains other files, see `check_results_folder`.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False, keep_pictures: bool = True, suffix: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        overwrite: bool = False,
+        keep_pictures: bool = True,
+        suffix: str,
+        visualized: str | None = None,
+    ) -> None:
         self.path = path
         self.keep_pictures = keep_pictures
         self.suffix = suffix
+        self._visualized = visualized
         self._log = path / _FINISHED
         check_results_folder(path)
         self._finished = {} if overwrite else self._read()
@@ -100,7 +111,10 @@ class ResultsFolder:
         Raises:
             ValueError: A name is not that of a file or a folder, and would lead out of the results.
         """
-        return self._inside("images", model, set_name, f"{image}_{self.suffix}.png")
+        file = f"{image}_{self.suffix}.png"
+        if model == self._visualized:
+            return self._inside("visualization", set_name, file)
+        return self._inside("images", model, set_name, file)
 
     def comparison(self, name: str) -> Path:
         """Return the path of a comparison picture.

@@ -33,6 +33,8 @@ class Model:
     ``device``, ``padding``, ``settings`` (those stated by the caller)."""
     published: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
     """Published values by test set: PSNR and SSIM, by the papers' protocol."""
+    weights_file: str | None = None
+    """Path of the weight file, of a network that was named by it; its contents, not its place, identify results."""
 
 
 def bicubic(*, scale: int) -> Model:
@@ -53,6 +55,7 @@ def network_model(
     name: str,
     *,
     weights: Path | None = None,
+    weights_file: str | None = None,
     published_as: str | None = None,
     settings: Mapping[str, Any] | None = None,
     follow_published_padding: bool = True,
@@ -63,6 +66,7 @@ def network_model(
         upscaler: The network, with its tiles, ensemble and precision.
         name: Its name in reports and folders.
         weights: The network's file, whose contents identify results.
+        weights_file: Path of that file in reports, where the caller named the network by it.
         published_as: The published network to compare with, such as "hit-srf"; by default the one whose published file
             has the name of ``weights``, if there is one. A quantized network is compared with the published one of the
             same bits.
@@ -94,6 +98,7 @@ def network_model(
             "settings": dict(settings) if settings else None,
         },
         published=_published_scores(network, published_as, weights, family, upscaler.scale),
+        weights_file=weights_file,
     )
 
 
@@ -147,6 +152,6 @@ def _published_scores(
     elif name is not None:
         facts = published().get((name, scale))
     elif family is not None and weights is not None:
-        same_file = (one for one in family.publication.networks if (one.file, one.scale) == (weights.name, scale))
-        facts = next(same_file, None)
+        networks = family.publication.networks
+        facts = next((one for one in networks if one.scale == scale and one.is_file(weights.name)), None)
     return {} if facts is None else facts.scores

@@ -10,7 +10,7 @@ from typing import Any
 
 from finescale import weights
 from finescale.engines import EngineName, Precision
-from finescale.evaluate.cases import Case, benchmark_cases, cases_without_originals, check_benchmarks
+from finescale.evaluate.cases import Case, benchmark_cases, cases_without_originals, check_benchmarks, paired_cases
 from finescale.evaluate.folder import ResultsFolder, check_results_folder
 from finescale.evaluate.models import BICUBIC, Model, bicubic, labels_of, network_model
 from finescale.evaluate.perceptual import PerceptualMetric, check_metrics, perceptual_metrics
@@ -19,6 +19,7 @@ from finescale.evaluate.report import Report
 from finescale.evaluate.run import Failure, OnCaseTile, Score, run
 from finescale.networks import check_scale
 from finescale.settings import parse_settings
+from finescale.system.text_log import TextLog
 from finescale.upscale import Tiling, Upscaler
 
 WHOLE = Tiling(tile=0)
@@ -61,6 +62,10 @@ class Plan:
     """Whether upscaled pictures are kept."""
     suffix: str
     """Follows the names of upscaled pictures, after an underscore."""
+    other_channel: bool = False
+    """Whether the channel that the protocol does not compare is measured too."""
+    visualized: str | None = None
+    """Model whose pictures are kept in ``visualization/``, as by BasicSR."""
     notes: Sequence[str] = ()
     """What a reader of the report should know, one sentence each."""
 
@@ -134,6 +139,7 @@ def plan_evaluation(
     *,
     data: Path | None = None,
     sets: Sequence[str] = (),
+    hr: Path | None = None,
     lr: Path | None = None,
     scale: int | None = None,
     protocol: Protocol = PAPERS,
@@ -148,7 +154,9 @@ def plan_evaluation(
         names: Networks, besides the baseline.
         data: The folder of all test sets.
         sets: Names of the sets.
-        lr: In place of ``data``, a folder of pictures without originals, which are only upscaled.
+        hr: In place of ``data``, a folder of originals; luma and RGB are measured both.
+        lr: Their low-resolution pictures, which are made from the originals if None; without ``hr`` and ``data``,
+            pictures without originals, which are only upscaled.
         scale: 1 to 16, or None.
         protocol: How to measure.
         tiling: How images are cut.
@@ -157,8 +165,8 @@ def plan_evaluation(
         settings: Settings of the networks that their files do not show.
 
     Raises:
-        ValueError: Not one of ``data`` and ``lr`` is given, no scale is known, networks have different scales or equal
-            labels, a name is unknown, or a value of ``execution`` is.
+        ValueError: ``data`` is given besides ``hr`` or ``lr``, or none of them is; no scale is known, networks have
+            different scales or equal labels, a name is unknown, or a value of ``execution`` is.
         DataError: There are no such test sets, or no pictures.
         WeightsError: A weight file cannot be used.
         DownloadError: Weights cannot be downloaded.
@@ -167,17 +175,27 @@ def plan_evaluation(
     """
     names = [name for name in dict.fromkeys(names) if name != BICUBIC]
     labels = labels_of(names)
-    if (data is None) == (lr is None):
-        raise ValueError("name either a folder of test sets or one of pictures without originals")
+    if (data is None) == (hr is None and lr is None):
+        raise ValueError(
+            "name either a folder of test sets or one of pictures without originals, or two folders by hr and lr"
+        )
     if scale is None and not names:
         raise ValueError(f"{BICUBIC} has no scale of its own; state a scale")
     if scale is not None:
         check_scale(scale)
     cases: Sequence[Case] | None = None
-    if lr is not None:
+
+    def cases_at(scale: int) -> Sequence[Case]:
+        if hr is not None:
+            return paired_cases(hr, lr, scale=scale)
+        return benchmark_cases(data, sets, scale=scale) if data is not None else ()
+
+    if hr is None and lr is not None:
         cases = cases_without_originals(lr)
-    elif data is not None and scale is not None:
-        cases = benchmark_cases(data, sets, scale=scale)
+    elif scale is not None:
+        cases = cases_at(scale)
+    elif hr is not None:
+        paired_cases(hr, lr, scale=1)  # missing folders are refused before a network is loaded
     elif data is not None:
         check_benchmarks(data, sets)
     models: list[Model] = []
@@ -196,8 +214,8 @@ def plan_evaluation(
         )
         if scale not in (None, upscaler.scale):
             raise ValueError(f"all models must have one scale: {name} has {upscaler.scale}, not {scale}")
-        if cases is None and data is not None:
-            cases = benchmark_cases(data, sets, scale=upscaler.scale)
+        if cases is None:
+            cases = cases_at(upscaler.scale)
         path = weights.find(name, scale=upscaler.scale, offline=offline)
         scale = upscaler.scale
         notes += upscaler.notes
@@ -206,6 +224,7 @@ def plan_evaluation(
                 upscaler,
                 label,
                 weights=path,
+                weights_file=name if Path(name).is_file() else None,
                 published_as=name if _is_published(name) else None,
                 settings=settings,
                 follow_published_padding=protocol.padding == "published",
@@ -220,6 +239,7 @@ def plan_evaluation(
         cases=cases,
         protocol=protocol,
         suffix=f"x{scale}",
+        other_channel=hr is not None,
     )
     made = [
         f"{one}: no low-resolution pictures at x{scale}; made from the originals, as by MATLAB" for one in plan.made_lr
@@ -257,8 +277,8 @@ def carry_out(
     Args:
         plan: See `plan_evaluation`.
         metrics: What to measure besides PSNR and SSIM.
-        results: Folder for ``report.json``, ``report.csv``, ``report.md`` and the upscaled pictures; finished results
-            are taken from there.
+        results: Folder for ``report.json``, ``report.csv``, ``report.md``, a text log and the upscaled pictures;
+            finished results are taken from there.
         on_tile: Called after each tile.
         on_result: Called with each result; what it raises ends the evaluation, and a later one resumes there.
 
@@ -268,12 +288,17 @@ def carry_out(
     """
     scores: list[Score] = []
     failures: list[Failure] = []
+    log = None
+    if results is not None:
+        results.begin()
+        log = TextLog(results.path, "test")
     for found in run(
         plan.models,
         plan.cases,
         scale=plan.scale,
         protocol=plan.protocol,
         metrics=metrics,
+        other_channel=plan.other_channel,
         results=results,
         on_tile=on_tile,
     ):
@@ -281,6 +306,8 @@ def carry_out(
             failures.append(found)
         else:
             scores.append(found)
+        if log is not None:
+            log.add(found.as_text())
         on_result(found)
     report = Report(
         models=plan.models,
@@ -291,7 +318,9 @@ def carry_out(
         made_lr=plan.made_lr,
         notes=plan.notes,
     )
-    if results is not None:
+    if results is not None and log is not None:
+        for message in report.as_messages():
+            log.add(message)
         results.write("report.json", json.dumps(report.as_json(), indent=2) + "\n")
         results.write("report.csv", report.as_csv())
         results.write("report.md", report.as_markdown())

@@ -32,6 +32,15 @@ class Protocol(Settings):
         """Return the number of pixels left out on every side."""
         return scale if self.border is None else self.border
 
+    @property
+    def columns(self) -> tuple[str, str]:
+        """Names of PSNR and SSIM that tell the channel: "psnr_y" and "ssim_y", or "psnr_rgb" and "ssim_rgb"."""
+        return f"psnr_{self.channel}", f"ssim_{self.channel}"
+
+    def with_other_channel(self) -> Protocol:
+        """Return the same rules for the other channel: RGB in place of luma, or luma in place of RGB."""
+        return self.model_copy(update={"channel": "rgb" if self.channel == "y" else "y"})
+
     def scores(self, sr: Tensor, hr: Tensor, *, scale: int) -> tuple[float, float]:
         """Return PSNR in dB and SSIM of an upscaled image.
 

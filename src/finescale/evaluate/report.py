@@ -16,6 +16,9 @@ from finescale.evaluate.models import BICUBIC, Model
 from finescale.evaluate.protocol import Protocol
 from finescale.evaluate.run import Failure, Score
 
+_CHANNELS = {"y": "luma (BT.601)", "rgb": "RGB"}
+_CHANNEL_COLUMNS = [f"{metric}_{channel}" for metric in ("psnr", "ssim") for channel in _CHANNELS]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -43,6 +46,8 @@ class Row:
     """Means of further metrics, by name."""
     conditions: Mapping[str, Any]
     """Everything that the values depend on, see `finescale.evaluate.Model`."""
+    weights_file: str | None
+    """Path of the weight file, of a model that was named by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +151,7 @@ class Report:
                     "image": score.image,
                     "psnr": _finite(score.psnr),
                     "ssim": score.ssim,
-                    "metrics": dict(score.metrics),
+                    "metrics": {name: _finite(value) for name, value in score.metrics.items()},
                 }
                 for score in self.scores
             ],
@@ -182,7 +187,12 @@ class Report:
         """Yield tables in the style of papers (a row per model, a column per set), of metrics, and of differences."""
         if any(score.psnr is not None for score in self.scores):
             yield self._main_table()
+        for protocol in (self.protocol, self.protocol.with_other_channel()):
+            if set(protocol.columns) <= set(self.metrics):
+                yield self._channel_table(protocol)
         for metric in self.metrics:
+            if metric in _CHANNEL_COLUMNS:
+                continue
             rows = [
                 [model.name, *(_decimals(self._row(model, name).metrics.get(metric), 4) for name in self.sets)]
                 for model in self.models
@@ -202,6 +212,23 @@ class Report:
                 rows.append(["  difference", *(_pair(*_gain(row), signed=True) for row in of_model)])
         title = f"PSNR (dB) / SSIM at x{self.scale}, protocol {self.protocol.name}"
         return Table(title, ["model", *self.sets], rows)
+
+    def _channel_table(self, protocol: Protocol) -> Table:
+        """Table of PSNR and SSIM of the channel that the protocol does not compare."""
+        rows = [
+            [model.name, *(_pair(*(row.metrics.get(column) for column in protocol.columns)) for row in of_model)]
+            for model in self.models
+            for of_model in [[self._row(model, name) for name in self.sets]]
+        ]
+        title = f"PSNR (dB) / SSIM at x{self.scale} on {_CHANNELS[protocol.channel]}"
+        return Table(title, ["model", *self.sets], rows)
+
+    def as_messages(self) -> Iterator[str]:
+        """Yield a message of several lines for each model and set, in the form of BasicSR's logs."""
+        for row in self.rows():
+            values = {"psnr": row.psnr, "ssim": row.ssim, **row.metrics}
+            lines = [f"\t # {name}: {value:.4f}" for name, value in values.items() if value is not None]
+            yield "\n".join([f"Validation {row.set}, {row.model}", *lines])
 
     def _difference_table(self, comparisons: Sequence[Comparison]) -> Table:
         metrics = list(dict.fromkeys(one.metric for one in comparisons))
@@ -223,7 +250,7 @@ class Report:
 
     def _how(self) -> Iterator[str]:
         protocol = self.protocol
-        channel = {"y": "luma (BT.601)", "rgb": "RGB"}[protocol.channel]
+        channel = _CHANNELS[protocol.channel]
         rounding = "rounded to 8 bits" if protocol.rounding == "8-bit" else "not rounded"
         yield f"Measured on {channel}, {protocol.border_at(self.scale)} pixels left out on every side, {rounding}."
         yield "The value of a set is the mean of its pictures' values."
@@ -248,6 +275,7 @@ class Report:
             failed=sum(one.set == name and one.model in (None, model.name) for one in self.failures),
             metrics={metric: _mean([score.metrics.get(metric) for score in scores]) for metric in self.metrics},
             conditions=model.conditions,
+            weights_file=model.weights_file,
         )
 
     def _plain(self, row: Row) -> dict[str, Any]:
@@ -270,8 +298,9 @@ class Report:
             "channel": protocol.channel,
             "rounding": protocol.rounding,
             **row.conditions,
+            "weights_file": row.weights_file,
             "low_resolution": "made" if row.set in self.made_lr else "files",
-            "metrics": dict(row.metrics),
+            "metrics": {name: _finite(value) for name, value in row.metrics.items()},
         }
 
     def _values(self, model: str, name: str, metric: str) -> dict[str, float]:

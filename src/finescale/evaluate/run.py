@@ -42,6 +42,11 @@ class Score:
     is_reused: bool = field(default=False, compare=False)
     """Whether it was taken from an earlier run."""
 
+    def as_text(self) -> str:
+        """Return the result as a line of a log."""
+        value = "" if self.psnr is None or self.ssim is None else f": {self.psnr:.4f} dB, {self.ssim:.4f}"
+        return f"{'kept' if self.is_reused else 'done'}: {self.model}: {self.set} {self.image}{value}"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -55,6 +60,10 @@ class Failure:
     """Name of the model that failed on it; None where the pair of pictures is unusable."""
     reason: str
     """One sentence."""
+
+    def as_text(self) -> str:
+        """Return the result as a line of a log."""
+        return f"failed: {self.reason}"
 
 
 def evaluate(upscaler: Upscaler, pairs: Iterable[Pair], protocol: Protocol = PAPERS) -> list[Score]:
@@ -87,6 +96,7 @@ def run(
     scale: int,
     protocol: Protocol = PAPERS,
     metrics: Sequence[PerceptualMetric] = (),
+    other_channel: bool = False,
     results: ResultsFolder | None = None,
     on_tile: OnCaseTile | None = None,
 ) -> Iterator[Score | Failure]:
@@ -98,6 +108,8 @@ def run(
         scale: How many times the models enlarge.
         protocol: How to measure.
         metrics: What to measure besides PSNR and SSIM.
+        other_channel: Also measure PSNR and SSIM of the channel that the protocol does not compare, as metrics
+            "psnr_rgb" and "ssim_rgb", or "psnr_y" and "ssim_y".
         results: Stores results, and returns finished ones as long as nothing that they depend on has changed.
         on_tile: Called after each tile.
 
@@ -107,8 +119,10 @@ def run(
     """
     if results:
         results.begin()
+    other = protocol.with_other_channel() if other_channel else None
+    measured = [*(metric.name for metric in metrics), *(other.columns if other else ())]
     for case in cases:
-        keys = {model.name: _key(model, case, scale=scale, protocol=protocol, metrics=metrics) for model in models}
+        keys = {model.name: _key(model, case, scale=scale, protocol=protocol, metrics=measured) for model in models}
         kept = {name: results.find(key) if results else None for name, key in keys.items()}
         lr, hr = None, None
         if None in kept.values():
@@ -125,7 +139,7 @@ def run(
             assert lr is not None
             try:
                 sr = model.upscale(lr, on_tile and partial(on_tile, model, case))
-                score = _score(model, case, sr, hr, scale=scale, protocol=protocol, metrics=metrics)
+                score = _score(model, case, sr, hr, scale=scale, protocol=protocol, metrics=metrics, other=other)
             except FinescaleError as error:
                 yield Failure(case.set, case.name, model.name, f"{case.set} {case.name}: {error}")
                 continue
@@ -150,20 +164,21 @@ def _score(
     scale: int,
     protocol: Protocol,
     metrics: Sequence[PerceptualMetric],
+    other: Protocol | None = None,
 ) -> Score:
     further = {metric.name: metric(rounded(sr), hr) for metric in metrics}
     if hr is None:
         return Score(model.name, case.set, case.name, None, None, further)
     try:
         psnr, ssim = protocol.scores(sr, hr, scale=scale)
+        if other is not None:
+            further.update(zip(other.columns, other.scores(sr, hr, scale=scale), strict=True))
     except DataError as error:
         raise DataError(f"{case.hr}: {error}") from None
     return Score(model.name, case.set, case.name, psnr, ssim, further)
 
 
-def _key(
-    model: Model, case: Case, *, scale: int, protocol: Protocol, metrics: Sequence[PerceptualMetric]
-) -> dict[str, Any]:
+def _key(model: Model, case: Case, *, scale: int, protocol: Protocol, metrics: Sequence[str]) -> dict[str, Any]:
     """Everything that a result depends on."""
     return {
         "model": model.name,
@@ -173,7 +188,7 @@ def _key(
         "files": case.fingerprint(),
         "conditions": dict(model.conditions),
         "protocol": protocol.model_dump(),
-        "metrics": [metric.name for metric in metrics],
+        "metrics": list(metrics),
         "finescale": version("finescale"),
     }
 

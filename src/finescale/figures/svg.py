@@ -41,6 +41,19 @@ def document(width: float, height: float, parts: Sequence[str]) -> str:
     )
 
 
+# ---- colours
+
+_COLOURS = (  # safe for the colour-blind as far as there are such, then darker ones
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
+    "#7b3294", "#8c510a", "#01665e", "#b2182b", "#4d9221", "#c2a5cf",
+)  # fmt: skip
+
+
+def colours(num: int) -> list[str]:
+    """Return colours that can be told apart; from the thirteenth on they repeat."""
+    return [_COLOURS[number % len(_COLOURS)] for number in range(num)]
+
+
 # ---- elements
 
 
@@ -70,16 +83,21 @@ def line(x1: float, y1: float, x2: float, y2: float, *, colour: str = INK, width
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width:g}"/>'
 
 
-def polyline(points: Iterable[tuple[float, float]], *, colour: str = INK, width: float = 1) -> str:
+def polyline(points: Iterable[tuple[float, float]], *, colour: str = INK, width: float = 1, opacity: float = 1) -> str:
     """A line through the points, with rounded corners."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width:g}" stroke-linejoin="round"/>'
+    faint = "" if opacity == 1 else f' stroke-opacity="{opacity:g}"'
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width:g}" '
+        f'stroke-linejoin="round"{faint}/>'
+    )
 
 
-def circle(x: float, y: float, *, radius: float, colour: str, filled: bool) -> str:
-    """A disc, or a ring, whose outline of two units is centred on the radius."""
+def circle(x: float, y: float, *, radius: float, colour: str, filled: bool, opacity: float = 1) -> str:
+    """A disc, or a ring, whose outline of two units is centred on the radius; ``opacity`` is that of the disc alone."""
     fill = colour if filled else "none"
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
+    faint = "" if opacity == 1 else f' fill-opacity="{opacity:g}"'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{fill}" stroke="{colour}" stroke-width="2"{faint}/>'
 
 
 def outline(x: float, y: float, width: float, height: float, *, colour: str) -> str:
@@ -90,13 +108,21 @@ def outline(x: float, y: float, width: float, height: float, *, colour: str) -> 
     )
 
 
-def image(x: float, y: float, pixels: Tensor, *, pixel_size: int) -> str:
+def panel(x: float, y: float, width: float, height: float, *, colour: str) -> str:
+    """A white rectangle with a thin frame, for a legend."""
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3" fill="white" '
+        f'fill-opacity="0.9" stroke="{colour}"/>'
+    )
+
+
+def image(x: float, y: float, pixels: Tensor, *, pixel_size: float) -> str:
     """An embedded image (3, H, W) in [0, 1]; each pixel becomes a sharp square of ``pixel_size`` units."""
     levels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu()
     png = pyvips.Image.new_from_array(levels.numpy()).write_to_buffer(".png")
     height, width = (pixel_size * side for side in pixels.shape[1:])
     return (
-        f'<image x="{x:g}" y="{y:g}" width="{width}" height="{height}" image-rendering="pixelated" '
+        f'<image x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" image-rendering="pixelated" '
         f'xlink:href="data:image/png;base64,{base64.b64encode(png).decode("ascii")}"/>'
     )
 

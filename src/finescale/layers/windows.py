@@ -72,6 +72,21 @@ def merge(windows: Tensor, window: Size, size: Size) -> Tensor:
     return x.reshape(-1, height, width, windows.shape[-1])
 
 
+def sliding_windows(x: Tensor, window: int, stride: int) -> Tensor:
+    """Cut a map into square windows that begin at every multiple of a stride, and may overlap.
+
+    Args:
+        x: Map (N, H, W, C).
+        window: Side of a window, w.
+        stride: Pixels from one window to the next.
+
+    Returns:
+        (N, rows, columns, L, C), windows and pixels in row-major order.
+    """
+    windows = x.unfold(1, window, stride).unfold(2, window, stride)  # (N, rows, columns, C, w, w)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)
+
+
 def roll(x: Tensor, shift: Size) -> Tensor:
     """Roll a map (N, H, W, ...) down and to the right; by (0, 0), which would be a copy, return the map itself."""
     return x.roll(shift, dims=(1, 2)) if any(shift) else x

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finescale.networks import cit, craft, dat, drct, hit_sr, ngram, span, srformer, swinir
+from finescale.networks import cit, craft, dat, drct, hat, hit_sr, ngram, span, srformer, swinir
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
 from finescale.networks.transfer import transfer_weights
@@ -35,7 +35,7 @@ __all__ = [
     "variants",
 ]
 
-_ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, ngram)
+_ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, hat, ngram)
 
 FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
 """All families by name."""
@@ -100,12 +100,6 @@ def from_options(options: Mapping[str, Any]) -> Frame:
     """
     classes = {name: family for family in FAMILIES.values() for name in family.options.classes}
     kind = options.get("type")
-    for family in FAMILIES.values():
-        if kind in family.options.misnomers:
-            raise ValueError(
-                f"network type {kind!r} is unknown; some published option files of {family.name} state it by mistake: "
-                f"if this is one of them, make it {next(iter(family.options.classes))!r}"
-            )
     if not isinstance(kind, str) or kind not in classes:
         raise ValueError(f"network type {kind!r} is unknown{suggest(str(kind), classes)}; known: {', '.join(classes)}")
     family = classes[kind]

@@ -198,6 +198,11 @@ def settings_from_state(state: State) -> tuple[CITSettings, int]:
     return CITSettings(**fields, pos_dim=width), scale
 
 
+def published_buffers(network: CIT) -> dict[str, Tensor]:
+    """Compute the offsets of each window, by which alone a file shows the window."""
+    return {key: tensor for key, tensor in dat.published_buffers(network).items() if key.endswith(".rpe_biases")}
+
+
 def unseen_fields(settings: CITSettings, state: State) -> tuple[str, ...]:
     """Name the fields that `settings_from_state` assumes: DAT's, without the one that has a single value here."""
     return tuple(field for field in dat.unseen_fields(settings, state) if field != "qk_scale")
@@ -282,6 +287,7 @@ FAMILY = Family(
     files=WeightFiles(
         marks=(".attn.hfab.squeeze.weight", ".ffn.sg.weight"),
         derivable=(".rpe_biases",),
+        buffers=published_buffers,
         from_state=settings_from_state,
         unseen=unseen_fields,
         unseen_help=UNSEEN_HELP,

@@ -1,11 +1,12 @@
-"""Rules by which authors, or the tools that they use, count multiply-adds, for comparison with their numbers."""
+"""Rules by which authors, or the tools that they use, count the cost of networks, for comparison with their numbers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,43 +28,86 @@ def count_as_fvcore(_network: nn.Module, _shape: tuple[int, ...], operations: Op
 def count_as_torchinfo(network: nn.Module, shape: tuple[int, ...], _operations: Operations) -> int:
     """Parameters of a convolution once for each pixel, of any other layer once for each window or image."""
 
-    def count(layer: nn.Module, _: Tensor, out: Tensor) -> int:
-        parameters = sum(parameter.numel() for parameter in layer.parameters())
-        return parameters * (out.numel() // out.shape[1] if isinstance(layer, nn.Conv2d) else out.shape[0])
+    def count(call: _Call) -> int:
+        parameters = sum(parameter.numel() for parameter in call.layer.parameters())
+        return parameters * (call.pixels if isinstance(call.layer, nn.Conv2d) else call.out.shape[0])
 
     return _sum_over_layers(count, network, shape)
 
 
-def count_by_swinir(network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int:
-    """Multiply-adds, and 1 for each element of a LayerNorm, with less for the last layers.
-
-    The last LayerNorm is left out, the convolution that closes the body counts a third, one whose result is shuffled to
-    the image as if the scale were 1, and any other reconstruction nothing.
-    """
-    head: tuple[str, ...] = getattr(network, "head", ())
-    scale: int = getattr(network, "scale", 1)
-    closing = _sum_over_layers(_convolution, network, shape, within=("conv_after_body",))
-    reconstruction = _sum_over_layers(_convolution, network, shape, within=head)
-    kept = reconstruction // scale**2 if head == ("upsample",) else 0
-    last_norm = _sum_over_layers(lambda _, x, __: x.numel(), network, shape, within=("norm",))
-    norms = operations.layer_norm - last_norm
-    return operations.multiply_adds + norms - closing * 2 // 3 - reconstruction + kept
+def count_pass_as_torchinfo(network: nn.Module, shape: tuple[int, ...], _operations: Operations) -> int:
+    """Bytes of torchinfo's forward/backward pass: twice the float32 results of all layers that have parameters."""
+    return _sum_over_layers(lambda call: 2 * 4 * call.out.numel(), network, shape)
 
 
 def count_linear_in_two_dimensions(network: nn.Module, shape: tuple[int, ...], _operations: Operations) -> int:
-    """Weights of a convolution once for each pixel; for a linear layer on T tokens T x T, not T x in x out."""
+    """Weights of a convolution once for each pixel; for a linear layer on T tokens T x T, not T x in x out.
 
-    def count(layer: nn.Module, x: Tensor, out: Tensor) -> int:
-        if isinstance(layer, nn.Conv2d):
-            return _convolution(layer, x, out)
-        return x.shape[0] * prod(x.shape[1:-1]) ** 2 if isinstance(layer, nn.Linear) else 0
+    The rule is right for linear layers whose input has two dimensions.
+    """
+
+    def count(call: _Call) -> int:
+        layer, x = call.layer, call.x
+        if isinstance(layer, nn.Linear):
+            return x.shape[0] * (layer.weight.numel() if x.dim() == 2 else prod(x.shape[1:-1]) ** 2)
+        return layer.weight.numel() * call.pixels if isinstance(layer, nn.Conv2d) else 0
 
     return _sum_over_layers(count, network, shape)
 
 
-def _convolution(layer: nn.Module, _: Tensor, out: Tensor) -> int:
-    """Multiply-adds of a convolution."""
-    return layer.get_parameter("weight").numel() * (out.numel() // out.shape[1])
+def count_as_swinir(network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int:
+    """Count as SwinIR's own method does: multiply-adds, and one operation for each element of a LayerNorm.
+
+    Parts with SwinIR's names are counted as that method does: ``norm`` not at all, ``conv_after_body`` as one
+    convolution of 3 taps, ``upsample`` as one convolution to 3 channels, and longer heads not at all.
+    """
+    modules = dict(network.named_modules())
+    root = next((name.removesuffix("conv_first") for name in modules if name.split(".")[-1] == "conv_first"), "")
+    head = _SHUFFLING_HEAD if f"{root}conv_before_upsample" in modules else ("upsample",)
+
+    def beyond(call: _Call) -> int:
+        part, _, inside = call.name.removeprefix(root).partition(".")
+        if isinstance(call.layer, nn.LayerNorm):
+            return -call.out.numel() if part == "norm" and not inside else 0
+        if not isinstance(call.layer, nn.Conv2d):
+            return 0
+        if part in ("conv_after_body", *head):
+            return -call.layer.weight.numel() * call.pixels
+        if part != "conv_first":
+            return 0
+        channels = call.out.shape[1]
+        closing = 3 * channels * channels if f"{root}conv_after_body" in modules else 0
+        shuffled = 9 * channels * 3 if head == ("upsample",) and f"{root}upsample" in modules else 0
+        return (closing + shuffled) * call.pixels
+
+    return operations.multiply_adds + operations.layer_norm + _sum_over_layers(beyond, network, shape)
+
+
+def count_parameters_without_tables(network: nn.Module, _shape: tuple[int, ...], _operations: Operations) -> int:
+    """Values of all parameters but the tables of relative positions, which SwinIR's paper leaves out."""
+    return sum(
+        parameter.numel()
+        for name, parameter in network.named_parameters()
+        if not name.endswith("relative_position_bias_table")
+    )
+
+
+_SHUFFLING_HEAD = ("conv_before_upsample", "upsample", "conv_up1", "conv_up2", "conv_hr", "conv_last")
+"""Parts of heads for which SwinIR's method counts nothing."""
+
+
+class _Call(NamedTuple):
+    """One call of a layer that has parameters."""
+
+    name: str
+    layer: nn.Module
+    x: Tensor
+    out: Tensor
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of a result (N, C, H, W)."""
+        return self.out.numel() // self.out.shape[1]
 
 
 def ngram_context_both_ways(context: NGramContext, arguments: tuple[Tensor]) -> int:
@@ -80,28 +124,17 @@ def ngram_context_both_ways(context: NGramContext, arguments: tuple[Tensor]) -> 
 
 
 @torch.no_grad()
-def _sum_over_layers(
-    count: Callable[[nn.Module, Tensor, Tensor], int],
-    network: nn.Module,
-    shape: tuple[int, ...],
-    *,
-    within: Collection[str] | None = None,
-) -> int:
-    """Sum of ``count(layer, input, output)`` over every call of a convolution, linear layer or LayerNorm.
-
-    ``within`` names the parts of the network, at its root, whose layers count; None: all of it.
-    """
+def _sum_over_layers(count: Callable[[_Call], int], network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Sum of a count over every call of a layer that has parameters and no layers inside."""
     network = copy.deepcopy(network).to("meta").eval()
     total = 0
 
-    def add(layer: nn.Module, arguments: tuple[Any, ...], out: Tensor) -> None:
+    def add(name: str, layer: nn.Module, arguments: tuple[Any, ...], out: Tensor) -> None:
         nonlocal total
-        total += count(layer, arguments[0], out)
+        total += count(_Call(name, layer, arguments[0], out))
 
     for name, layer in network.named_modules():
-        if within is not None and name.partition(".")[0] not in within:
-            continue
-        if isinstance(layer, nn.Conv2d | nn.Linear | nn.LayerNorm):
-            layer.register_forward_hook(add)
+        if next(layer.parameters(), None) is not None and next(layer.children(), None) is None:
+            layer.register_forward_hook(partial(add, name))
     network(torch.empty(shape, device="meta"))
     return total

@@ -472,18 +472,31 @@ def _window(offsets: Tensor) -> Size:
 
 
 def published_buffers(network: DAT) -> dict[str, Tensor]:
-    """Compute offsets and indices of each window, and where it is shifted the mask for one image size."""
-    multiple = math.lcm(*network.settings.window_size)
-    side = multiple * math.ceil(64 / multiple)
+    """Compute offsets and indices of each window."""
     buffers = {}
     for name, module in network.named_modules():
         if isinstance(module, RectangleAttention):
             buffers[f"{name}.rpe_biases"] = offset_grid(module.window, torch.empty(0)).flatten(0, 1)
             buffers[f"{name}.relative_position_index"] = relative_index(module.window)
-            if any(module.shift):
-                attention, _, half = name.rpartition(".attns.")
-                buffers[f"{attention}.attn_mask_{half}"] = shift_mask((side, side), module.window, module.shift)
     return buffers
+
+
+def published_masks(network: DAT, image_size: int | None) -> dict[str, Tensor]:
+    """Compute the masks of each shifted attention for one image size, 64 in published files.
+
+    Raises:
+        ValueError: The published network could not be built for this size.
+    """
+    multiple = math.lcm(*network.settings.window_size)
+    side = image_size or multiple * math.ceil(64 / multiple)
+    if side % multiple:
+        raise ValueError(f"image_size must be a multiple of {multiple}, by its windows, got {side}")
+    masks = {}
+    for name, module in network.named_modules():
+        if isinstance(module, RectangleAttention) and any(module.shift):
+            attention, _, half = name.rpartition(".attns.")
+            masks[f"{attention}.attn_mask_{half}"] = shift_mask((side, side), module.window, module.shift)
+    return masks
 
 
 def unseen_fields(_: DATSettings, state: State) -> tuple[str, ...]:
@@ -704,6 +717,7 @@ FAMILY = Family(
         unseen=unseen_fields,
         unseen_help={**UNSEEN_HELP, "qk_scale": "d ** -0.5, the usual one"},
         buffers=published_buffers,
+        masks=published_masks,
     ),
     options=PublishedOptions(classes=("DAT",), read=settings_from_options),
     quantization=Quantization(placement=placement),

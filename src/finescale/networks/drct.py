@@ -31,7 +31,9 @@ from finescale.layers.window_attention import SwinLayer, WindowAttention
 from finescale.networks import swin
 from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
-    HALVED,
+    DF2K_AFTERWARDS,
+    DF2K_ALONE,
+    IMAGENET_FIRST,
     UNSEEN,
     About,
     Cost,
@@ -55,6 +57,7 @@ from finescale.networks.swin import (
     fields_from_options,
     position_size_of,
     published_buffers,
+    published_masks,
     shows_shift,
 )
 
@@ -278,6 +281,7 @@ _PUBLISHED = [
         training_data=None,
         scores=scores("33.11 29.35 28.18 28.06 32.59"),
         file="DRCT_X4.pth",
+        also=("DRCT_SRx4.pth",),
         page=_REPOSITORY,
         licence="MIT",
         remark="the authors' option files train on DF2K, with or without a first stage on ImageNet",
@@ -288,64 +292,44 @@ _PUBLISHED = [
         training_data="ImageNet, DIV2K, Flickr2K",
         scores=scores("33.37 29.54 28.16 28.70 33.14"),
         file="DRCT-L_X4.pth",
+        also=("DRCT-L_SRx4_ImageNet-pretrain.pth",),
         page=_REPOSITORY,
         licence="MIT",
     ),
 ]
 
-_IMAGENET: Mapping[str, Any] = {
-    "data": "ImageNet",
-    "batch": 32,
-    "lr": 2e-4,
-    "milestones": (300_000, 500_000, 650_000, 700_000, 750_000),
-    "iterations": 800_000,
-    "average": 0.999,
-    "seed": 0,
-    "remark": "the published code stretches sides shorter than a patch; here such images are left out",
-}
-_SCRATCH: Mapping[str, Any] = {
-    "variant": "drct",
-    "data": "DF2K in sub-images of 480x480",
-    "batch": 32,
-    "lr": 2e-4,
-    "milestones": HALVED,
-    "iterations": 500_000,
-    "average": 0.999,
-    "seed": 0,
-    "remark": "unsatisfactory, in the author's words; leaving out ImageNet costs 0.20 to 0.25 dB",
-}
-_FINE_TUNE: Mapping[str, Any] = {
-    "data": "DF2K in sub-images of 480x480",
-    "batch": 32,
-    "milestones": (125_000, 200_000, 225_000, 240_000),
-    "iterations": 250_000,
-    "average": 0.999,
-    "seed": 0,
-}
-
 _RECIPES = {
     **{
         (variant, scale): [
-            Recipe(variant=variant, **_IMAGENET),
+            Recipe(variant=variant, **IMAGENET_FIRST),
             Recipe(
                 variant=variant,
                 lr=1e-5,
                 start=(variant, scale),
                 remark="250,000 steps in the option files, 800,000 in the paper",
-                **_FINE_TUNE,
+                **DF2K_AFTERWARDS,
             ),
         ]
         for variant in ("drct", "drct-l")
         for scale in (2, 3, 4)
     },
-    **{("drct-scratch", scale): [Recipe(**_SCRATCH)] for scale in (2, 3, 4)},
+    **{
+        ("drct-scratch", scale): [
+            Recipe(
+                variant="drct",
+                remark="unsatisfactory, in the author's words; leaving out ImageNet costs 0.20 to 0.25 dB",
+                **DF2K_ALONE,
+            )
+        ]
+        for scale in (2, 3, 4)
+    },
     ("drct-from-x2", 4): [
         Recipe(
             variant="drct",
             lr=1e-4,
             start=("drct-scratch", 2),
             remark="the published option file loads strictly and cannot start; here what does not fit stays random",
-            **_FINE_TUNE,
+            **DF2K_AFTERWARDS,
         )
     ],
 }
@@ -393,8 +377,9 @@ FAMILY = Family(
             "depths": "6 for each group, which matters to drop_path_rate alone",
         },
         buffers=published_buffers,
+        masks=published_masks,
     ),
-    options=PublishedOptions(classes=("DRCT",), misnomers=("HAT",), read=settings_from_options),
+    options=PublishedOptions(classes=("DRCT",), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
 )

@@ -113,6 +113,8 @@ class Published:
     """Test set to PSNR in dB and SSIM, both on Y by the papers' protocol; None where not stated."""
     file: str | None
     """Name that the authors gave the weight file; None where they published none."""
+    also: Collection[str] = ()
+    """Further names of the same file, as in the authors' option files."""
     hub: str | None = None
     """Repository of the weights on the Hugging Face hub, as "owner/name"; its file is ``model.safetensors``."""
     page: str | None = None
@@ -126,6 +128,19 @@ class Published:
     def name(self) -> str:
         """Name that users give it, together with the scale: "hit-srf", "hit-srf-df2k"."""
         return f"{self.variant}-{self.tag}" if self.tag else self.variant
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Every name of the weight file; empty where there is none."""
+        return () if self.file is None else (self.file, *self.also)
+
+    def is_file(self, name: str) -> bool:
+        """Whether a file is named as the published one is, in upper or lower case, converted to safetensors or not."""
+        stem, _, ending = name.casefold().rpartition(".")
+        return any(
+            own.rpartition(".")[0] == stem and ending in (own.rpartition(".")[2], "safetensors")
+            for own in map(str.casefold, self.file_names)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +175,14 @@ UNSEEN = {
 """`WeightFiles.unseen_help` of the fields that no weight file of any family shows."""
 
 
+Key = Literal["params", "params_ema", "none"]
+"""Under which a ``.pth`` has its state dict; "none" is a bare one."""
+
+
+TRAINING_ALONE = ("drop_path_rate",)
+"""Fields of settings that change no answer of a trained network."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightFiles:
     """How weight files of a family are recognised and read."""
@@ -179,8 +202,33 @@ class WeightFiles:
     """What ``from_state`` assumes for each field that ``unseen`` can name, in one clause."""
     constants: Callable[[Any], Mapping[str, Tensor]] = lambda _: {}
     """From settings to the derivable buffers that a training may have changed: ends of keys, with our values."""
-    buffers: Callable[[Any], Mapping[str, Tensor]] | None = None
-    """From a network to the derivable buffers that the published code keeps in its files; None: not offered."""
+    buffers: Callable[[Any], Mapping[str, Tensor]] = lambda _: {}
+    """From a network to the derivable tensors that the published code keeps in its files, besides ``masks``."""
+    masks: Callable[[Any, int | None], Mapping[str, Tensor]] | None = None
+    """From a network and the side of the lr images that its training had, None being the published one, to the masks
+    of shifted windows that the published code keeps in its files for this size; None: it keeps no masks."""
+
+    key: Key = "params"
+    """Where the published code finds the state dict of a ``.pth``, directly or after it has sought elsewhere."""
+
+    def derived(self, network: Any, *, image_size: int | None = None) -> dict[str, Tensor]:
+        """Compute the derivable tensors that the published code keeps in its files, of which ours do without.
+
+        Args:
+            network: Of this family.
+            image_size: Side of the lr images that the published code is to be built for, its ``img_size``; by default
+                that of the published files. Masks depend on it, answers do not.
+
+        Raises:
+            ValueError: Files of this family do not depend on the size, or the network cannot have it.
+        """
+        if self.masks is not None:
+            return {**self.buffers(network), **self.masks(network, image_size)}
+        if image_size is not None:
+            raise ValueError(
+                f"image_size must be left out for this family, whose files hold no masks, got {image_size}"
+            )
+        return dict(self.buffers(network))
 
     varying: Mapping[str, str] = field(default_factory=dict)
     """Fields in which files of one published network may differ, as their tensors show, each with a sentence for users
@@ -198,8 +246,6 @@ class PublishedOptions:
 
     classes: Collection[str]
     """Names of the published constructors."""
-    misnomers: Collection[str] = ()
-    """Names of other networks' constructors that published option files of this family state by mistake."""
     read: Callable[[Mapping[str, Any]], tuple[FrameSettings, int]]
     """From the arguments, with the constructor's name as ``type``, to settings and scale."""
 
@@ -277,6 +323,26 @@ class Recipe:
 
 HALVED = (250_000, 400_000, 450_000, 475_000)
 """Milestones of most trainings of 500,000 steps."""
+
+_DF2K: Mapping[str, Any] = {"data": "DF2K in sub-images of 480x480", "batch": 32, "average": 0.999, "seed": 0}
+
+DF2K_ALONE: Mapping[str, Any] = {**_DF2K, "lr": 2e-4, "milestones": HALVED, "iterations": 500_000}
+"""Training of HAT and DRCT from random weights, without ImageNet."""
+
+IMAGENET_FIRST: Mapping[str, Any] = {
+    **_DF2K,
+    "data": "ImageNet",
+    "lr": 2e-4,
+    "milestones": (300_000, 500_000, 650_000, 700_000, 750_000),
+    "iterations": 800_000,
+    "remark": "the published code stretches sides shorter than a patch; here such images are left out",
+}
+"""First of two stages of HAT and DRCT."""
+
+DF2K_AFTERWARDS: Mapping[str, Any] = {
+    **_DF2K, "milestones": (125_000, 200_000, 225_000, 240_000), "iterations": 250_000
+}  # fmt: skip
+"""Training of HAT and DRCT that continues from another; their learning rates differ."""
 
 
 # ---- the family

@@ -56,6 +56,7 @@ from finescale.networks.frame import Frame, FrameSettings, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, depths_of, ratio_of
+from finescale.networks.swin import published_buffers
 
 
 class HiTSRSettings(FrameSettings):
@@ -551,6 +552,7 @@ FAMILY = Family(
     files=WeightFiles(
         marks=(".correlation.qv.linear.weight", ".correlation.spatial_linear.weight"),
         derivable=(".ngram_attn.relative_position_index",),
+        buffers=published_buffers,
         from_state=settings_from_state,
         unseen=unseen_fields,
         unseen_help={

@@ -32,7 +32,7 @@ from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
-from finescale.layers.windows import pad_reflect
+from finescale.layers.windows import pad_reflect, sliding_windows
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -158,12 +158,6 @@ class ELFEB(nn.Module):
         """Map (N, H, W, C) to the same shape."""
         local = convolve(self.conv_block, shift_channels(x))
         return convolve(self.conv2, shift_channels(local)) + x
-
-
-def sliding_windows(x: Tensor, window: int, stride: int) -> Tensor:
-    """Cut a map (N, H, W, C) into overlapping windows (N, R, S, L, C), windows and pixels in row-major order."""
-    windows = x.unfold(1, window, stride).unfold(2, window, stride)  # (N, R, S, C, w, w)
-    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)
 
 
 def add_windows(windows: Tensor, window: int, stride: int) -> Tensor:
@@ -415,6 +409,17 @@ def settings_from_state(state: State) -> tuple[SPANSettings, int]:
     return settings, scale
 
 
+def published_buffers(network: SPAN) -> dict[str, Tensor]:
+    """Compute the kernels that shift channels, and the index of each attention."""
+    buffers = {}
+    for name, module in network.named_modules():
+        if isinstance(module, ELFEB):
+            buffers[f"{name}.weight"] = shift_kernels(network.settings.embed_dim)
+        elif isinstance(module, SPAB):
+            buffers[f"{name}.relative_position_index"] = relative_index((module.window, module.window))
+    return buffers
+
+
 def unseen_fields(_: SPANSettings, __: State) -> tuple[str, ...]:
     """Name the fields that `settings_from_state` assumes, the same for every network."""
     return ("image_range", "mean", "overlap_size", "padding_size", "drop_path_rate")
@@ -578,6 +583,7 @@ FAMILY = Family(
             "drop_path_rate": "0.1, which matters in training alone",
         },
         constants=lambda settings: {".residual_group.blocks.0.weight": shift_kernels(settings.embed_dim)},
+        buffers=published_buffers,
     ),
     options=PublishedOptions(classes=("SPAN",), read=settings_from_options),
     quantization=Quantization(placement=placement),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -58,6 +59,7 @@ from finescale.networks.swin import (
     fields_from_state,
     position_size_of,
     published_buffers,
+    published_masks,
 )
 
 
@@ -400,6 +402,7 @@ FAMILY = Family(
             "shift_mask": "on, as in the published code since July 2023, in a file without the published buffers",
         },
         buffers=published_buffers,
+        masks=partial(published_masks, extends=True),
         varying={"shift_mask": "its masks hide nothing, as those from before July 2023: shift_mask = False"},
     ),
     options=PublishedOptions(classes=("SRFormer",), read=settings_from_options),

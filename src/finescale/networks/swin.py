@@ -256,17 +256,41 @@ def unseen_fields(settings: SwinSettings, state: State) -> tuple[str, ...]:
     return ("image_range", "mean", "qk_scale", *shift, *oblong, "drop_path_rate")
 
 
-def published_buffers(network: SwinFrame) -> dict[str, Tensor]:
-    """Compute the index of each layer, and where it is shifted the mask for one image size.
+def published_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Compute the index of the positions in each layer's windows."""
+    return {
+        f"{name}.{module.index_name}": module.index()
+        for name, module in network.named_modules()
+        if isinstance(module, BiasedAttention)
+    }
+
+
+def published_masks(network: SwinFrame, image_size: int | None, *, extends: bool = False) -> dict[str, Tensor]:
+    """Compute the mask of each shifted layer for one image size, by default about 64 as in published files.
 
     Other tools recognise a shift by its mask.
+
+    Args:
+        network: Any of a family with such masks.
+        image_size: Side of the lr images; None is that of published files.
+        extends: Whether the published code extends images to whole windows; else their sides are multiples of one.
+
+    Raises:
+        ValueError: The published network could not be built for this size.
     """
-    window = network.settings.window_size
-    size = network.settings.positions or (window * max(2, math.ceil(64 / window)),) * 2
-    buffers = {}
-    for name, module in network.named_modules():
-        if isinstance(module, BiasedAttention):
-            buffers[f"{name}.{module.index_name}"] = module.index()
-            if any(module.shift):
-                buffers[f"{name.removesuffix('.attn')}.attn_mask"] = module.mask(size)
-    return buffers
+    window, fixed = network.settings.window_size, network.settings.positions
+    size = fixed or (window * max(2, math.ceil(64 / window)),) * 2
+    if image_size is not None:
+        size = (math.ceil(image_size / window) * window,) * 2 if extends else (image_size, image_size)
+        if fixed not in (None, size):
+            offered = fixed[0] if fixed[0] == fixed[1] else "left out"
+            raise ValueError(f"image_size must be {offered}, the side of its position table, got {image_size}")
+        if (image_size % window and not extends) or (image_size > window) != network.settings.shifted:
+            above = f"a size above {window}" if extends else f"a multiple of {window} above it"
+            offered = above if network.settings.shifted else f"{window} at most" if extends else window
+            raise ValueError(f"image_size must be {offered}, by its windows, got {image_size}")
+    return {
+        f"{name.removesuffix('.attn')}.attn_mask": module.mask(size)
+        for name, module in network.named_modules()
+        if isinstance(module, BiasedAttention) and any(module.shift)
+    }

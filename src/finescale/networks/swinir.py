@@ -22,7 +22,7 @@ from finescale.layers.convolution import ResidualGroup
 from finescale.layers.feedforward import MLP
 from finescale.layers.upsampling import SCALES
 from finescale.layers.window_attention import SwinLayer, WindowAttention
-from finescale.networks.counting import count_by_swinir
+from finescale.networks.counting import count_as_swinir
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -52,6 +52,7 @@ from finescale.networks.swin import (
     fields_from_state,
     position_size_of,
     published_buffers,
+    published_masks,
     unseen_fields,
 )
 
@@ -435,7 +436,7 @@ FAMILY = Family(
         repository=_REPOSITORY,
         costs=_COSTS,
         networks=_PUBLISHED,
-        counting={_OWN: count_by_swinir},
+        counting={_OWN: count_as_swinir},
         test_padding=lambda settings: settings.window_size,
     ),
     files=WeightFiles(
@@ -461,6 +462,7 @@ FAMILY = Family(
             **UNSEEN_HELP,
         },
         buffers=published_buffers,
+        masks=published_masks,
     ),
     options=PublishedOptions(classes=("SwinIR",), read=settings_from_options),
     quantization=Quantization(placement=placement),

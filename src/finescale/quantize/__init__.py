@@ -1,12 +1,19 @@
 """Post-training quantization: any network at 4, 6 or 8 bits, from a few images without originals."""
 
-from finescale.quantize.crops import CalibrationImages, calibration_crops, calibration_images, calibration_pictures
+from finescale.quantize.crops import (
+    CalibrationImages,
+    calibration_crops,
+    calibration_images,
+    calibration_pictures,
+    find_patches,
+)
 from finescale.quantize.integers import integer_form
 from finescale.quantize.modules import insert_quantizers, is_quantized, settings_of, switched_off
-from finescale.quantize.run import REFINED, QuantizationResult, quantize_network, sensitivity
-from finescale.quantize.settings import QuantSettings
+from finescale.quantize.run import REFINED, QuantizationResult, quantize_network, sensitivity, settings_from
+from finescale.quantize.settings import RECIPES, QuantSettings
 
 __all__ = [
+    "RECIPES",
     "REFINED",
     "CalibrationImages",
     "QuantSettings",
@@ -14,11 +21,13 @@ __all__ = [
     "calibration_crops",
     "calibration_images",
     "calibration_pictures",
+    "find_patches",
     "insert_quantizers",
     "integer_form",
     "is_quantized",
     "quantize_network",
     "sensitivity",
+    "settings_from",
     "settings_of",
     "switched_off",
 ]

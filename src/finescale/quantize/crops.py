@@ -20,6 +20,15 @@ from finescale.networks import Frame, family_of
 HELD_OUT = 8
 """Crops that are only measured on."""
 
+CROPS, CROP_SIZE = 32, 48
+"""How many crops are learned from by default, and their side."""
+
+PUBLISHED_CROPS, PUBLISHED_CROP_SIZE = 100, 128
+"""The same for the recipe "published"; the authors state the side alone."""
+
+LARGEST_PATCH = 256
+"""Longest side of pictures that are taken for crops already, where all have the same size."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CalibrationImages:
@@ -28,7 +37,7 @@ class CalibrationImages:
     images: Tensor
     """To learn from, (N, C, H, W) in [0, 1]."""
     held_out: Tensor
-    """To measure on, (N, C, H, W) in [0, 1]."""
+    """To measure on, (N, C, H, W) in [0, 1]; patches that are taken whole are the same ones."""
     pad: Callable[[Tensor], Tensor] = lambda images: images
     """Padding at the bottom and on the right before the network sees an image; its answers are cropped again."""
 
@@ -38,15 +47,17 @@ class CalibrationImages:
 
 
 def calibration_images(
-    network: Frame, folder: Path, *, crops: int = 32, crop_size: int = 48, seed: int = 0
+    network: Frame, folder: Path, *, crops: int | None = None, crop_size: int | None = None, seed: int = 0
 ) -> CalibrationImages:
     """Draw the images that a network is calibrated with, padded as in its authors' test code.
+
+    A folder of patches is taken as it is, see `find_patches`, unless ``crops`` or ``crop_size`` is given.
 
     Args:
         network: To be quantized; the images are on its device and have its channels.
         folder: See `calibration_crops`.
-        crops: How many to learn from; `HELD_OUT` more are only measured on.
-        crop_size: Side of a crop, in pixels.
+        crops: How many to learn from, by default `CROPS`; `HELD_OUT` more are only measured on.
+        crop_size: Side of a crop, in pixels, by default `CROP_SIZE`.
         seed: Selects the crops.
 
     Raises:
@@ -61,16 +72,42 @@ def calibration_images(
         height, width = padded.shape[-2:]
         return pad_to_size(padded, network.mirrored_size((height, width)))
 
-    drawn = calibration_crops(folder, count=crops + HELD_OUT, side=crop_size, seed=seed, channels=network.in_channels)
-    # Evenly spaced crops are held out, so that both parts are spread over the pictures.
-    every = len(drawn) // HELD_OUT
-    held_out = [number % every == every - 1 and number // every < HELD_OUT for number in range(len(drawn))]
     device = next(network.parameters()).device
+    if crops is None and crop_size is None and (patches := find_patches(folder)):
+        images = torch.stack([_pixels(read_hr_image(path).levels, network.in_channels) for path in patches])
+        learned = measured = images.to(device)
+    else:
+        drawn = calibration_crops(
+            folder,
+            count=(crops or CROPS) + HELD_OUT,
+            side=crop_size or CROP_SIZE,
+            seed=seed,
+            channels=network.in_channels,
+        )
+        # Evenly spaced crops are held out, so that both parts are spread over the pictures.
+        every = len(drawn) // HELD_OUT
+        held_out = [number % every == every - 1 and number // every < HELD_OUT for number in range(len(drawn))]
+        learned, measured = drawn[[not out for out in held_out]].to(device), drawn[held_out].to(device)
     return CalibrationImages(
-        images=drawn[[not out for out in held_out]].to(device),
-        held_out=drawn[held_out].to(device),
+        images=learned,
+        held_out=measured,
         pad=pad,
     )
+
+
+def find_patches(folder: Path) -> list[Path]:
+    """List the pictures of a folder, in order of their names, that has nothing but crops, to be taken as they are.
+
+    Returns:
+        The pictures where there are several, all of the same size, of at most `LARGEST_PATCH` pixels a side; else none.
+
+    Raises:
+        DataError: The folder does not exist, or contains no picture.
+        ImageReadError: The header of a picture cannot be read.
+    """
+    paths = find_hr_images([folder])
+    sizes = {tuple(read_size(path)) for path in paths}
+    return paths if len(paths) > 1 and len(sizes) == 1 and max(sizes.pop()) <= LARGEST_PATCH else []
 
 
 def calibration_crops(folder: Path, *, count: int, side: int, seed: int = 0, channels: int = 3) -> Tensor:
@@ -97,9 +134,14 @@ def calibration_crops(folder: Path, *, count: int, side: int, seed: int = 0, cha
         levels = read_hr_image(path).levels
         drawn = np.random.Philox(key=np.array([seed, number], dtype=np.uint64)).random_raw(2)
         top, left = (int(place) % (size - side + 1) for place, size in zip(drawn, levels.shape[1:], strict=True))
-        crop = levels[:, top : top + side, left : left + side].float() / 255
-        crops.append(crop.mean(0, keepdim=True) if channels == 1 else crop.expand(channels, -1, -1))
+        crops.append(_pixels(levels[:, top : top + side, left : left + side], channels))
     return torch.stack(crops)
+
+
+def _pixels(levels: Tensor, channels: int) -> Tensor:
+    """Convert levels (1 or 3, H, W) to float32 (channels, H, W) in [0, 1]."""
+    pixels = levels.float() / 255
+    return pixels.mean(0, keepdim=True) if channels == 1 else pixels.expand(channels, -1, -1)
 
 
 def calibration_pictures(folder: Path, *, side: int) -> list[Path]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,19 @@ from torch import Tensor, nn
 from finescale.networks import Frame, family_of
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.crops import CalibrationImages, calibration_images
-from finescale.quantize.modules import insert_quantizers, is_quantized, quantizers, switch
+from finescale.quantize.modules import (
+    bounds_of,
+    insert_quantizers,
+    is_quantized,
+    quantized_layers,
+    quantizers,
+    settings_of,
+    switch,
+)
 from finescale.quantize.refine import Refinement, refine
 from finescale.quantize.resume import load_progress, save_progress
 from finescale.quantize.settings import Method, QuantSettings
+from finescale.settings import parse_settings
 
 REFINED = "refined"
 """Name of what the refinement reaches, beside the names of `Method` for what their ranges reach."""
@@ -56,8 +65,8 @@ class QuantizationResult:
     def better_method(self) -> str | None:
         """The method whose ranges, even unrefined, come closer to the float network than this one's; usually None."""
         others = self.fidelity.keys() - {self.settings.method, REFINED}
-        best = max(others, key=lambda name: self.fidelity[name])
-        return best if self.fidelity[best] > self.reached else None
+        best = max(others, key=lambda name: self.fidelity[name], default=None)
+        return best if best is not None and self.fidelity[best] > self.reached else None
 
 
 def quantize_network(
@@ -65,9 +74,10 @@ def quantize_network(
     calibration: Path,
     settings: QuantSettings,
     *,
-    crops: int = 32,
-    crop_size: int = 48,
+    crops: int | None = None,
+    crop_size: int | None = None,
     seed: int = 0,
+    start: Frame | None = None,
     with_sensitivity: bool = False,
     state: Path | None = None,
     weights_sha256: str | None = None,
@@ -79,9 +89,10 @@ def quantize_network(
         network: A float network, on the device that computes.
         calibration: A folder of pictures like those that will be upscaled; no originals are needed.
         settings: Bits, method and refinement.
-        crops: How many parts of the pictures to learn from.
-        crop_size: Side of a part, in pixels.
+        crops: How many parts of the pictures to learn from, and
+        crop_size: the side of a part, in pixels; see `finescale.quantize.calibration_images` for the defaults.
         seed: Selects the parts.
+        start: The same network, quantized: its ranges are refined, and none are looked for. See `settings_from`.
         with_sensitivity: Also measure `sensitivity`, at the end.
         state: File that stores the progress after the ranges and after each epoch, and is deleted at the end; a
             quantization that finds its file resumes there. None stores nothing.
@@ -94,10 +105,13 @@ def quantize_network(
         ImageReadError: A picture cannot be read.
         CheckpointError: ``state`` belongs to another quantization, or is damaged.
         NumericalError: The refinement fails.
-        ValueError: The network is quantized already, or see `insert_quantizers` and `calibrate`.
+        ValueError: The network is quantized already, ``start`` is not this network or was quantized by other settings,
+            or see `insert_quantizers` and `calibrate`.
     """
     if is_quantized(network):
         raise ValueError("the network is quantized already; quantize its float weights")
+    if start is not None:
+        _check_start(network, start, settings)
     network.eval()
     material = calibration_images(network, calibration, crops=crops, crop_size=crop_size, seed=seed)
     identity = {
@@ -105,9 +119,16 @@ def quantize_network(
         "weights": weights_sha256 or _digest(network),
         "crops": material.digest(),
         "seed": seed,
+        **({} if start is None else {"start": _digest_of_bounds(start)}),
     }
     found = _find_bounds(
-        network, material, settings, state=state, identity=json.dumps(identity, sort_keys=True), on_progress=on_progress
+        network,
+        material,
+        settings,
+        start=start,
+        state=state,
+        identity=json.dumps(identity, sort_keys=True),
+        on_progress=on_progress,
     )
     if not with_sensitivity:
         return found
@@ -122,11 +143,12 @@ def _find_bounds(
     material: CalibrationImages,
     settings: QuantSettings,
     *,
+    start: Frame | None,
     state: Path | None,
     identity: str,
     on_progress: OnProgress,
 ) -> QuantizationResult:
-    """Put quantizers into a network and find their bounds, in both stages."""
+    """Put quantizers into a network and find their bounds, in both stages, or in the second from those of ``start``."""
     placement = family_of(network).quantization.placement(network.settings)
     batches = [material.pad(batch) for batch in torch.split(material.images, settings.refined_batch)]
     unseen = [material.pad(batch) for batch in torch.split(material.held_out, settings.refined_batch)]
@@ -142,6 +164,9 @@ def _find_bounds(
     insert_quantizers(network, placement, settings)
     if state is not None and state.exists():
         fidelity, progress = load_progress(state, network, identity=identity)
+    elif start is not None:
+        _take_bounds(network, start)
+        fidelity, progress = {settings.method: _fidelity(network, unseen, wanted)}, Refinement()
     else:
         fidelity, progress = {}, Refinement()
         observed = [material.pad(batch) for batch in torch.split(material.images, settings.observed_batch)]
@@ -176,6 +201,54 @@ def _find_bounds(
     if state is not None:
         state.unlink(missing_ok=True)
     return QuantizationResult(settings=settings, fidelity=fidelity, losses=progress.losses)
+
+
+def settings_from(start: nn.Module, changes: Mapping[str, Any]) -> QuantSettings:
+    """Settings of a refinement that starts with the ranges of a quantized network.
+
+    Args:
+        start: The network, quantized, usually with ``epochs`` 0.
+        changes: Fields and values; those that decide ranges must agree with the network's.
+
+    Raises:
+        ValueError: One does not.
+        SettingsError: A field or value is unknown.
+    """
+    found = settings_of(start)
+    settings = parse_settings(
+        QuantSettings, {**found.model_dump(), "epochs": QuantSettings().epochs, **changes}, source="quantize"
+    )
+    if not settings.epochs:
+        raise ValueError("epochs must be at least 1 to refine ranges that are found already, got 0")
+    ranges = found.of_ranges()
+    for name, value in settings.of_ranges().items():
+        if value != ranges[name]:
+            raise ValueError(f"{name} must be {ranges[name]!r}, by which the ranges were found, got {value!r}")
+    return settings
+
+
+def _check_start(network: Frame, start: Frame, settings: QuantSettings) -> None:
+    """Refuse a quantized network of another kind than the float one."""
+    if settings_of(start).of_ranges() != settings.of_ranges():
+        raise ValueError("the network to start from was quantized by other settings; see settings_from")
+    if type(network) is not type(start) or network.scale != start.scale or network.settings != start.settings:
+        raise ValueError("the network to start from has another family, scale or settings than the float network")
+
+
+def _take_bounds(network: Frame, start: Frame) -> None:
+    """Give a network the bounds of one that was quantized from it.
+
+    Raises:
+        ValueError: It was quantized from other weights.
+    """
+    places = quantizers(start)
+    for path, one in quantizers(network).items():
+        one.set_bounds(places[path].low, places[path].high)
+    switch(network, on=True)
+    theirs = quantized_layers(start)
+    for path, layer in quantized_layers(network).items():
+        if not torch.equal(layer.quantized_weight(), theirs[path].quantized_weight().to(layer.weight.device)):
+            raise ValueError(f"the network to start from was quantized from other weights (first: {path})")
 
 
 def sensitivity(
@@ -215,6 +288,15 @@ def _digest(network: nn.Module) -> str:
     digest = sha256()
     for tensor in network.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_bounds(network: nn.Module) -> str:
+    """SHA-256 of all bounds of a quantized network."""
+    digest = sha256()
+    for ends in bounds_of(network).values():
+        for end in ends:
+            digest.update(end.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

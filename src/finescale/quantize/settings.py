@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -50,6 +51,10 @@ class QuantSettings(Settings):
     refined_batch: int = Field(2, ge=1)
     """Batch size while ranges are refined."""
 
+    def of_ranges(self) -> dict[str, object]:
+        """Return the fields that decide the ranges, and not only their refinement."""
+        return self.model_dump(exclude={"epochs", "lr", "lr_unit", "schedule", "refined_batch"})
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.keep and self.bits >= 8:
@@ -57,3 +62,9 @@ class QuantSettings(Settings):
         if self.method == "dual" and 16 in (self.bits, self.edge_bits):
             raise ValueError("method must be 'minmax' or 'percentile' at 16 bits, got 'dual'")
         return self
+
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "published": {"averaging": "running", "include_zero": False, "lr_unit": "absolute", "schedule": "constant"}
+}
+"""Settings by name; "published" has what the method's authors do otherwise than our defaults."""

@@ -30,7 +30,7 @@ MAY_CHANGE = {
     "train.strategy",
     "train.bad_steps",
     "train.explosion",
-    *(f"validation.{field}" for field in ("hr", "lr", "every", "seconds", "pictures")),
+    *(f"validation.{field}" for field in ("hr", "lr", "sets", "border", "channel", "every", "seconds", "pictures")),
     *(f"keep.{field}" for field in ("every", "last", "log_every", "tensorboard", "tracker")),
 }
 """Settings that a resumed training may change: they affect the steps already done at most by rounding."""
@@ -59,7 +59,7 @@ class TrainingState:
     went_back_to: int | None = None
     """Step of the checkpoint that the training last went back to."""
     best: float | None = None
-    """Highest PSNR on luma of all validations, in decibels."""
+    """Highest PSNR of all validations, in decibels."""
     usual: dict[str, float] = dataclasses.field(default_factory=dict)
     """Each loss, unweighted, averaged over about the last `USUAL_OVER` good steps."""
 

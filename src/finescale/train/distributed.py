@@ -103,6 +103,11 @@ def joined(device: str | None = None) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
+def num_processes() -> int:
+    """Return the number of processes that torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", _PLACE["WORLD_SIZE"]))
+
+
 _PLACE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
 
@@ -135,6 +140,9 @@ def spread(
     if team.world == 1:
         return network
     if strategy == "ddp":
+        for parameter in network.parameters():
+            if parameter.requires_grad and 1 in parameter.shape:
+                parameter.register_hook(_with_plain_strides)  # type: ignore[no-untyped-call]
         parallel = nn.parallel.DistributedDataParallel
         # With either strategy the learner itself sends buffers, by `Team.broadcast_tensors`. Torch renamed the argument
         # in 2.13.
@@ -147,6 +155,14 @@ def spread(
     shell = _Shell(network)
     fully_shard(shell, mesh=mesh)
     return shell
+
+
+def _with_plain_strides(gradient: Tensor) -> Tensor:
+    """Return a gradient with the strides of its parameter, whose axes of length 1 some kernels stride differently.
+
+    The numbers lie in memory as before; DistributedDataParallel compares strides, and warns of any difference.
+    """
+    return gradient.reshape(-1).view(gradient.shape)
 
 
 class _Shell(nn.Module):

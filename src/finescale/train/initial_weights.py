@@ -25,13 +25,29 @@ def initial_network(settings: TrainSettings, *, is_resumed: bool = False) -> Fra
     Raises:
         WeightsError: The file of ``warm_start`` is missing, cannot be read, or none of its tensors fits.
     """
-    family = variants()[settings.variant]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.train.seed)
-        network = family.network(settings=settings.network_settings(), scale=settings.scale)
+        network = _new_network(settings)
     if settings.warm_start and not is_resumed:
         start_from_file(network, settings.warm_start)
     return network
+
+
+def described_network(settings: TrainSettings) -> Frame:
+    """Build the network without memory for its weights; refuse a file of ``warm_start`` that exists and does not fit.
+
+    Raises:
+        WeightsError: The file cannot be read, or none of its tensors fits.
+    """
+    with torch.device("meta"):
+        network = _new_network(settings)
+    if settings.warm_start and settings.warm_start.is_file():
+        start_from_file(network, settings.warm_start)
+    return network
+
+
+def _new_network(settings: TrainSettings) -> Frame:
+    return variants()[settings.variant].network(settings=settings.network_settings(), scale=settings.scale)
 
 
 def start_from_file(network: Frame, path: Path) -> list[str]:

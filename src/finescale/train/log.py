@@ -5,25 +5,31 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
 from finescale.errors import CheckpointError, DataError, MissingExtraError, printable_name
 from finescale.figures import svg
-from finescale.figures.curves import Series, draw_curves
+from finescale.figures.curves import Panel, Series, draw_curves
 from finescale.system.files import whole_file
 from finescale.train.folder import writing
-from finescale.train.settings import TrainSettings
+from finescale.train.settings import KeepSettings, TrainSettings
+
+_NO_TENSORBOARD = "keep.tensorboard needs the package tensorboard; install it with: pip install 'finescale[train]'"
 
 _METRICS, _TENSORBOARD, _CURVE = "metrics.csv", "tensorboard", "curve.png"
 
-_CURVES = {"loss": "loss", "psnr_y": "validation PSNR, dB"}
+_CURVES = {"loss": "loss", "psnr_y": "validation PSNR, dB", "psnr_rgb": "validation PSNR in RGB, dB"}
 """Columns that are drawn, and their names in the picture."""
 
 
 class Log:
     """Writer of a training's numbers to ``metrics.csv`` and the other places that the settings name.
+
+    Attributes:
+        best: Highest value of each column of a validation so far, and the step it was measured after.
 
     When a training resumes, rows beyond the last checkpoint are dropped, since their steps are repeated.
 
@@ -50,6 +56,9 @@ class Log:
         kept = [row for row in rows if int(row["step"]) <= done_step]
         self._columns = list(dict.fromkeys(["step", *(name for row in kept for name, value in row.items() if value)]))
         self._write(kept)
+        self.best: dict[str, tuple[float, int]] = {}
+        for row in kept:
+            self._note_best(int(row["step"]), {name: float(value) for name, value in row.items() if value})
 
     def add(self, *, step: int, **values: float) -> None:
         """Add one row.
@@ -68,8 +77,15 @@ class Log:
             self._write(rows)
         with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow({"step": step, **values})
+        self._note_best(step, values)
         for follower in self._followers:
             follower.add(step, values)
+
+    def _note_best(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            is_better = name not in self.best or value > self.best[name][0]
+            if name.startswith(("psnr_", "ssim_")) and is_better:
+                self.best[name] = value, step
 
     def close(self) -> None:
         """Close TensorBoard and the tracking service."""
@@ -83,6 +99,23 @@ class Log:
         writer.writerows(rows)
         with writing(self._path), whole_file(self._path) as file:
             file.write(text.getvalue().encode())
+
+
+def check_places(keep: KeepSettings) -> None:
+    """Refuse places for a training's numbers whose packages are missing.
+
+    Raises:
+        MissingExtraError: TensorBoard or the tracking service is requested but not installed.
+    """
+    if keep.tensorboard and not has_tensorboard():
+        raise MissingExtraError(_NO_TENSORBOARD)
+    if keep.tracker != "none" and find_spec(keep.tracker) is None:
+        raise _missing_service(keep.tracker)
+
+
+def has_tensorboard() -> bool:
+    """Return whether the package tensorboard is installed."""
+    return find_spec("tensorboard") is not None
 
 
 def plot_curve(folder: Path) -> Path:
@@ -99,17 +132,50 @@ def plot_curve(folder: Path) -> Path:
         CheckpointError: ``metrics.csv`` is damaged.
         ImageWriteError: The picture cannot be written.
     """
-    path = folder / _METRICS
-    rows = _read_rows(path) if path.exists() else []
-    curves = []
-    for column, name in _CURVES.items():
-        points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
-        if points:
-            curves.append(Series(name, points))
-    if not curves:
-        raise DataError(f"{printable_name(path)} has no values to draw yet; let the training run to its first report")
-    svg.write_figure(folder / _CURVE, draw_curves(curves, title=folder.resolve().name), density=1)
+    svg.write_figure(folder / _CURVE, draw_trainings([folder]), density=1)
     return folder / _CURVE
+
+
+def draw_trainings(folders: Sequence[Path], *, first_step: int = 0) -> str:
+    """Draw the loss and the validation PSNR of trainings over their steps, one line for each training.
+
+    Args:
+        folders: Their folders, at least one; those of equal names are told apart by the folders around them.
+        first_step: Step from which on values are drawn; the first ones often hide the differences of the last ones.
+
+    Returns:
+        An SVG document.
+
+    Raises:
+        DataError: There is nothing to draw of a training.
+        CheckpointError: A ``metrics.csv`` is damaged.
+        ValueError: A folder is named twice.
+    """
+    places = [folder.resolve() for folder in folders]
+    if len(set(places)) < len(places):
+        raise ValueError(f"each training must be named once, got {', '.join(map(str, folders))}")
+    names = [place.name for place in places]
+    labels = [place.name if names.count(place.name) == 1 else f"{place.parent.name}/{place.name}" for place in places]
+    rows = [_drawable_rows(folder, first_step) for folder in folders]
+    panels = []
+    for column, name in _CURVES.items():
+        points = [[(int(row["step"]), float(row[column])) for row in of_one if row.get(column)] for of_one in rows]
+        lines = [Series(label, line) for label, line in zip(labels, points, strict=True) if line]
+        if lines:
+            panels.append(Panel(name, lines))
+    title = labels[0] if len(labels) == 1 else f"{len(labels)} trainings"
+    return draw_curves(panels, title=title, first_step=first_step)
+
+
+def _drawable_rows(folder: Path, first_step: int) -> list[dict[str, str]]:
+    path = folder / _METRICS
+    rows = [row for row in (_read_rows(path) if path.exists() else []) if any(row.get(name) for name in _CURVES)]
+    later = [row for row in rows if int(row["step"]) >= first_step]
+    if not rows:
+        raise DataError(f"{printable_name(path)} has no values to draw yet; let the training run to its first report")
+    if not later:
+        raise DataError(f"{printable_name(path)} has no values from step {first_step:,} on; draw from an earlier step")
+    return later
 
 
 class _Follower(Protocol):
@@ -125,9 +191,7 @@ class _TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise MissingExtraError(
-                "keep.tensorboard needs the package tensorboard; install it with: pip install 'finescale[train]'"
-            ) from None
+            raise MissingExtraError(_NO_TENSORBOARD) from None
         self._folder = folder
         with writing(folder):
             self._writer = SummaryWriter(folder, purge_step=done_step + 1 if done_step else None)
@@ -167,7 +231,11 @@ def _import_service(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        raise MissingExtraError(f"keep.tracker needs the package {name}; install it with: pip install {name}") from None
+        raise _missing_service(name) from None
+
+
+def _missing_service(name: str) -> MissingExtraError:
+    return MissingExtraError(f"keep.tracker needs the package {name}; install it with: pip install {name}")
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

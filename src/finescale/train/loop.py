@@ -20,13 +20,15 @@ from finescale.networks import Frame
 from finescale.settings import settings_text
 from finescale.system.files import whole_file
 from finescale.system.interrupt import deferred_interrupt
+from finescale.system.text_log import TextLog
 from finescale.train.checkpoint import Checkpoint, Checkpoints, TrainingState
-from finescale.train.distributed import Team, joined
+from finescale.train.distributed import Team, joined, num_processes
 from finescale.train.folder import check_space, owned, writing
-from finescale.train.initial_weights import initial_network
+from finescale.train.initial_weights import described_network, initial_network
 from finescale.train.learner import Learner, StepResult
-from finescale.train.log import Log, plot_curve
+from finescale.train.log import Log, check_places, plot_curve
 from finescale.train.progress import OnStep, TrainingProgress
+from finescale.train.published_log import step_message, validation_messages
 from finescale.train.recompute import statistics
 from finescale.train.schedule import learning_rate
 from finescale.train.settings import TrainSettings
@@ -44,8 +46,9 @@ def train(
 ) -> Path:
     """Train a network, from the start or from its last checkpoint.
 
-    Writes into ``<output>/<name>/``: the settings, ``metrics.csv``, ``curve.png``, ``checkpoints/``, the averaged
-    weights that validated best as ``best.safetensors``, and at the end the averaged weights as ``weights.safetensors``.
+    Writes into ``<output>/<name>/``: the settings, ``metrics.csv``, a text log, ``curve.png``, ``checkpoints/``, the
+    averaged weights that validated best as ``best.safetensors``, and at the end the averaged weights as
+    ``weights.safetensors``.
     A run that is killed at any moment and resumed gives the weights of an uninterrupted one, bit for bit on a CPU.
     On Ctrl+C or SIGTERM the step is finished and a checkpoint saved, unless the step was bad.
 
@@ -90,6 +93,7 @@ class _Training:
         self.settings = settings
         self.team = team
         self.folder = folder
+        self.text = TextLog(folder, "train")
         self.checkpoints = Checkpoints(folder / "checkpoints", last=settings.keep.last)
         found = team.broadcast(self._find(resume) if team.is_first else None)
         self.source = open_source(
@@ -98,12 +102,12 @@ class _Training:
             degradation=settings.data.degradation, channels=settings.network_settings().in_channels,
             processes=team.local_world,
         )  # fmt: skip
-        validates = settings.validation.hr is not None and team.is_first
+        validates = bool(settings.validation.all_sets()) and team.is_first
         self.validation = (
             Validation(settings.validation, scale=settings.scale, folder=self.folder) if validates else None
         )
         network = initial_network(settings, is_resumed=found is not None)
-        _check_shares(settings, team, network)
+        _check_shares(settings, team.world, network)
         self.averaged = copy.deepcopy(network).to(team.device).eval().requires_grad_(False)
         self.learner = Learner(network, settings.train, team, patch=settings.data.patch)
         self.state = TrainingState()
@@ -111,8 +115,8 @@ class _Training:
         if found:
             self._restore(found)
         if team.is_first:
-            self._report_plan()
             self._check_space()
+            self._report_plan()
             path = folder / "settings.yml"
             with writing(path), whole_file(path) as file:
                 file.write(settings_text(settings).encode())
@@ -159,7 +163,7 @@ class _Training:
                 log.add(step=state.step, loss=result.loss, learning_rate=rate, **terms)
             if state.step % settings.keep.log_every == 0 or is_last or clock.knows_first(state.step):
                 self._report_step(result, rate, clock, samples)
-            if settings.validation.hr and (state.step % settings.validation.every == 0 or is_last):
+            if settings.validation.all_sets() and (state.step % settings.validation.every == 0 or is_last):
                 self._validate(log)
             # No checkpoint after a bad step: a training that is stopped there resumes before the bad steps.
             is_due = state.step % settings.keep.every == 0 or result.stop
@@ -260,11 +264,16 @@ class _Training:
         if self.validation is None or log is None:
             return
         scores = self.validation.run(self.averaged, step=self.state.step)
-        self.psnr_y = psnr_y = scores["psnr_y"]
+        channel = self.settings.validation.channel
+        self.psnr_y = psnr = scores[f"psnr_{channel}"]
         log.add(step=self.state.step, **scores)
-        self._report("step %d, validation PSNR %.3f dB, SSIM %.4f", self.state.step, psnr_y, scores["ssim_y"])
-        if self.state.best is None or psnr_y > self.state.best:
-            self.state.best = psnr_y
+        where = "" if channel == "y" else " in RGB"
+        values = psnr, scores[f"ssim_{channel}"], where
+        logger.info("step %d, validation PSNR %.3f dB, SSIM %.4f%s", self.state.step, *values)
+        for message in validation_messages(self.settings.validation.all_sets(), scores, log.best):
+            self.text.add(message)
+        if self.state.best is None or psnr > self.state.best:
+            self.state.best = psnr
             self._save_weights(self.folder / "best.safetensors")
         plot_curve(self.folder)
 
@@ -285,18 +294,24 @@ class _Training:
             yield log
 
     def _report(self, message: str, *values: object) -> None:
+        """Log a message, also in the text log; in the first process."""
         if self.team.is_first:
             logger.info(message, *values)
+            self.text.add(message % values)
 
     def _report_plan(self) -> None:
         """Log the plan of the training, before the first step."""
         settings, source, learner = self.settings, self.source, self.learner
         if source.too_small:
             left_out = len(source.too_small), ", ".join(source.too_small)
-            logger.warning("%d pictures are smaller than a patch and are left out: %s", *left_out)
+            message = "%d pictures are smaller than a patch and are left out: %s"
+            logger.warning(message, *left_out)
+            self.text.add(message % left_out)
         rehearsal = learner.rehearsal
         if rehearsal.unreached:
-            self._report("parameters that no gradient reaches stay unchanged: %s", ", ".join(rehearsal.unreached))
+            total = sum(1 for _ in self.averaged.parameters())
+            unreached = len(rehearsal.unreached), total, rehearsal.unreached[0]
+            self._report("no gradient reaches %d of the %d weight tensors, such as %s; they stay unchanged", *unreached)
         batch, iterations = settings.train.batch, settings.train.iterations
         part = batch // (self.team.world * settings.train.accumulate)
         parameters = sum(parameter.numel() for parameter in self.averaged.parameters())
@@ -321,16 +336,39 @@ class _Training:
         memory = ""
         if self.team.device.type == "cuda":
             memory = f", {torch.cuda.max_memory_allocated(self.team.device) / 2**30:.1f} GiB"
-        self._report(
+        if not self.team.is_first:
+            return
+        step, steps = self.state.step, self.settings.train
+        logger.info(
             "step %d of %d, loss %.5f, learning rate %.2e, %s%s, %d steps skipped",
-            self.state.step, self.settings.train.iterations, result.loss, rate,
-            clock.describe(self.state.step, samples.waited_s), memory, self.state.bad,
+            step, steps.iterations, result.loss, rate, clock.describe(step, samples.waited_s), memory, self.state.bad,
+        )  # fmt: skip
+        seconds, waited = clock.per_step(step, samples.waited_s)
+        losses = {name: steps.loss[name] * value for name, value in result.terms.items()}
+        epoch = step * steps.batch // len(self.source)
+        self.text.add(
+            step_message(
+                self.settings.name, step=step, epoch=epoch, rate=rate, seconds_left=clock.seconds_left(step),
+                seconds=seconds, waited=waited, losses=losses,
+            )
         )  # fmt: skip
 
 
-def _check_shares(settings: TrainSettings, team: Team, network: Frame) -> None:
+def check(settings: TrainSettings) -> None:
+    """Refuse what `train` refuses because of settings and weights; places of pictures may be missing still.
+
+    Raises:
+        WeightsError: The file of ``warm_start`` exists but cannot be read, or does not fit.
+        MissingExtraError: TensorBoard or the tracking service is requested but not installed.
+        ValueError: The batch cannot be divided as requested, or is too small for the network.
+    """
+    check_places(settings.keep)
+    _check_shares(settings, num_processes(), described_network(settings))
+
+
+def _check_shares(settings: TrainSettings, devices: int, network: Frame) -> None:
     """Refuse a batch that cannot be divided into equal passes, each large enough for the network."""
-    batch, passes = settings.train.batch, team.world * settings.train.accumulate
+    batch, passes = settings.train.batch, devices * settings.train.accumulate
     if batch % passes:
         raise ValueError(f"train.batch must be a multiple of {passes}, devices times train.accumulate, got {batch}")
     if batch // passes < 2 and statistics(network):
@@ -357,10 +395,15 @@ class _Clock:
     def seconds_left(self, step: int) -> float:
         return (time.monotonic() - self._started) / (step - self._first) * (self._iterations - step)
 
+    def per_step(self, step: int, waited_s: float) -> tuple[float, float]:
+        """Return the seconds that a step takes, and those of it spent waiting for samples."""
+        steps = step - self._first
+        return (time.monotonic() - self._started) / steps, waited_s / steps
+
     def describe(self, step: int, waited_s: float) -> str:
-        passed = time.monotonic() - self._started
+        seconds, waited = self.per_step(step, waited_s)
         return (
-            f"{passed / (step - self._first):.2f} s per step, {waited_s / passed:.0%} of it waiting for samples, "
+            f"{seconds:.2f} s per step, {waited / seconds:.0%} of it waiting for samples, "
             f"{_hours(self.seconds_left(step))} left"
         )
 

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from finescale.data.degradation import DegradationSettings
 from finescale.data.folders import mistake_in_name
 from finescale.data.samples import Augmentation
+from finescale.metrics import Channel
 from finescale.networks import FrameSettings, variants
 from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
@@ -29,7 +30,8 @@ class DataSettings(Settings):
     """Side of a sample, in lr pixels."""
     augmentation: Augmentation = "flips-and-transpose"
     """How samples are varied: mirrored upside down, mirrored left to right and transposed, each half of the time;
-    mirrored left to right and turned by a quarter, each half of the time; or not at all."""
+    mirrored left to right and turned by a quarter, each half of the time; only the mirroring left to right of the
+    first, or only its other two; or not at all."""
     degradation: DegradationSettings | None = None
     """Degradation of low-resolution pictures that are made here, as listed below; {} uses all defaults, null turns it
     off."""
@@ -130,20 +132,49 @@ class StepSettings(Settings):
         return {"lr": self.lr, **betas, **decay, **self.options}
 
 
+class ValidationSet(Settings):
+    """One of several sets to validate on."""
+
+    hr: Path
+    """Folder of HR images."""
+    lr: Path | None = None
+    """Their low-resolution pictures; null makes them by the MATLAB-exact bicubic."""
+
+
 class ValidationSettings(Settings):
     """Validation during the training."""
 
     hr: Path | None = None
-    """Folder of HR images to validate on; null turns validation off."""
+    """Folder of HR images to validate on; null turns validation off, unless ``sets`` names some."""
     lr: Path | None = None
     """Their low-resolution pictures; null makes them by the MATLAB-exact bicubic."""
+    sets: dict[str, ValidationSet] = Field(default_factory=dict)
+    """Several sets by name, each with the fields ``hr`` and ``lr``, in place of these two here. All are measured; the
+    weights with the highest mean over the sets count as the best."""
+    border: int | None = Field(None, ge=0)
+    """Pixels left out on every side, in hr pixels; null leaves out as many as the scale, as the papers do."""
+    channel: Channel = "y"
+    """What is compared: "y" is BT.601 luma, as in the papers' tables, "rgb" all three channels."""
     every: int = Field(1000, ge=1)
     """Steps between two validations."""
     seconds: float | None = Field(None, gt=0)
     """Time limit of one validation in seconds: pictures beyond it at the first validation are left out of all further
     ones; null uses all."""
-    pictures: int = Field(1, ge=0)
-    """Number of upscaled pictures that each validation keeps, for inspection."""
+    pictures: int | None = Field(1, ge=0)
+    """Number of upscaled pictures that each validation keeps, for inspection; null keeps all."""
+
+    @model_validator(mode="after")
+    def _check_sets(self) -> Self:
+        if self.sets and self.hr:
+            raise ValueError(f"hr and sets are mutually exclusive, got {self.hr} and {', '.join(self.sets)}")
+        for name in self.sets:
+            if mistake := mistake_in_name(name):
+                raise ValueError(f"the name of a set {mistake}, got {name!r}")
+        return self
+
+    def all_sets(self) -> dict[str, ValidationSet]:
+        """Return all sets by name; the only one of ``hr`` is called "validation"."""
+        return {"validation": ValidationSet(hr=self.hr, lr=self.lr)} if self.hr else self.sets
 
 
 class KeepSettings(Settings):
@@ -239,7 +270,8 @@ class TrainSettings(Settings):
         values = self.model_dump(mode="json", exclude={"output", "licence"})
         values["data"].update(hr=[path.name for path in self.data.hr], lr=[path.name for path in self.data.lr])
         validation = values["validation"]
-        files = (values, "warm_start"), (values["train"], "perceptual"), (validation, "hr"), (validation, "lr")
+        files = [(values, "warm_start"), (values["train"], "perceptual")]
+        files += [(one, field) for one in (validation, *validation["sets"].values()) for field in ("hr", "lr")]
         for group, field in files:
             group[field] = group[field] and Path(group[field]).name
         return values

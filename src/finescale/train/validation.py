@@ -1,11 +1,11 @@
-"""Validation of a network in training, by the papers' protocol on a folder of pictures."""
+"""Validation of a network in training, by the papers' protocol on one or several sets of pictures."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -21,12 +21,13 @@ from finescale.metrics.ssim import SSIM_WINDOW
 from finescale.networks import Frame
 from finescale.system.files import whole_file
 from finescale.train.folder import writing
-from finescale.train.settings import ValidationSettings
+from finescale.train.settings import ValidationSet, ValidationSettings
 from finescale.upscale import Upscaler
 
 log = logging.getLogger("finescale.train")
 
-_FOLDER, _CHOICE = "validation", "measured.json"
+_CHOICE = "validation/measured.json"
+_PICTURES = "visualization"
 
 
 class Validation:
@@ -38,22 +39,25 @@ class Validation:
     Args:
         settings: Pictures to measure on, and the time limit.
         scale: Factor by which the network enlarges.
-        folder: The training's folder. Upscaled pictures go to ``validation/<picture>/step_000500.png`` in it; the
-            number of pictures within the time limit is stored there, so that a resumed training uses the same ones.
+        folder: The training's folder. Upscaled pictures go to ``visualization/<picture>/<picture>_500.png`` in it, as
+            with BasicSR; pictures of several sets that have the same name are preceded by that of the set. The number
+            of pictures within the time limit is stored there, so that a resumed training uses the same ones.
 
     Raises:
         ValueError: The settings name no folder of HR images.
-        DataError: The folder holds no picture; or pictures are unreadable or too small, or pairs are incomplete or of
+        DataError: A folder holds no picture; or pictures are unreadable or too small, or pairs are incomplete or of
             sizes that do not belong together, all of which the message lists.
     """
 
     def __init__(self, settings: ValidationSettings, *, scale: int, folder: Path | None = None) -> None:
-        if settings.hr is None:
+        sets = settings.all_sets()
+        if not sets:
             raise ValueError("validation.hr must name a folder of HR images to validate on, got null")
-        self._cases = _cases(settings.hr, settings.lr, scale)
+        self._protocol = PAPERS.model_copy(update={"border": settings.border, "channel": settings.channel})
+        self._cases = _cases(sets, scale, border=self._protocol.border_at(scale))
         self._settings = settings
         self._scale = scale
-        self._folder = None if folder is None else folder / _FOLDER
+        self._folder = folder
         self._num_measured = self._recall()
 
     def run(self, network: Frame, *, step: int | None = None) -> dict[str, float]:
@@ -64,7 +68,8 @@ class Validation:
             step: Number of steps done, for the names of kept pictures; None keeps none.
 
         Returns:
-            ``psnr_y`` in dB and ``ssim_y``, the means over the pictures, and ``images``, their number.
+            ``psnr_y`` in dB and ``ssim_y``, the means over the pictures, and ``images``, their number; of several sets
+            the means of their means, and further ``psnr_y_Set5``, ``ssim_y_Set5`` for each set. "y" is the channel.
 
         Raises:
             ImageReadError: A picture is missing or damaged.
@@ -74,15 +79,17 @@ class Validation:
             ImageWriteError: A picture cannot be kept.
         """
         began = time.monotonic()
-        scores = []
+        scores: dict[str, list[tuple[float, float]]] = {}
+        num_done = 0
         with _evaluating(network) as upscaler:
             model = network_model(upscaler, "network")
             for number, case in enumerate(self._cases[: self._num_measured]):
                 lr, hr = case.read(scale=self._scale)
                 assert hr is not None
                 sr = model.upscale(lr, None)
-                scores.append(PAPERS.scores(sr, hr, scale=self._scale))
-                if number < self._settings.pictures:
+                scores.setdefault(case.set, []).append(self._protocol.scores(sr, hr, scale=self._scale))
+                num_done += 1
+                if self._settings.pictures is None or number < self._settings.pictures:
                     self._keep(case, sr, step)
                 seconds = time.monotonic() - began
                 if (
@@ -92,14 +99,25 @@ class Validation:
                 ):
                     break
         if self._num_measured is None:
-            self._remember(len(scores))
-        psnr, ssim = (fmean(values) for values in zip(*scores, strict=True))
-        return {"psnr_y": psnr, "ssim_y": ssim, "images": len(scores)}
+            self._remember(num_done)
+        return {**self._means(scores), "images": num_done}
+
+    def _means(self, scores: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, float]:
+        of_sets = {name: [fmean(values) for values in zip(*pairs, strict=True)] for name, pairs in scores.items()}
+        of_all = [fmean(values) for values in zip(*of_sets.values(), strict=True)]
+        columns = [f"{metric}_{self._settings.channel}" for metric in ("psnr", "ssim")]
+        means = dict(zip(columns, of_all, strict=True))
+        if len(self._settings.all_sets()) > 1:
+            for name, values in of_sets.items():
+                means.update(zip((f"{column}_{name}" for column in columns), values, strict=True))
+        return means
 
     def _keep(self, case: Case, sr: Tensor, step: int | None) -> None:
         if self._folder is None or step is None:
             return
-        path = self._folder / case.name / f"step_{step:06d}.png"
+        is_only = sum(other.name == case.name for other in self._cases) == 1
+        name = case.name if is_only else f"{case.set}_{case.name}"
+        path = self._folder / _PICTURES / name / f"{name}_{step}.png"
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, sr)
@@ -117,7 +135,7 @@ class Validation:
         if self._folder is not None:
             path = self._folder / _CHOICE
             with writing(path):
-                self._folder.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(path) as file:
                     file.write(json.dumps({"seconds": self._settings.seconds, "pictures": num_measured}).encode())
 
@@ -146,22 +164,27 @@ def _evaluating(network: Frame) -> Iterator[Upscaler]:
         network.train(was_training)
 
 
-def _cases(hr: Path, lr: Path | None, scale: int) -> list[Case]:
-    """List the pictures to measure on, and check that all are usable."""
-    hr_images = find_images(hr)
-    if lr is None:
-        pairs, mistakes = [Pair(path.stem, hr=path) for path in hr_images], []
-    else:
-        matching = match_pairs(hr_images, find_images(lr), scale=scale)
-        pairs = [Pair(path.stem, hr=path, lr=low) for path, low in matching.pairs.items()]
-        mistakes = [f"{printable_name(path)}: its low-resolution picture is missing" for path in matching.without_lr]
-    mistakes += [mistake for pair in pairs if (mistake := _mistake(pair, scale))]
+def _cases(sets: Mapping[str, ValidationSet], scale: int, *, border: int) -> list[Case]:
+    """List the pictures to measure on, set by set, and check that all are usable."""
+    cases: list[Case] = []
+    mistakes: list[str] = []
+    for name, places in sets.items():
+        hr_images = find_images(places.hr)
+        if places.lr is None:
+            pairs = [Pair(path.stem, hr=path) for path in hr_images]
+        else:
+            matching = match_pairs(hr_images, find_images(places.lr), scale=scale)
+            pairs = [Pair(path.stem, hr=path, lr=low) for path, low in matching.pairs.items()]
+            missing = "its low-resolution picture is missing"
+            mistakes += [f"{printable_name(path)}: {missing}" for path in matching.without_lr]
+        mistakes += [mistake for pair in pairs if (mistake := _mistake(pair, scale, border=border))]
+        cases += cases_of(pairs, set=name)
     if mistakes:
         raise DataError(f"{len(mistakes)} pictures cannot be used for validation: {'; '.join(mistakes)}")
-    return cases_of(pairs, set="validation")
+    return cases
 
 
-def _mistake(pair: Pair, scale: int) -> str | None:
+def _mistake(pair: Pair, scale: int, *, border: int) -> str | None:
     """Return what the headers of a pair's files show to be wrong, or None."""
     try:
         size = read_size(pair.hr)
@@ -170,7 +193,7 @@ def _mistake(pair: Pair, scale: int) -> str | None:
         return str(error)
     if wrong:
         return f"{printable_name(str(pair.lr))}: {wrong}"
-    needed = SSIM_WINDOW + 2 * scale  # the border that the papers leave out
+    needed = SSIM_WINDOW + 2 * border
     if min(side // scale * scale for side in size) < needed:
         return f"{printable_name(pair.hr)}: smaller than the {needed} pixels per side that SSIM needs"
     return None

@@ -51,8 +51,8 @@ class Tiling(Settings):
     rule: Rule = "blend"
     """Even tiles that fade into each other ("blend"), or a published rule.
 
-    "chop" is `use_chop` of HiT-SR and DAT, which fixes tile and overlap. The two rules of DRCT need both: its tests
-    paste tiles that are computed with context ("pad"), its script averages tiles where they overlap ("average")."""
+    "chop" is `use_chop` of HiT-SR and DAT, which fixes tile and overlap. The other two need both: tests of HAT and DRCT
+    paste tiles that are computed with context ("pad"), DRCT's script averages tiles where they overlap ("average")."""
 
     max_memory: int | None = Field(default=None, gt=0)
     """Bytes that a tile may take on the device, besides the weights; None is half of what is free."""
@@ -259,7 +259,7 @@ def plan_chop(size: tuple[int, int]) -> list[Tile]:
 
 
 def plan_pad(size: tuple[int, int], tile: int, overlap: int, *, period: int = 1) -> list[Tile]:
-    """Cut an image as the published tests of DRCT do: hard seams, and context around each tile.
+    """Cut an image as the published tests of HAT and DRCT do: hard seams, and context around each tile.
 
     The image is first extended to whole windows by mirroring that does not repeat the edge. Context ends where the
     extended image does, so tiles have up to nine sizes.

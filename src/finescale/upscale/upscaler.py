@@ -52,7 +52,8 @@ class Upscaler:
 
     Args:
         network: One of finescale's networks, or of `finescale.weights.third_party`. It is moved to the device and set
-            to evaluation mode. Tiles begin at multiples of its ``period``.
+            to evaluation mode. Tiles begin at multiples of its ``period``. A network for gray images computes red,
+            green and blue each by itself; one for RGB gets a gray image as three equal channels.
         tiling: How images are cut; by default as few tiles as the free memory allows.
         ensemble: Average over the eight flips and transposes of each tile: slightly better, eight times slower.
         device: "cpu", "cuda", "cuda:1", ...
@@ -65,8 +66,8 @@ class Upscaler:
             network as well; by default the notes of a third-party network, else none.
 
     Raises:
-        ValueError: Unknown device, precision or engine, one that is not for this network, or a published rule's tiles
-            are not whole windows of the network.
+        ValueError: Unknown device, precision or engine, one that is not for this network, a network that takes neither
+            gray nor RGB images, or a published rule's tiles are not whole windows of the network.
         DeviceError: There is no such device here.
         MissingExtraError: The engine is not installed.
     """
@@ -82,6 +83,11 @@ class Upscaler:
         engine: EngineName = "torch",
         notes: Sequence[str] | None = None,
     ) -> None:
+        if network.in_channels not in (1, 3):
+            raise ValueError(
+                f"the network takes images of {network.in_channels} channels, but pictures have 1 (gray) or 3 (RGB); "
+                f"call the network itself with tensors (N, {network.in_channels}, H, W)"
+            )
         self.device = _check_device(device)
         self.network = network.to(self.device).eval()
         self.engine = engine
@@ -173,7 +179,7 @@ class Upscaler:
 
         Raises:
             TypeError: The object is none of these kinds of images.
-            ValueError: The shape, dtype or range is not that of an image, or the network cannot take its channels.
+            ValueError: The shape, dtype or range is not that of an image.
             ImageError: The image is too small for the tiling.
             NumericalError: The network's result is not finite, in float32 as well.
             DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested, or
@@ -181,8 +187,6 @@ class Upscaler:
         """
         adapted = adapt_image(image)
         color, alpha = adapted.color, adapted.alpha
-        if color.shape[1] != self.in_channels and 1 not in (color.shape[1], self.in_channels):
-            raise ValueError(f"the network takes {self.in_channels} channels, got an image of {color.shape[1]}")
         if alpha is not None:
             color = torch.stack([extend_color(*pair) for pair in zip(color, alpha, strict=True)])
         margin = margin_of((color.shape[-2], color.shape[-1])) if self.tiling.rule == "blend" else 0

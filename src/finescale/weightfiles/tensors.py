@@ -8,6 +8,7 @@ the caller does, by `finescale.weightfiles.messages.naming`.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -351,7 +352,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors of float32, int64 and bytes as safetensors; the file appears under its name when it is whole.
+    """Write tensors of float32, integers and bools as safetensors; the file appears under its name when it is whole.
 
     Raises:
         WeightsError: The file cannot be written.
@@ -363,7 +364,36 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         raise WeightsError(f"cannot be written ({error.strerror})") from None
 
 
-_STORED = {torch.float32: ("F32", "<f4"), torch.int64: ("I64", "<i8"), torch.uint8: ("U8", "u1")}
+def write_archive(path: Path, tensors: Mapping[str, Tensor], *, key: str | None) -> None:
+    """Write tensors as ``torch.save`` does; the file appears under its name when it is whole.
+
+    Args:
+        path: An existing file is replaced.
+        tensors: A state dict.
+        key: The wrapper that it is put under; None leaves it bare.
+
+    Raises:
+        WeightsError: The file cannot be written.
+    """
+    state = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}  # a view would take all it is of
+    content = io.BytesIO()
+    torch.save(state if key is None else {key: state}, content)
+    try:
+        with whole_file(path) as file:
+            file.write(content.getbuffer())
+    except OSError as error:
+        raise WeightsError(f"cannot be written ({error.strerror})") from None
+
+
+_STORED = {
+    torch.float32: ("F32", "<f4"),
+    torch.int64: ("I64", "<i8"),
+    torch.int32: ("I32", "<i4"),
+    torch.int16: ("I16", "<i2"),
+    torch.int8: ("I8", "i1"),
+    torch.uint8: ("U8", "u1"),
+    torch.bool: ("BOOL", "?"),
+}
 
 
 def _serialise(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:

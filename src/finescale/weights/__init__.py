@@ -1,14 +1,17 @@
 """Weight files: from a name or a file to the network that it holds, and back."""
 
+from finescale.weights.conversion import Conversion, convert
 from finescale.weights.loading import Inspection, Loaded, inspect, load, load_named, move
 from finescale.weights.names import BUNDLED, bundled, fetch, find, for_photos
 from finescale.weights.saving import save
 
 __all__ = [
     "BUNDLED",
+    "Conversion",
     "Inspection",
     "Loaded",
     "bundled",
+    "convert",
     "fetch",
     "find",
     "for_photos",

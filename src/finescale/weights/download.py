@@ -63,7 +63,7 @@ def fetch(published: Published, *, offline: bool = False) -> Path:
         raise DownloadError(f"{title}: its authors publish no weights; give the path of a weight file")
     if restricted := restriction(published.licence):
         logger.warning("%s: its weights are %s", title, restricted)
-    if (placed := _placed_by_hand(published.file)) is not None:
+    if (placed := _placed_by_hand(published)) is not None:
         return placed
     if published.hub is not None:
         return fetch_repository(published.hub, offline=offline)
@@ -186,12 +186,11 @@ def _reason(error: Exception, address: str, file: Path, kinds: ModuleType) -> st
     return lost
 
 
-def _placed_by_hand(name: str) -> Path | None:
-    """The file that the user has downloaded under its published name, in upper or lower case."""
-    wanted = {name.lower(), f"{Path(name).stem}.safetensors".lower()}
+def _placed_by_hand(published: Published) -> Path | None:
+    """The file that the user has downloaded under one of its published names."""
     for folder in (cache_folder(), PRETRAINED):
         if folder.is_dir():
-            found = [path for path in sorted(folder.iterdir()) if path.name.lower() in wanted and path.is_file()]
+            found = [path for path in sorted(folder.iterdir()) if published.is_file(path.name) and path.is_file()]
             if found:
                 return found[0]
     return None

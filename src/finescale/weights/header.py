@@ -41,6 +41,25 @@ def header_of(
     return header
 
 
+def stated_licence(header: Mapping[str, str]) -> str | None:
+    """Licence of the weights, where a header of ours or of other tools states one."""
+    return next((header[key] for key in ("licence", "license", "modelspec.license") if key in header), None)
+
+
+def stated_training(header: Mapping[str, str]) -> dict[str, Any] | None:
+    """The settings of the training in a header of ours; None where it states none.
+
+    Raises:
+        WeightsError: The header is damaged.
+    """
+    if not states_settings(header) or "training" not in header:
+        return None
+    try:
+        return {**json.loads(header["training"])}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"damaged header ({type(error).__name__}: {first_words(error)})") from None
+
+
 def states_settings(header: Mapping[str, str]) -> bool:
     """Whether a header is one of ours, which states all settings of the network."""
     return _VERSION_KEY in header

@@ -16,7 +16,6 @@ LOOKALIKES = (
     ),
     ("a LoRA, which changes another network", (r".+\.lora_(up|down|A|B)(\.\w+)?\.weight",)),
     ("a language model", (r"(.+\.)?(embed_tokens|tok_embeddings|word_embeddings|wte)\.weight",)),
-    ("HAT", (r"layers\.0\.residual_group\.overlap_attn\.qkv\.weight",)),
     ("ESRGAN (RRDB)", (r"model\.1\.sub\.0\.RDB1\.conv1\.0\.weight|(RRDB_trunk|body)\.0\.(RDB|rdb)1\.conv1\.weight",)),
     (
         "EDSR",

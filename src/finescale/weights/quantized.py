@@ -14,7 +14,7 @@ from finescale.errors import SettingsError, WeightsError
 from finescale.networks import FAMILIES
 from finescale.networks.family import QuantizedFiles
 from finescale.quantize.packing import Quantized, from_file
-from finescale.quantize.settings import QuantSettings
+from finescale.quantize.settings import RECIPES, QuantSettings
 from finescale.settings import mistakes_of
 from finescale.weightfiles.messages import first_words
 from finescale.weightfiles.pickled import PickledNetwork, is_pickled_network, read_pickled_network
@@ -120,7 +120,7 @@ def _settings(bits: Mapping[str, Any], files: QuantizedFiles) -> QuantSettings:
     outer = {width for name, width in bits.items() if name in at_ends}
     if len(inner) != 1 or len(outer) != 1:
         raise WeightsError(f"a pickled network of mixed bits, {sorted(inner)} and {sorted(outer)} at its ends")
-    values = {"bits": inner.pop(), "edge_bits": outer.pop(), "include_zero": False}
+    values = {**RECIPES["published"], "bits": inner.pop(), "edge_bits": outer.pop()}
     try:
         return QuantSettings.model_validate(values)
     except ValidationError as error:

@@ -305,11 +305,14 @@ def _doubts(settings: FrameSettings, family: Family, *, unseen: list[str]) -> li
     for variant, other in family.variants.items():
         differing = family.differing(settings, variant)
         if differing and set(differing) <= set(unseen):
-            values = " ".join(f"--set '{field}={_plain(getattr(other, field))}'" for field in differing)
+            values = as_flags({field: getattr(other, field) for field in differing})
             doubts.append(f"its tensors also fit {variant}; if it is that network, pass {values}")
     return doubts
 
 
-def _plain(value: Any) -> str:
-    """A value as it is written in a settings file."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+def as_flags(settings: Mapping[str, Any]) -> str:
+    """Settings as the flags of the command line that state them."""
+    return " ".join(
+        f"--set '{name}={json.dumps(list(value) if isinstance(value, tuple) else value)}'"
+        for name, value in settings.items()
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from finescale.errors import MissingExtraError, UnknownNetworkError, WeightsError, WeightsMismatchError
-from finescale.networks import Frame
+from finescale.errors import MissingExtraError, UnknownNetworkError, WeightsError, WeightsMismatchError, printable_name
+from finescale.networks import Frame, family_of
 from finescale.weightfiles.messages import naming
 from finescale.weightfiles.tensors import StoredTensors, as_float32, read_tensors, refuse_absurd_numbering
+from finescale.weights.header import stated_licence
 from finescale.weights.loading import load_named, move
 from finescale.weights.names import find
 from finescale.zoo import choose_scale
@@ -67,9 +69,7 @@ class ThirdPartyNetwork(nn.Module):
     @property
     def licence(self) -> str | None:
         """Of the weights, where the file's header states one."""
-        return next(
-            (self.header[key] for key in ("licence", "license", "modelspec.license") if key in self.header), None
-        )
+        return stated_licence(self.header)
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -176,18 +176,69 @@ def retry_with_spandrel(path: Path, refusal: UnknownNetworkError) -> ThirdPartyN
     raise UnknownNetworkError(f"{refusal}; {reason}") from None
 
 
+def check_answers(network: Frame, stored: StoredTensors, *, path: Path) -> None:
+    """Check that spandrel reads the tensors of a network of ours, and gives its answers.
+
+    Args:
+        network: In evaluation mode.
+        stored: Its tensors, as a file is to hold them.
+        path: The file, for messages.
+
+    Raises:
+        MissingExtraError: spandrel is not installed, or cannot be imported.
+        WeightsMismatchError: It does not know the network, or gives other answers.
+    """
+    spandrel = _spandrel()
+    try:
+        theirs = _network(spandrel, stored, path=path).eval()
+    except UnknownNetworkError:
+        name = family_of(network).name
+        raise WeightsMismatchError(f"{printable_name(path)}: spandrel does not know networks of {name}") from None
+    except WeightsMismatchError as error:
+        raise WeightsMismatchError(f"{printable_name(path)}: it cannot be converted for spandrel; {error}") from None
+    differences = [_difference(network, theirs, size) for size in _sizes(network, theirs)]
+    if (theirs.scale, theirs.in_channels) != (network.scale, network.in_channels) or min(differences) > _TOLERANCE:
+        read_as = f"spandrel reads it as {theirs.architecture} x{theirs.scale}"
+        raise WeightsMismatchError(
+            f"{printable_name(path)}: {read_as}, whose answers are others; some of its settings spandrel cannot know"
+        )
+
+
+_TOLERANCE = 1e-4
+"""Largest difference of two equal networks' answers, for images in [0, 1]; sums in another order make 1e-5."""
+
+
+def _sizes(network: Frame, theirs: ThirdPartyNetwork) -> list[tuple[int, int]]:
+    """Two sizes of images, whole windows and less: the two may extend the one or the other differently."""
+    whole = max(8, math.lcm(network.period, theirs.period))
+    return [(whole, 2 * whole), (whole + whole // 4, whole + whole // 2)]
+
+
+@torch.inference_mode()
+def _difference(network: Frame, theirs: ThirdPartyNetwork, size: tuple[int, int]) -> float:
+    """Largest difference of two networks' answers for an image of random numbers, as a multiple of their deviation."""
+    image = torch.rand(1, network.in_channels, *size, generator=torch.Generator().manual_seed(0))
+    answer, other = network(image), theirs.model(image)
+    if answer.shape != other.shape:
+        return math.inf
+    return float((answer - other).abs().max() / max(1.0, float(answer.std())))
+
+
 def _load(path: Path, device: str) -> ThirdPartyNetwork:
     spandrel = _spandrel()
-    stored = read_tensors(path)
+    network = _network(spandrel, read_tensors(path), path=path)
+    move(network, device)
+    return network.eval()
+
+
+def _network(spandrel: Any, stored: StoredTensors, *, path: Path) -> ThirdPartyNetwork:
     refuse_absurd_numbering(stored.tensors)
     tensors = {
         key: as_float32(key, tensor) if tensor.is_floating_point() else tensor for key, tensor in stored.tensors.items()
     }
     descriptor = _build(spandrel, tensors)
     _check_purpose(spandrel, descriptor)
-    network = ThirdPartyNetwork(descriptor, path=path, stored=stored)
-    move(network, device)
-    return network.eval()
+    return ThirdPartyNetwork(descriptor, path=path, stored=stored)
 
 
 def _spandrel() -> Any:

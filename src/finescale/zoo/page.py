@@ -15,7 +15,8 @@ _INTRODUCTION = """\
 
 Every network, and what its authors publish about it. `finescale models` shows the same on the command line
 ([models](models.md)). `default`, which comes with the package, has
-[a card of its own](../src/finescale/bundled/README.md).
+[a card of its own](../src/finescale/bundled/README.md). The scales are those that are published: networks of the same
+sizes at any other scale from 1 (restoration) to 16 at which their upsampler exists are built, trained and read as well.
 
 - **parameters**: learned values, as finescale counts them; constants are values that the authors store as parameters.
 - **multiply-adds**: all of convolutions, linear layers and matrix products, in 10^9 (G), for an input of the size

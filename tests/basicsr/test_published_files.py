@@ -1,0 +1,152 @@
+"""Every published option file runs as it is: a plan and two steps of each training, a report of each test."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import finescale
+from finescale import networks
+from finescale.cli.main import run
+from finescale.networks import FAMILIES
+from finescale.settings import load_settings, read_values
+from finescale.train import TrainSettings
+from published_options import local, published, write_stand_ins
+
+TRAININGS, TESTS = published("train"), published("test")
+
+CLASSES = {name for family in FAMILIES.values() for name in family.options.classes}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with stand-ins for everything that the files name."""
+    root = tmp_path_factory.mktemp("published")
+    write_stand_ins(root, [case.values[0] for case in (*TRAININGS, *TESTS)])
+    return root
+
+
+@pytest.fixture
+def here(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder that holds the stand-ins."""
+    for place in data.iterdir():
+        (tmp_path / place.name).symlink_to(place)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def test_all_94_files_are_there(data_root: Path) -> None:
+    assert (len(TRAININGS), len(TESTS)) == (51, 43)
+
+
+def stand_in(place: Path | None) -> str:
+    """Where the stand-in of a place lies: there, unless it is in an author's own folder."""
+    return str(place) if place is None or place.exists() else local(str(place))
+
+
+def small(settings: TrainSettings) -> list[str]:
+    """Flags that cut a training to two steps of a tiny network, on the stand-ins."""
+    family = networks.variants()[settings.variant]
+    tiny = family.tiny.get(settings.variant, next(iter(family.tiny.values())))
+    values: dict[str, Any] = {
+        "network": tiny.model_dump(mode="json"),
+        "data.patch": 8,
+        "data.hr": [stand_in(place) for place in settings.data.hr],
+        "data.lr": [stand_in(place) for place in settings.data.lr],
+        "validation.sets": {
+            name: {"hr": stand_in(one.hr), "lr": stand_in(one.lr)} for name, one in settings.validation.sets.items()
+        },
+        "train.batch": 2,
+        "train.iterations": 2,
+        "train.bad_steps": 0,
+    }
+    return [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+
+
+@pytest.mark.parametrize("path", TRAININGS)
+def test_a_training_file_gives_a_plan_and_takes_two_steps(
+    path: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = read_values(path)
+    if "GAN" in asked["model_type"] or asked["datasets"]["train"]["type"] == "RealESRGANDataset":
+        assert run(["train", str(path), "--plan"]) == 1
+        assert f"{path}: this is a GAN training" in capsys.readouterr().err
+        return
+    if asked["network_g"]["type"] not in CLASSES:
+        assert run(["train", str(path), "--plan"]) == 1
+        assert f"network type '{asked['network_g']['type']}' is unknown" in capsys.readouterr().err
+        return
+    assert run(["train", str(path), "--plan"]) == 0
+    told = capsys.readouterr()
+    Path("plan.yml").write_text(told.out)
+    plan = load_settings(TrainSettings, Path("plan.yml"))
+    data, steps = asked["datasets"]["train"], asked["train"]
+    assert (plan.name, plan.scale, plan.network) == (asked["name"], asked["scale"], {})
+    assert (plan.data.patch, plan.data.augmentation) == (data["gt_size"] // plan.scale, "flips-and-transpose")
+    assert (plan.train.batch, plan.train.lr) == (data["batch_size_per_gpu"], steps["optim_g"]["lr"])
+    assert f"note: {plan.train.batch} samples per step: batch_size_per_gpu {plan.train.batch} times 1" in told.err
+    rules = next(iter(asked["val"]["metrics"].values()))
+    channel = "y" if rules["test_y_channel"] else "rgb"
+    assert (plan.validation.border, plan.validation.channel) == (rules["crop_border"], channel)
+    names = [block["name"] for key, block in asked["datasets"].items() if key != "train"]
+    assert list(plan.validation.sets) == names
+
+    assert run(["train", "-opt", str(path), "--start", "none", *small(plan), "--device", "cpu"]) == 0
+    folder = here / "experiments" / plan.name
+    assert finescale.load(folder / "weights.safetensors").scale == plan.scale
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "2"]
+    assert 0 < float(rows[0]["loss"]) < 2
+    assert math.isfinite(float(rows[1][f"psnr_{channel}"]))
+    assert rows[1]["images"] == str(len(names))
+    (log,) = folder.glob("train_*.log")
+    assert "iter:       2, lr:(" in log.read_text()
+    assert log.read_text().count("\t # psnr: ") == len(names)
+
+
+CUTS: dict[str, dict[str, Any]] = {
+    "HiT": {"depths": [1], "num_heads": [1], "embed_dim": 16, "base_win_size": [4, 4], "hier_win_ratios": [1]},
+    "DRCT": {"depths": [1], "num_heads": [3], "embed_dim": 12, "window_size": 4},
+    "DAT": {"depth": [2], "num_heads": [2], "embed_dim": 32, "split_size": [2, 4]},
+    "SPAN": {"depths": [1], "num_heads": [1], "embed_dim": 10},
+}
+"""Arguments of published constructors that make networks tiny, by the beginning of the class's name."""
+
+
+@pytest.mark.filterwarnings("ignore:.*no network reads")  # where the test itself builds the network
+@pytest.mark.parametrize("path", TESTS)
+def test_a_test_file_runs(path: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = read_values(path)
+    kind = values["network_g"]["type"]
+    values["network_g"].update(CUTS[kind.partition("_")[0]])
+    weights = Path(values["path"]["pretrain_network_g"])
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    state = networks.from_options(values["network_g"]).state_dict()
+    torch.save({values["path"].get("param_key_g", "params"): state}, weights)
+    file = Path(path.name)
+    file.write_text(json.dumps(values))  # JSON is YAML
+
+    assert run(["evaluate", str(file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    folder = here / "results" / values["name"]
+    sets = [block["name"] for block in values["datasets"].values()]
+    assert [row["set"] for row in report["rows"] if row["model"] == weights.stem] == sets
+    assert report["failed"] == []
+    for name, block in zip(sets, values["datasets"].values(), strict=True):
+        is_pair = "dataroot_gt" in block
+        scores = [image["psnr"] for image in report["images"] if image["set"] == name]
+        assert all(0 < score < 50 if is_pair else score is None for score in scores)
+        suffix = values["val"]["suffix"] if values["val"]["suffix"] not in (None, "None") else values["name"]
+        assert [found.name for found in (folder / "visualization" / name).iterdir()] == [f"one_{suffix}.png"]
+    assert len(list(folder.glob("test_*.log"))) == 1
+    if "tile" in values:
+        assert report["rows"][-1]["tiles"] == "pad 512, overlap 32"
