@@ -648,7 +648,9 @@ _SEQUENCE = "SwinIR's formulas, with the summaries of all windows taken for one 
 
 def _count_one_sequence(network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int:
     """Count by SwinIR's formulas, but attention among windows as if each window attended to all others."""
-    assert isinstance(network, Frame)
+    by_swinir = count_as_swinir(network, shape, operations)
+    if not isinstance(network, SwinIRNG):
+        return by_swinir
     height, width = network.mirrored_size((shape[2], shape[3]))
     windows = height * width // network.period**2
     attentions = [module.ngram_attn for module in network.modules() if isinstance(module, NGramContext)]
@@ -657,7 +659,7 @@ def _count_one_sequence(network: nn.Module, shape: tuple[int, ...], operations: 
         tokens, channels = attention.window[0] ** 2, attention.proj.in_features
         projected, attended = 4 * channels**2, 2 * channels
         beyond += 2 * windows * ((projected + attended * windows) - tokens * (projected + attended * tokens))
-    return count_as_swinir(network, shape, operations) + shape[0] * beyond
+    return by_swinir + shape[0] * beyond
 
 
 _PRINTED = {
