@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ OTHER_PICTURES = {
     Path("originals/Set5/baby.png"): 36,
 }
 """Pictures that the page names and no option file, by their sides."""
+
+RESULTS = ("-o", "--output", "--output_dir", "--cut-hr", "--lr-output", ">")
+"""Words after which a command names what it writes."""
 
 
 def commands() -> dict[str, list[str]]:
@@ -191,5 +195,10 @@ def test_the_commands_under_a_heading_run(heading: str, here: Path, capfd: pytes
         code = start(command, capfd, processes=processes)
         told = capfd.readouterr()
         assert code == 0, f"{command}\n{told.err}"
-        is_printed = " analyze cost " in command and ">" not in command
-        assert told.out if is_printed else files() != before, command
+        if " analyze cost " in command and ">" not in command:
+            assert "multiply-adds" in told.out, command
+            continue
+        assert files() != before, command
+        words = words_of(command)
+        named = [after for word, after in pairwise(words) if word in RESULTS and "cost" not in words]
+        assert [path for path in named if not Path(path).exists()] == [], command
