@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from finescale import weights, zoo
-from finescale.analyze.published import BEYOND, count_by_rule
+from finescale.analyze.published import beyond, count_by_rule
 from finescale.analyze.rules import Rule
 from finescale.errors import DeviceError
 from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
@@ -160,7 +160,7 @@ def measure_cost(
                 f"{subject.name} does not fit into the memory of {device} with a whole image of {size[0]}x{size[1]} "
                 "pixels; time it at a smaller --input"
             ) from None
-    operations = count_operations(subject.network, shape, beyond=BEYOND)
+    operations = count_operations(subject.network, shape, beyond=beyond())
     return CostRow(
         model=subject.name,
         scale=subject.scale,
@@ -224,7 +224,7 @@ def compare_with_published(subject: Subject) -> Iterator[PublishedComparison]:
     for published, by_authors in counts:
         shape = (1, subject.network.in_channels, *published.size)
         if published.size not in operations:
-            operations[published.size] = count_operations(subject.network, shape, beyond=BEYOND)
+            operations[published.size] = count_operations(subject.network, shape, beyond=beyond())
         ours = operations[published.size]
         counted = count_by_rule(published.rule, subject.network, shape, ours) if by_authors else ours.multiply_adds
         yield PublishedComparison(

@@ -163,10 +163,10 @@ def _is_announced(match: Match, announced: Published, given: Mapping[str, Any]) 
 
 
 def _family_of(tensors: Mapping[str, Tensor]) -> Family:
-    """The family whose marks the keys carry."""
+    """The family whose marks the keys carry; a registered one that extends another goes before that."""
     found = [family for family in FAMILIES.values() if family.files.recognises(tensors)]
     if found:
-        return found[0]
+        return found[-1]
     for key, tensor in tensors.items():
         if key.endswith(".weight"):
             refuse_integers(key, tensor)
