@@ -3,10 +3,12 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from finescale import weights
 from finescale.analyze import plot
@@ -104,6 +106,24 @@ def test_the_cost_of_a_network_trained_here_is_counted_from_its_file(own: Path) 
     expected = sum(value.numel() for value in weights.load(own).network.parameters())
     assert (point.label, point.family, point.measured) == ("own", "CRAFT", True)
     assert point.x == expected / 1e3
+
+
+@pytest.mark.parametrize("axis", ["parameters", "multiply-adds"])
+def test_the_cost_of_a_third_party_network_is_counted_from_its_file(
+    spandrel: ModuleType, tmp_path: Path, axis: Any
+) -> None:
+    theirs = spandrel.architectures.ESRGAN.ESRGAN(in_nc=3, num_filters=8, num_blocks=1, scale=4)
+    torch.save(theirs.state_dict(), tmp_path / "own.pth")
+    results = [of_file(tmp_path / "own.pth")]
+    data = gather_points(scale=4, axis=axis, test_set="Urban100", results=results, only=["own"])
+    (point,) = data.points
+    assert (point.label, point.family) == ("own", "others")
+    if axis == "parameters":
+        assert point.x == sum(value.numel() for value in theirs.parameters()) / 1e3
+    else:
+        convolutions = [layer for layer in theirs.modules() if isinstance(layer, torch.nn.Conv2d)]
+        at_most = 16 * 180 * 320 * sum(layer.weight.numel() for layer in convolutions)  # all at the size of the result
+        assert at_most / 16 < 1e9 * point.x < at_most
 
 
 def test_a_file_that_was_moved_or_has_changed_is_told_and_its_new_place_can_be_given(own: Path, tmp_path: Path) -> None:

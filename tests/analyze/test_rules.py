@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from finescale.analyze import CostReport
 from finescale.analyze.rules import RULES, rules_named
 from finescale.metrics.cost import count_operations
 from finescale.networks import build
@@ -99,6 +101,17 @@ def test_what_swinir_prints_is_reproduced_on_a_network_of_a_third_party(
     assert count("swinir-size", network) == parameters
     of_a_pixel = count("swinir", network, (1, 3, 16, 16)) / 256  # whole windows: in proportion to the pixels
     assert of_a_pixel * size[0] * size[1] / 1e9 == pytest.approx(published, abs=0.0005)
+
+
+def test_a_file_that_a_third_party_reads_is_counted_by_every_rule(spandrel: ModuleType, tmp_path: Path) -> None:
+    theirs = spandrel.architectures.ESRGAN.ESRGAN(in_nc=3, num_filters=8, num_blocks=1, scale=4)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    report = CostReport(scale=4, sizes=[(8, 8)], rules=["all"])
+    report.add(str(tmp_path / "theirs.pth"))
+    (row,) = report.rows
+    assert list(row.by_rule) == list(RULES)
+    assert row.by_rule["fvcore"] == row.by_rule["linear-2d"] == row.by_rule["swinir"] == row.operations.multiply_adds
+    assert row.by_rule["swinir-size"] == row.parameters
 
 
 @pytest.mark.slow  # networks of 14 and 28 million parameters

@@ -25,7 +25,7 @@ def test_they_have_the_published_keys_and_shapes(path: Path) -> None:
         network = from_options(case.options)
     files = FAMILIES[path.parent.name].files
     # Masks are those of the image size that a training had, which changes no answer.
-    stated = case.config.get("img_size") if files.masks else None
+    stated = case.config.get("img_size", case.config.get("training_img_size")) if files.masks else None
     size = stated if isinstance(stated, int) else None  # the table of positions shows an oblong one
     published = {key: shape for key, shape in case.buffers.items() if not key.endswith(STATISTICS)}
     found = files.derived(network, image_size=size)

@@ -56,13 +56,16 @@ def test_a_pth_loads_strictly_in_the_published_network_and_gives_the_same_answer
     case = load_case(path)
     network = from_options(case.options).eval()
     network.load_state_dict({**network.state_dict(), **seeded_state(case.shapes)})
-    stated = case.config.get("img_size") if FAMILIES[path.parent.name].files.masks else None
+    files = FAMILIES[path.parent.name].files
+    stated = case.config.get("img_size", case.config.get("training_img_size")) if files.masks else None
     size = stated if isinstance(stated, int) else None  # the table of positions shows an oblong one
     output = tmp_path / "net.pth"
     done = weights.convert(ours(network, tmp_path), output, image_size=size, allow_unstated=True)
     content = torch.load(output, weights_only=True)
-    assert list(content) == ["params"]
-    found = {key: tuple(tensor.shape) for key, tensor in content["params"].items()}
+    if files.key != "none":
+        assert list(content) == [files.key]
+        content = content[files.key]
+    found = {key: tuple(tensor.shape) for key, tensor in content.items()}
     assert found == {**case.shapes, **case.buffers}
     assert done.num_derived == len(found) - len(network.state_dict())
     loaded = weights.load(output, settings=done.unstated)

@@ -56,6 +56,7 @@ from finescale.networks.frame import Frame, FrameSettings, check_groups
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, depths_of, ratio_of
+from finescale.networks.swin import published_buffers
 
 
 class HiTSRSettings(FrameSettings):
@@ -329,15 +330,6 @@ def _windows_from_state(state: State, *, longest: int, depth: int, ngram: bool) 
     pooled = [side // factor for side, factor in zip(sides, pooling, strict=True) if factor > 1]
     base = pooled[0] if pooled else max(sides)
     return (base, base), tuple(ratio_of(side, base) for side in sides)
-
-
-def published_buffers(network: HiTSR) -> dict[str, Tensor]:
-    """Compute the index of the attention between neighbouring windows, which HiT-SNG alone has."""
-    return {
-        f"{name}.relative_position_index": relative_index(NGRAM)
-        for name, module in network.named_modules()
-        if isinstance(module, NGramAttention)
-    }
 
 
 def unseen_fields(settings: HiTSRSettings, _: State) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import SCALES as HEAD_SCALES
 from finescale.layers.window_attention import SwinLayer, WindowAttention, attend_in_windows
 from finescale.layers.windows import Size, pad_reflect, whole_windows
+from finescale.networks import swin
 from finescale.networks.counting import ngram_context_both_ways
 from finescale.networks.family import (
     UNSEEN,
@@ -626,6 +627,28 @@ def _each(value: Any, number: int) -> Sequence[Any]:
     return value if isinstance(value, Sequence) else (value,) * number
 
 
+def published_masks(network: SwinIRNG | NGswin, image_size: int | None) -> dict[str, Tensor]:
+    """Compute the mask of each shifted layer for one image size, 64 in the published trainings.
+
+    NGswin's second stage and its decoder see half of the size, its third stage a quarter.
+
+    Raises:
+        ValueError: The published network could not be built for this size.
+    """
+    if isinstance(network, SwinIRNG):
+        return swin.published_masks(network, image_size)
+    window = network.settings.window_size
+    size = image_size or 8 * window
+    if size % (4 * window) or size == 4 * window:
+        raise ValueError(f"image_size must be a multiple of {4 * window} above it, by its windows, got {size}")
+    sides = dict(zip(STAGES, (size, size // 2, size // 4, size // 2), strict=True))
+    return {
+        f"{name.removesuffix('.attn')}.attn_mask": module.mask((sides[name.partition(".")[0]],) * 2)
+        for name, module in network.named_modules()
+        if isinstance(module, WindowAttention) and any(module.shift)
+    }
+
+
 def placement(settings: SwinIRNGSettings | NGswinSettings) -> Placement:
     """Place quantizers by the general rule; those at the network's ends judge errors by their spectra."""
     if isinstance(settings, SwinIRNGSettings):
@@ -752,6 +775,9 @@ FAMILY = Family(
         marks=("blocks.0." + _CONTEXT + "merge.weight", "blocks.0.attn.qkv.weight"),
         derivable=(".relative_position_index", ".attn_mask"),
         from_state=settings_from_state,
+        key="none",
+        buffers=swin.published_buffers,
+        masks=published_masks,
         unseen=unseen_fields,
         unseen_help={
             "image_range": UNSEEN["image_range"],

@@ -256,8 +256,8 @@ def unseen_fields(settings: SwinSettings, state: State) -> tuple[str, ...]:
     return ("image_range", "mean", "qk_scale", *shift, *oblong, "drop_path_rate")
 
 
-def published_buffers(network: SwinFrame) -> dict[str, Tensor]:
-    """Compute the index of each layer."""
+def published_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Compute the index of the positions in each layer's windows."""
     return {
         f"{name}.{module.index_name}": module.index()
         for name, module in network.named_modules()
