@@ -12,6 +12,7 @@ from finescale.networks.family import SETS, Cost, Count, Family, Paper, Publishe
 from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
 from finescale.networks.registry import Families
 from finescale.networks.transfer import transfer_weights
+from finescale.networks.wrapped import WrappedNetwork, as_network
 from finescale.settings import mistakes_of, suggest
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "Paper",
     "Published",
     "Recipe",
+    "WrappedNetwork",
+    "as_network",
     "build",
     "check_scale",
     "family_of",
