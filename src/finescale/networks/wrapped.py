@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,10 @@ class WrappedNetwork(nn.Module):
 def as_network(
     module: nn.Module, *, scale: int | None = None, channels: int | None = None, multiple: int | None = None
 ) -> Frame | WrappedNetwork:
-    """Return a network of finescale's as it is, and any other module wrapped, after a check of its scale.
+    """Return a network as it is, and any other module wrapped, after a check of its scale.
+
+    A network is one of finescale's, or a module with the attributes ``scale``, ``in_channels``, ``period`` and
+    ``mirrored_size`` of a `Frame`.
 
     Args:
         module: The network; a wrapped one is set to evaluation mode.
@@ -104,18 +108,23 @@ def as_network(
         ValueError: The scale is missing, an argument is not the network's own, or the module does not map images of
             these channels to images ``scale`` times as large.
     """
-    if isinstance(module, Frame | WrappedNetwork):
-        facts = (("scale", scale, module.scale), ("channels", channels, module.in_channels))
-        for name, given, own in (*facts, ("multiple", multiple, module.period)):
+    if all(hasattr(module, fact) for fact in _FACTS):
+        network: Any = module
+        facts = (("scale", scale, network.scale), ("channels", channels, network.in_channels))
+        for name, given, own in (*facts, ("multiple", multiple, network.period)):
             if given not in (None, own):
                 raise ValueError(f"{name} must be {own}, the network's own, got {given}")
-        return module
+        return cast(Frame | WrappedNetwork, module)
     name = type(module).__name__
     if scale is None:
         raise ValueError(f"scale must be given for {name}, which is no network of finescale's")
-    network = WrappedNetwork(module, scale=scale, channels=channels or 3, multiple=multiple or 1).eval()
-    _check_scale(network, name)
-    return network
+    wrapped = WrappedNetwork(module, scale=scale, channels=channels or 3, multiple=multiple or 1).eval()
+    _check_scale(wrapped, name)
+    return wrapped
+
+
+_FACTS = ("scale", "in_channels", "period", "mirrored_size")
+"""What a module states that is used as it is."""
 
 
 @torch.no_grad()
