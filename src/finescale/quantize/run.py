@@ -175,7 +175,7 @@ def _find_bounds(
         traced, placement = None, family_of(network).quantization.placement(network.settings)
         insert_quantizers(network, placement, settings)
     else:
-        traced = trace(network, unseen[0])
+        traced = trace(network, unseen[0][:1])
         placement = traced.placement
         insert_quantizers(network, placement, settings)
         insert_products(network, traced, settings)
@@ -186,7 +186,9 @@ def _find_bounds(
         fidelity, progress = {settings.method: _fidelity(network, unseen, wanted)}, Refinement()
     else:
         fidelity, progress = {}, Refinement()
-        observed = [material.pad(batch) for batch in torch.split(material.images, settings.observed_batch)]
+        # An observer looks at the first call of each batch.
+        together = 1 if isinstance(network, WrappedNetwork) and network.one_by_one else settings.observed_batch
+        observed = [material.pad(batch) for batch in torch.split(material.images, together)]
         for method in _methods(settings):
             parts = count(1)
             calibrate(
