@@ -31,13 +31,26 @@ def upscale(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Folder for the results, or the result's name; default: beside each input."
+            "-o",
+            "--output",
+            "--output_dir",
+            help="Folder for the results, or the result's name; default: beside each input.",
         ),
     ] = None,
     more_inputs: Annotated[
-        list[str] | None, typer.Option("-i", "--input", help="One more picture, folder or pattern; may be repeated.")
+        list[str] | None,
+        typer.Option("-i", "--input", "--input_dir", help="One more picture, folder or pattern; may be repeated."),
     ] = None,
-    network: options.Network = "default",
+    network: Annotated[
+        str,
+        typer.Option(
+            "-n",
+            "--network",
+            "--model_path",
+            metavar="MODEL",
+            help="A known network, owner/name on the hub, or a path to a weight file.",
+        ),
+    ] = "default",
     scale: options.Scale = None,
     tile: options.Tile = "auto",
     overlap: options.Overlap = None,
