@@ -19,6 +19,8 @@ from helpers import seeded_input
 from publishing import authors_file, tiny_network
 from quantizing import quantize
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # by third-party code, once in each process
+
 COMFYUI = Path(__file__).parents[2] / "integrations" / "comfyui" / "finescale_networks.py"
 
 PUBLISHED: dict[str, dict[str, Any]] = {

@@ -1,7 +1,7 @@
 """finescale's networks in spandrel's registry: tools that read weight files by spandrel then open ours.
 
-spandrel hands the tensors of a file over, without its header. What shapes do not show is therefore assumed as published,
-and a file whose header states something else is refused where spandrel reads it, or opened by `open_file`.
+spandrel hands the tensors of a file over, without its header. What shapes do not show is therefore assumed as
+published, and a file whose header states something else is refused where spandrel reads it, or opened by `open_file`.
 """
 
 from __future__ import annotations
