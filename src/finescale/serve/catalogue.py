@@ -17,8 +17,8 @@ from finescale.weights.third_party import load_named_or_third_party
 from finescale.zoo import NOT_STATED
 
 _MADE_FOR = {
-    "default": "Clean pictures: renders, screenshots, photos of high quality.",
-    "default-photo": "Photos from the web, that show traces of compression.",
+    "default": "Renders, screenshots, photos of high quality.",
+    "default-photo": "Photos that show traces of compression.",
 }
 
 

@@ -156,8 +156,11 @@ function sentence(job) {
   }
   if (job.status === "done")
     return `${pixels(job.input_size)} → ${pixels(job.output_size)} · ${bytes(job.result_bytes)} · ${time(job.seconds)}`;
-  return job.status === "cancelled" ? "Cancelled" : `${job.error.message}. ${job.error.hint}`;
+  return job.status === "cancelled" ? "Cancelled" : `${reason(job)}. ${job.error.hint}`;
 }
+
+const plain = (note) => note[0].toUpperCase() + note.slice(1);
+const reason = (job) => plain(job.error.message.replace(`${job.name}: `, ""));
 
 function update(job) {
   const before = jobs.get(job.id);
@@ -200,7 +203,11 @@ function draw(row, job) {
       make("a", { className: "button main", href: `/v1/jobs/${job.id}/result`, download: job.result_name, textContent: "Download" }));
   }
   if (["failed", "cancelled"].includes(job.status)) actions.append(button("Try again", () => act(job, "POST", "/retry")));
-  if (isOver) actions.append(button("✕", () => act(job, "DELETE"), `Delete: ${job.name}`));
+  if (isOver) {
+    const remove = button("✕", () => act(job, "DELETE"), `Delete: ${job.name}`);
+    remove.classList.add("delete");
+    actions.append(remove);
+  }
   row.replaceChildren(thumb,
     make("div", {}, make("p", { className: "name", textContent: job.name, title: job.name }),
       make("p", { className: "said" }), isOver ? null : make("progress", { ariaLabel: `Progress of ${job.name}` })),
@@ -208,8 +215,6 @@ function draw(row, job) {
   if (job.notes.length)
     row.append(make("ul", { className: "notes" }, ...job.notes.map((note) => make("li", { textContent: plain(note) }))));
 }
-
-const plain = (note) => note[0].toUpperCase() + note.slice(1);
 
 function forget(id) {
   rows.get(id)?.remove();

@@ -115,7 +115,7 @@ class CompareView extends HTMLElement {
     const move = `translate(${this.#x}px, ${this.#y}px) scale(${this.#zoom})`;
     for (const image of [this.before, this.after]) {
       image.style.transform = move;
-      image.classList.toggle("pixels", this.zoom >= 2);
+      image.classList.toggle("pixels", this.zoom >= 3);
     }
     const at = this.#split * 100;
     this.querySelector(".before").style.clipPath = `inset(0 ${100 - at}% 0 0)`;
