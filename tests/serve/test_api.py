@@ -198,24 +198,6 @@ def test_answers_have_safe_headers(client: Any) -> None:
     assert "server" not in answer.headers
 
 
-def test_a_token_is_asked_for(starting: Any) -> None:
-    httpx = pytest.importorskip("httpx")
-    token = "a-token-of-many-letters"
-    server = starting("--token", token, "--allow-origin", "https://friend.example")
-    with httpx.Client(base_url=server.address) as client:
-        assert client.get("/v1/models").json()["error"]["code"] == "token_needed"
-        assert client.get("/?token=wrong").status_code == 401
-        assert client.get("/healthz").status_code == 200
-        bearer = {"Authorization": f"Bearer {token}"}
-        assert client.get("/v1/models", headers=bearer).status_code == 200
-        friend = client.get("/v1/models", headers={**bearer, "Origin": "https://friend.example"})
-        assert friend.headers["access-control-allow-origin"] == "https://friend.example"
-        entry = client.get(f"/?token={token}")
-        assert (entry.status_code, entry.headers["location"]) == (303, "/")
-        assert "httponly" in entry.headers["set-cookie"].lower()
-        assert client.get("/").status_code == 200, "the cookie opens the page"
-
-
 def test_other_machines_need_a_token(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
     assert run(["serve", "--host", "0.0.0.0", "--folder", str(tmp_path)]) == 1
@@ -224,16 +206,13 @@ def test_other_machines_need_a_token(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "'token'" in capsys.readouterr().err
 
 
-def test_slow_senders_are_ended(starting: Any) -> None:
-    import finescale.serve.guard  # noqa: F401 - the extra is there
-
-    server: Running = starting(wait=False)
+def test_silent_connections_are_closed(server: Running) -> None:
     host, port = server.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as idle:
         idle.sendall(b"GET / HTTP/1.1\r\n")  # and no more
         started = time.monotonic()
         assert idle.recv(100) == b""
-        assert time.monotonic() - started < 40
+        assert time.monotonic() - started < 30
 
 
 # ---- what is described

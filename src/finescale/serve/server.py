@@ -17,7 +17,7 @@ from finescale.serve.guard import is_loopback
 from finescale.serve.settings import ServeSettings
 from finescale.system.lock import exclusive
 
-_HEADER_SECONDS = 15
+_HEADER_SECONDS = 10
 """Seconds that a new connection has for the header of its first request."""
 _MOST_CONNECTIONS = 500
 
