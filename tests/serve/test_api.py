@@ -5,7 +5,12 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
+import shlex
+import shutil
 import socket
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -242,3 +247,30 @@ def test_metrics_are_prometheus_text(client: Any, picture: Path) -> None:
     numbers = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(numbers['finescale_jobs_total{status="done"}']) >= 1
     assert numbers["finescale_worker_ready"] == "1"
+
+
+def test_the_examples_of_the_manual_run(
+    client: Any, server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    page = page.replace("http://127.0.0.1:8188", server.address)
+    draw(tmp_path / "still_life.png")
+    monkeypatch.chdir(tmp_path)
+    assert run(["upscale", "still_life.png", "-n", str(tiny_weights), "-o", "expected.png"]) == 0
+    expected = Path("expected.png").read_bytes()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(example, {})
+    assert Path("still_life_x2.png").read_bytes() == expected
+    (command,) = re.findall(r"^curl .*", page, re.MULTILINE)
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    subprocess.run(shlex.split(command), check=True, timeout=120)
+    assert Path("larger.png").read_bytes() == expected
+
+
+def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [name for name in sys.modules if name.startswith("finescale.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert run(["serve"]) == 1
+    assert capsys.readouterr().err == "finescale: serve needs uvicorn: pip install 'finescale[serve]'\n"

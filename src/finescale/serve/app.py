@@ -230,7 +230,7 @@ def _add_page(app: FastAPI) -> None:
         def page(content: bytes = content, media_type: str = media_type) -> Response:
             return Response(content, media_type=media_type)
 
-        app.add_route(address, lambda _request, page=page: page(), include_in_schema=False)  # type: ignore[misc]
+        app.add_route(address, lambda _request, page=page: page(), include_in_schema=False)
 
 
 def _add_status(app: FastAPI, service: Service) -> None:
