@@ -29,8 +29,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def submit(server: Running, data: bytes, **settings: str) -> Any:
-    return httpx.post(f"{server.address}/v1/jobs", files={"image": ("cat.png", data)}, data=settings, timeout=60)
+def submit(server: Running, data: bytes) -> Any:
+    return httpx.post(f"{server.address}/v1/jobs", files={"image": ("cat.png", data)}, timeout=60)
 
 
 def job(server: Running, id: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def test_jobs_outlive_what_is_killed(starting: Any, tmp_path: Path, tiny_weights
     server = starting(*LIMITS)
 
     # A worker that dies ends its job alone.
-    first = submit(server, large, ensemble="true").json()["id"]
+    first = submit(server, large).json()["id"]
     wait(server, first, "running", tiles=1)
     os.kill(worker_of(server), signal.SIGKILL)
     failed = wait(server, first, "failed")
@@ -80,7 +80,7 @@ def test_jobs_outlive_what_is_killed(starting: Any, tmp_path: Path, tiny_weights
     assert worker_of(server) == worker, "it stopped by itself between two tiles"
 
     # The queue is bounded, and a place in it is given back.
-    busy = submit(server, large, ensemble="true").json()["id"]
+    busy = submit(server, large).json()["id"]
     wait(server, busy, "running")
     waiting = [submit(server, small).json()["id"] for _ in range(4)]
     refused = submit(server, small)
