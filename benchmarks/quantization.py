@@ -1,6 +1,7 @@
-"""What quantization of the bundled network costs in quality, and what it gains in size, time and memory.
+"""What quantization of a network costs in quality, and what it gains in size, time and memory.
 
-Usage: python benchmarks/quantization.py DATA [--scales 4] [--themes quality,engines] [--rounds 5] [--keep FOLDER]
+Usage: python benchmarks/quantization.py DATA [--network default] [--scales 4] [--themes quality,engines] [--rounds 5]
+       [--keep FOLDER]
 
 DATA holds benchmark/Set5, benchmark/Set14 and train/t91. For each scale `finescale quantize` runs with its defaults at
 8, 6 and 4 bits, and with the ranges that MinMax sees and no refinement; PSNR is that of the papers. The engines compute
@@ -57,13 +58,13 @@ def succeed(command: list[str]) -> None:
         sys.exit(code)
 
 
-def quantized(data: Path, folder: Path, *, scale: int, bits: int, method: str) -> tuple[Path, float]:
+def quantized(data: Path, folder: Path, network: str, *, scale: int, bits: int, method: str) -> tuple[Path, float]:
     """A quantized file, and the seconds that it took if it is new."""
     output = folder / f"{bits}_{method}_x{scale}.safetensors"
     if output.exists():  # made by the other theme, or before
         return output, 0.0
     start = time.perf_counter()
-    command = ["quantize", "-n", "default", "-s", str(scale), "--bits", str(bits), "-o", str(output)]
+    command = ["quantize", "-n", network, "-s", str(scale), "--bits", str(bits), "-o", str(output)]
     succeed([*command, "--calibration", str(data / "train" / "t91"), *METHODS[method]])
     return output, time.perf_counter() - start
 
@@ -85,22 +86,24 @@ def quality(
     return found
 
 
-def quality_rows(data: Path, folder: Path, scales: list[int]) -> Iterator[dict[str, Any]]:
+def quality_rows(data: Path, folder: Path, network: str, scales: list[int]) -> Iterator[dict[str, Any]]:
     root = data / "benchmark"
     for scale in scales:
-        size = weights.find("default", scale=scale).stat().st_size
-        yield {"scale": scale, "bits": None, "bytes": size, **quality("default", root, scale=scale)}
+        size = weights.find(network, scale=scale).stat().st_size
+        yield {"scale": scale, "bits": None, "bytes": size, **quality(network, root, scale=scale)}
         for bits in (8, 6, 4):
             for method in METHODS:
-                file, seconds = quantized(data, folder, scale=scale, bits=bits, method=method)
+                file, seconds = quantized(data, folder, network, scale=scale, bits=bits, method=method)
                 facts = {"bytes": file.stat().st_size, "seconds": round(seconds)}
                 values = quality(file, root, scale=scale)
                 yield {"scale": scale, "bits": bits, "method": method, **facts, **values}
 
 
-def engine_rows(data: Path, folder: Path, *, rounds: int, threads: int) -> Iterator[dict[str, Any]]:
-    files = {str(bits): quantized(data, folder, scale=4, bits=bits, method="ADC + BR")[0] for bits in (8, 6, 4)}
-    files["float"] = weights.find("default", scale=4)
+def engine_rows(data: Path, folder: Path, network: str, *, rounds: int, threads: int) -> Iterator[dict[str, Any]]:
+    files = {
+        str(bits): quantized(data, folder, network, scale=4, bits=bits, method="ADC + BR")[0] for bits in (8, 6, 4)
+    }
+    files["float"] = weights.find(network, scale=4)
     for name in ("float", "8"):
         files[f"{name}.onnx"] = folder / f"{name}.onnx"
         succeed(["export", "-n", str(files[name]), "-o", str(files[f"{name}.onnx"]), "--size", f"{SIZE}x{SIZE}"])
@@ -122,6 +125,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
+    parser.add_argument("--network", default="default", help="a known network, or the path of a weight file")
     parser.add_argument("--scales", type=int, nargs="+", default=[4])
     parser.add_argument("--themes", default="quality,engines")
     parser.add_argument("--keep", type=Path, help="folder for the quantized files; those that are there are taken")
@@ -134,17 +138,20 @@ def main() -> None:
         os.environ["FINESCALE_CACHE"] = str(folder / "cache")
         for theme in arguments.themes.split(","):
             if theme == "quality":
-                rows = quality_rows(arguments.data, folder, arguments.scales)
+                rows = quality_rows(arguments.data, folder, arguments.network, arguments.scales)
                 columns = ["scale", "bits", "method", "Set5", "Set14", "bytes", "seconds"]
             else:
-                rows = engine_rows(arguments.data, folder, rounds=arguments.rounds, threads=arguments.threads)
+                rows = engine_rows(
+                    arguments.data, folder, arguments.network, rounds=arguments.rounds, threads=arguments.threads
+                )
                 columns = ["subject", "Set5", "bytes", "yards", "median_yards", "spread", "seconds", "peak"]
             print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
             done = []
             for row in rows:
                 done.append(row)
                 print(f"| {' | '.join(str(row.get(column, '')) for column in columns)} |", flush=True)
-            write_results(f"quantization-{theme}", {"rows": done}, threads=arguments.threads)
+            subject = "" if arguments.network == "default" else f"-{Path(arguments.network).stem}"
+            write_results(f"quantization-{theme}{subject}", {"rows": done}, threads=arguments.threads)
 
 
 if __name__ == "__main__":

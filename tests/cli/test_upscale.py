@@ -19,6 +19,7 @@ import torch
 import finescale
 from finescale import images, networks, weights
 from finescale.cli.main import run
+from finescale.upscale import Upscaler, batch, streaming
 from heads import one_block
 from hub_stand_in import HubStandIn
 from publishing import facts, publish
@@ -613,3 +614,91 @@ def test_messages_that_nobody_reads_do_not_end_a_batch(
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
     assert [row["status"] for row in json.loads(done.stdout)["files"]] == ["done", "done"]
+
+
+# ---- on disk
+
+
+def test_a_picture_can_be_upscaled_on_disk_and_goes_on_where_it_was_stopped(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images.write_image(tmp_path / "in.png", torch.rand(3, 100, 40))
+    flags = tmp_path / "in.png", "-n", tiny_weights, "-t", 32
+    assert upscale(*flags, "-o", tmp_path / "memory.png", "--no-stream") == 0
+    original, num_tiles = Upscaler.upscale_tile, 0
+
+    def interrupted(self: Upscaler, lr: torch.Tensor) -> tuple[torch.Tensor, str]:
+        nonlocal num_tiles
+        num_tiles += 1
+        if num_tiles == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, lr)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Upscaler, "upscale_tile", interrupted)
+        assert upscale(*flags, "-o", tmp_path / "disk.png", "--stream") == 130
+    told = capsys.readouterr().err
+    assert "stopped; finished rows are kept in .finescale-bands-" in told
+    assert "1 interrupted" in told
+    assert upscale(*flags, "-o", tmp_path / "disk.png", "--stream") == 0
+    assert re.search(r"\d+ of its 200 rows were computed by an earlier run", capsys.readouterr().err)
+    assert (tmp_path / "disk.png").read_bytes() == (tmp_path / "memory.png").read_bytes()
+    assert files_below(tmp_path) == {"in.png", "memory.png", "disk.png"}
+
+
+def test_a_large_picture_is_upscaled_on_disk_without_being_asked(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images.write_image(tmp_path / "in.png", torch.rand(3, 20, 20))
+    monkeypatch.setattr(streaming, "MAX_WHOLE_PIXELS", 1599)
+    monkeypatch.setattr(batch, "read_image", lambda *_, **__: pytest.fail("the picture is read into memory"))
+    assert upscale(tmp_path / "in.png", "-n", tiny_weights) == 0
+    assert images.read_size(tmp_path / "in_x2.png") == (40, 40)
+    assert upscale(tmp_path / "in.png", "-n", tiny_weights, "--max-pixels", 399, "--overwrite") == 2
+    assert "20 x 20 pixels (0.0 megapixels) exceed the limit of 0.000399 megapixels" in capsys.readouterr().err
+
+
+def test_a_result_in_a_format_without_rows_is_refused_before_the_picture_is_read(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images.write_image(tmp_path / "in.png", torch.rand(3, 20, 20))
+    for module in (batch, streaming):
+        monkeypatch.setattr(module, "free_host_memory", lambda: 20 * 1600 - 1)
+    monkeypatch.setattr(batch, "read_image", lambda *_, **__: pytest.fail("the picture is read"))
+    assert upscale(tmp_path / "in.png", "-n", tiny_weights, "--format", "bmp") == 2
+    assert "a result of 40 x 40 pixels takes 0.0 GiB of memory as bmp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ("--format", "png", "--pyramid"),
+            "only TIFF files are pyramids, got png; choose the format tif, or dzi alone",
+        ),
+        (("--format", "dzi", "--width", "30"), "dzi is made on disk, which no-stream and a final size rule out"),
+        (("--pyramid", "--format", "tif", "--no-stream"), "a pyramid is made on disk, which no-stream"),
+        (("--stream", "--format", "avif"), "avif is not written on disk row by row; choose png, jpg, webp, tif, jpeg"),
+    ],
+)
+def test_what_cannot_be_made_on_disk_is_refused(
+    pictures: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(pictures, *flags) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_tiles_for_viewers_are_neither_inputs_nor_made_of_tiny_pictures(
+    pictures: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images.write_image(pictures / "tiny.png", torch.rand(3, 5, 9))
+    assert upscale(pictures, "-n", tiny_weights, "--format", "dzi") == 2
+    message = (
+        f"{pictures / 'tiny.png'}: 9 x 5 pixels are too few, or no whole windows of the network, for tiles in several "
+        "sizes; choose png"
+    )
+    assert message in capsys.readouterr().err
+    assert upscale(pictures, "-n", tiny_weights, "--format", "dzi", "--json") == 2
+    statuses = {Path(file["input"]).name: file["status"] for file in report(capsys)}
+    assert statuses == {"one.png": "kept", "two.jpg": "kept", "tiny.png": "failed"}
+    assert {"one_x2.dzi", "one_x2_files/5/0_0.jpg"} <= files_below(pictures)

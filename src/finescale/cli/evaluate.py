@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -13,10 +14,13 @@ import typer
 
 from finescale.cli import console, options
 from finescale.cli.progress import bars
+from finescale.cli.shards import REPORT, ShareReport
+from finescale.system.shards import Shard, deal
 
 if TYPE_CHECKING:
     from finescale import engines
-    from finescale.evaluate import Case, Failure, Model, Plan, Report, Score
+    from finescale.evaluate import Case, Failure, Model, Plan, Report, ResultsFolder, Score
+    from finescale.evaluate.perceptual import PerceptualMetric
     from finescale.evaluate.run import OnCaseTile
 
 _RESULTS = Path("results")
@@ -95,6 +99,7 @@ def evaluate(
     ] = None,
     settings: options.NetworkSettings = None,
     offline: options.Offline = False,
+    shard: options.ShardText = None,
     overwrite: options.Overwrite = False,
     launcher: options.Launcher = None,
     auto_resume: options.AutoResume = False,
@@ -180,9 +185,18 @@ def evaluate(
     if folder is None:
         check_name(plan.name, what="the name of the results")
         folder = _RESULTS / plan.name
+    own_shard = options.shard_of(shard)
     results = ResultsFolder(
-        folder, overwrite=overwrite, keep_pictures=keep_pictures, suffix=plan.suffix, visualized=plan.visualized
+        folder,
+        overwrite=overwrite,
+        keep_pictures=keep_pictures,
+        suffix=plan.suffix,
+        visualized=plan.visualized,
+        shard=own_shard.file_suffix if own_shard.count > 1 else "",
     )
+    if own_shard.count > 1:
+        _run_share(plan, own_shard, metrics=further, results=results)
+        return
 
     for note in (*launch, *plan.notes):
         console.say(f"note: {note}")
@@ -199,6 +213,50 @@ def evaluate(
         _print_tables(report)
     console.say(f"results: {folder}")
     if report.failures:
+        raise typer.Exit(console.SOME_FAILED)
+
+
+def _run_share(plan: Plan, shard: Shard, *, metrics: Sequence[PerceptualMetric], results: ResultsFolder) -> None:
+    """Measure the pictures of one shard into a folder that all share; the command without a shard makes the tables."""
+    from finescale.evaluate import Failure
+    from finescale.evaluate.run import run
+
+    shares = deal(plan.cases, shard.count, size=lambda case: sum(facts[0] for facts in case.fingerprint() if facts))
+    results.begin()
+    planned = [[(f"{case.set}/{case.name}", str(results.path)) for case in share] for share in shares]
+    share_report = ShareReport(results.path / REPORT, shard, planned)
+    plan = replace(plan, cases=shares[shard.number - 1])
+    reasons: dict[str, list[str]] = {f"{case.set}/{case.name}": [] for case in plan.cases}
+    num_found = dict.fromkeys(reasons, 0)
+    try:
+        with _watched(plan) as (on_tile, on_result):
+            for found in run(
+                plan.models,
+                plan.cases,
+                scale=plan.scale,
+                protocol=plan.protocol,
+                metrics=metrics,
+                results=results,
+                on_tile=on_tile,
+            ):
+                name = f"{found.set}/{found.image}"
+                num_found[name] += len(plan.models) if found.model is None else 1
+                if isinstance(found, Failure):
+                    reasons[name].append(found.reason)
+                on_result(found)
+    finally:
+        finished = [name for name, count in num_found.items() if count == len(plan.models)]
+        share_report.end(
+            [
+                {
+                    "input": name,
+                    "status": "failed" if reasons[name] else "done",
+                    "reason": "; ".join(reasons[name]) or None,
+                }
+                for name in finished
+            ]
+        )
+    if any(reasons.values()):
         raise typer.Exit(console.SOME_FAILED)
 
 

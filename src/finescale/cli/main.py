@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from finescale.cli import console, options, prepare
+from finescale.cli import console, options, prepare, report
 from finescale.cli.analyze import analyze
 from finescale.cli.command import Verb
 from finescale.cli.convert import convert
@@ -45,7 +45,8 @@ for verb in (upscale, models, inspect, convert, evaluate, train, quantize, expor
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")
-for group in (app, prepare.app, analyze):
+app.add_typer(report.app, name="report")
+for group in (app, prepare.app, analyze, report.app):
     for command in group.registered_commands:
         command.cls = Verb
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from finescale.system.cores import use_threads
+from finescale.system.shards import WHOLE, Shard, parse_shard, shard_of_launcher
 
 if TYPE_CHECKING:
     from finescale.engines import EngineName
@@ -85,6 +86,13 @@ Threads = Annotated[
     ),
 ]
 CpuByDefault = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or mps.")]
+
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="K/N", help="Do the K-th of N shares; default: all, or the share of torchrun or srun."
+    ),
+]
 
 # ---- what is written
 
@@ -188,6 +196,27 @@ def device_of(named: str | None, *, engine: EngineName = "torch") -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() and engine != "openvino" else "cpu"
+
+
+def shard_of(named: str | None) -> Shard:
+    """Return the shard that ``--shard`` names, or else the one that torchrun or Slurm's srun gave this process.
+
+    Raises:
+        typer.BadParameter: There is no such shard.
+    """
+    from finescale.cli import console
+
+    try:
+        if named is not None:
+            return parse_shard(named)
+        launched = shard_of_launcher(os.environ)
+    except ValueError as error:
+        raise typer.BadParameter(f"--shard: {error}") from None
+    if launched is None:
+        return WHOLE
+    shard, launcher = launched
+    console.say(f"shard {shard}, by {launcher}")
+    return shard
 
 
 def names_of(text: str | None) -> list[str]:

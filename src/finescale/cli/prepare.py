@@ -12,7 +12,9 @@ import typer
 
 from finescale.cli import console, options
 from finescale.cli.progress import bars
+from finescale.cli.shards import REPORT, ShareReport
 from finescale.system.cores import available_cores
+from finescale.system.shards import Shard, deal
 
 if TYPE_CHECKING:
     from finescale.system.jobs import FileReport
@@ -54,6 +56,7 @@ def downsample(
     ] = None,
     seed: options.Seed = 0,
     workers: options.Workers = None,
+    shard: options.ShardText = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -72,12 +75,13 @@ def downsample(
         "overwrite": overwrite,
     }
     settings = parse_settings(DownsampleSettings, given, source="downsample")
-    paths = find_hr_images(folders)
+    paths, share_report = _share(find_hr_images(folders), options.shard_of(shard), output)
     _run(
         downsample_files(paths, settings, workers=workers or available_cores()),
         total=len(paths),
         output=output,
         as_json=as_json,
+        share_report=share_report,
     )
 
 
@@ -104,6 +108,7 @@ def crops(
         int | None, typer.Option("-s", "--scale", help="How many times smaller the low-resolution pictures are.")
     ] = None,
     workers: options.Workers = None,
+    shard: options.ShardText = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -132,8 +137,11 @@ def crops(
         pairs = matching.pairs
         for path in matching.without_hr:
             unpaired.append(FileReport(path, "failed", reason=f"{printable_name(path)}: its original is missing"))
+    own_shard = options.shard_of(shard)
+    paths, share_report = _share(paths, own_shard, output, first=unpaired)
+    unpaired = unpaired if own_shard.number == 1 else []
     reports = crop_files(paths, settings, lr=pairs, workers=workers or available_cores())
-    _run(reports, total=len(paths), output=output, as_json=as_json, first=unpaired)
+    _run(reports, total=len(paths), output=output, as_json=as_json, first=unpaired, share_report=share_report)
 
 
 @app.command()
@@ -141,15 +149,19 @@ def cache(
     folders: Originals,
     output: Output,
     workers: options.Workers = None,
+    shard: options.ShardText = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Decode originals into one memory-mapped file."""
+    """Decode originals into one memory-mapped file, or into one for each shard."""
     from finescale.data import find_hr_images, write_cache
 
-    paths = find_hr_images(folders)
+    own_shard = options.shard_of(shard)
+    paths, share_report = _share(find_hr_images(folders), own_shard, output.parent)
+    if own_shard.count > 1:
+        output = output.with_name(f"{output.name}.{own_shard.file_suffix}")
     reports = write_cache(paths, output, overwrite=overwrite, workers=workers or available_cores())
-    _run(reports, total=len(paths), output=output, as_json=as_json)
+    _run(reports, total=len(paths), output=output, as_json=as_json, share_report=share_report)
 
 
 @app.command()
@@ -241,6 +253,29 @@ def check(
         raise typer.Exit(console.SOME_FAILED)
 
 
+def _share(
+    paths: list[Path], shard: Shard, folder: Path, *, first: Iterable[FileReport] = ()
+) -> tuple[list[Path], ShareReport | None]:
+    """Return the files of a shard, dealt out by their bytes, and its report; files of one stem stay together.
+
+    Args:
+        paths: All files.
+        shard: The shard; the report of all of the work is None.
+        folder: Where the report is written.
+        first: Reports of other files, which the first shard has.
+    """
+    from finescale.system.jobs import collision_key
+
+    if shard.count == 1:
+        return paths, None
+    shares = deal(
+        paths, shard.count, size=lambda path: path.stat().st_size, together=lambda path: collision_key(path.stem)
+    )
+    planned = [[(str(path), str(folder)) for path in share] for share in shares]
+    planned[0] += [(str(report.input), "") for report in first]
+    return shares[shard.number - 1], ShareReport(folder / REPORT, shard, planned)
+
+
 def _run(
     reports: Generator[FileReport, None, None],
     *,
@@ -248,6 +283,7 @@ def _run(
     output: Path,
     as_json: bool,
     first: Iterable[FileReport] = (),
+    share_report: ShareReport | None = None,
 ) -> None:
     """Print reports as they arrive, then their summary, and exit with the code that they call for."""
     from finescale.system.interrupt import deferred_interrupt
@@ -264,10 +300,14 @@ def _run(
                 taken.append(report)
                 _say_report(report)
                 shown.show("pictures", len(taken), total)
+                if share_report is not None:
+                    share_report.add([one.as_json() for one in taken])
                 if is_interrupted():
                     raise KeyboardInterrupt
         is_whole = True
     finally:
+        if share_report is not None:
+            share_report.end([report.as_json() for report in taken])
         console.say(console.summary_of((report.status for report in taken), planned=total))
         if as_json:
             files = [report.as_json() for report in taken]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from finescale.cli import console, options
 from finescale.cli.progress import bars
+from finescale.cli.shards import REPORT, ShareReport
 
 if TYPE_CHECKING:
-    from finescale import engines
     from finescale.upscale import Upscaler
     from finescale.upscale.outputs import Job
     from finescale.upscale.report import UpscaleReport
@@ -39,8 +41,8 @@ def upscale(
     tile_rule: options.TileRule = None,
     chop: Annotated[bool, typer.Option("--chop", help="Short for --tile-rule chop.")] = False,
     recursive: Annotated[bool, typer.Option(help="Also search the folders below a named folder.")] = True,
-    format: Annotated[str, typer.Option("--format", help="png, jpg, webp, tif, bmp or avif.")] = "png",
-    quality: Annotated[int | None, typer.Option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
+    format: Annotated[str, typer.Option("--format", help="png, jpg, webp, tif, bmp, avif or dzi.")] = "png",
+    quality: Annotated[int | None, typer.Option(help="1 to 100, for JPEG, WebP, AVIF and DZI.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Text added to each name, in place of '_x4'.")] = None,
     name: Annotated[str | None, typer.Option(help="Template of the names, with {stem}, {scale} and {network}.")] = None,
     overwrite: options.Overwrite = False,
@@ -49,12 +51,31 @@ def upscale(
     engine: options.Engine = None,
     compile: options.Compile = False,
     device: options.Device = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE,...", help="Several devices, such as cuda:0,cuda:1: a process for each."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes on the CPU, or on --device.")
+    ] = None,
+    shard: options.ShardText = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.json", help="Write a report; a shard's number is put into its name."),
+    ] = None,
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Device memory for one tile, such as 800M or 4G.")
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(help="Refuse pictures with more pixels than this; default: 250 million.")
+        int | None, typer.Option(help="Refuse pictures with more pixels; default: 250 million, more on disk.")
     ] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option("--stream/--no-stream", help="Work on disk, or in memory; default: by each picture's size."),
+    ] = None,
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid", help="Store TIFF files with reduced copies, for viewers.")
+    ] = False,
     outscale: Annotated[float | None, typer.Option(help="Size of the result as a multiple of the input's.")] = None,
     width: Annotated[int | None, typer.Option(help="Width of the result in pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Height of the result in pixels.")] = None,
@@ -66,13 +87,20 @@ def upscale(
 ) -> None:
     """Upscale pictures. Inputs are never changed, existing results are kept unless --overwrite is given."""
     from finescale import weights
-    from finescale.images import MAX_PIXELS, WRITABLE_SUFFIXES
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.search import is_folder
-    from finescale.upscale import Tiling, Upscaler
-    from finescale.upscale.batch import run_jobs
+    from finescale.system.shards import deal
+    from finescale.upscale import Tiling
+    from finescale.upscale.batch import num_pixels, run_jobs
     from finescale.upscale.inputs import find_inputs
-    from finescale.upscale.outputs import OutputSettings, check_folder_name, check_one_result, plan_jobs
+    from finescale.upscale.outputs import (
+        OUTPUT_SUFFIXES,
+        OutputSettings,
+        check_folder_name,
+        check_one_result,
+        plan_jobs,
+    )
+    from finescale.upscale.workers import run_on_workers
 
     named = [*(inputs or ()), *(more_inputs or ())]
     if not named:
@@ -82,6 +110,10 @@ def upscale(
     if chop and tile_rule not in (None, "chop"):
         raise typer.BadParameter(f"--chop and --tile-rule {tile_rule} are mutually exclusive")
     engine_name = options.engine_of(engine, compile=compile)
+    on_devices = _devices(devices, workers=workers, device=device)
+    own_shard = options.shard_of(shard)
+    if device is None and on_devices is None and own_shard.count > 1:
+        device = _device_of_launcher()
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
     if output is not None:
@@ -89,7 +121,7 @@ def upscale(
             check_folder_name(output)
         except ValueError as error:
             raise typer.BadParameter(f"-o {output}: {error}") from None
-    one_file = output is not None and output.suffix.lower() in WRITABLE_SUFFIXES and not is_folder(output)
+    one_file = output is not None and output.suffix.lower() in OUTPUT_SUFFIXES and not is_folder(output)
     given = {
         "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is
         "file": output if one_file else None,
@@ -97,6 +129,8 @@ def upscale(
         "format": format,
         "quality": quality,
         "overwrite": overwrite,
+        "stream": stream,
+        "pyramid": pyramid,
         "outscale": outscale,
         "width": width,
         "height": height,
@@ -124,41 +158,70 @@ def upscale(
         _print_end(found.failures, [], planned=len(found.failures), as_json=as_json)
         raise typer.Exit(console.SOME_FAILED)
 
+    build = partial(
+        _build,
+        network,
+        {
+            "scale": scale,
+            "tiling": tiling,
+            "ensemble": ensemble,
+            "precision": precision,
+            "engine": engine_name,
+            "offline": offline,
+            "settings": overrides,
+        },
+    )
     with console.messages_of_the_library():
-        upscaler = Upscaler.from_pretrained(
-            network,
-            scale=scale,
-            tiling=tiling,
-            ensemble=ensemble,
-            device=options.device_of(device, engine=engine_name),
-            precision=cast("engines.Precision", precision),
-            engine=engine_name,
-            offline=offline,
-            settings=overrides,
-        )
+        upscaler = build("cpu" if on_devices else options.device_of(device, engine=engine_name))
     for note in upscaler.notes:
         console.say(f"note: {note}")
-    console.say(f"computing in {_arithmetic(upscaler)} on {upscaler.device} by engine {upscaler.engine}")
+    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
+    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
+    console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}")
     jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
+    shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=num_pixels)
+    share = shares[own_shard.number - 1]
+    reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
+    notes = list(upscaler.notes)
+    share_report = None
+    if report_file is not None or own_shard.count > 1:
+        folder = output_as.folder or (Path() if output_as.file is None else output_as.file.parent)
+        planned_files = [[(str(job.input), str(job.output)) for job in one] for one in shares]
+        planned_files[0] = [(str(failure.input), "") for failure in found.failures] + planned_files[0]
+        share_report = ShareReport(report_file or folder / REPORT, own_shard, planned_files)
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
-    reports, notes = list(found.failures), list(upscaler.notes)
     interrupted = 0
     try:
-        with _watched(len(jobs)) as (on_tile, on_report, is_interrupted):
-            for report in run_jobs(
-                jobs,
-                upscaler,
-                output_as,
-                max_pixels=max_pixels or MAX_PIXELS,
-                detect_compression=photo_network is not None,
-                on_tile=on_tile,
-                stop=is_interrupted,
-            ):
+        with console.messages_of_the_library(), _watched(len(share)) as (on_tile, on_report, is_interrupted):
+            if on_devices:
+                done = run_on_workers(
+                    deal(share, len(on_devices), size=num_pixels),
+                    build,
+                    on_devices,
+                    output_as,
+                    max_pixels=max_pixels,
+                    detect_compression=photo_network is not None,
+                    threads=_threads_each(on_devices),
+                    stop=is_interrupted,
+                )
+            else:
+                done = run_jobs(
+                    share,
+                    upscaler,
+                    output_as,
+                    max_pixels=max_pixels,
+                    detect_compression=photo_network is not None,
+                    on_tile=on_tile,
+                    stop=is_interrupted,
+                )
+            for report in done:
                 reports.append(report)
                 on_report(report)
+                if share_report is not None:
+                    share_report.add([one.as_json() for one in reports])
             has_stopped = is_interrupted()
     except KeyboardInterrupt:
         interrupted = 1  # the picture at work
@@ -167,12 +230,46 @@ def upscale(
         if any(report.compression for report in reports):
             notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
-        planned = len(jobs) + len(found.failures)
+        if share_report is not None:
+            share_report.end([report.as_json() for report in reports], notes)
+        planned = len(share) + (len(found.failures) if own_shard.number == 1 else 0)
         _print_end(reports, notes, planned=planned, interrupted=interrupted, as_json=as_json)
     if has_stopped:
         raise KeyboardInterrupt
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(console.SOME_FAILED)
+
+
+def _build(network: str, arguments: Mapping[str, Any], device: str) -> Upscaler:
+    """Build the upscaler of a device; other processes call this as well."""
+    from finescale.upscale import Upscaler
+
+    return Upscaler.from_pretrained(network, device=device, **arguments)
+
+
+def _devices(named: str | None, *, workers: int | None, device: str | None) -> list[str] | None:
+    """Return the device of each process that ``--devices`` or ``--workers`` asks for; None for this process alone."""
+    if named is not None and (workers, device) != (None, None):
+        raise typer.BadParameter("--devices is mutually exclusive with --device and --workers")
+    if named is not None:
+        return options.names_of(named) or None
+    return None if workers is None else [device or "cpu"] * workers
+
+
+def _threads_each(devices: Sequence[str]) -> int | None:
+    """Return the number of threads of each process: processes on the CPU share its cores."""
+    from finescale.system.cores import available_cores
+
+    return max(1, available_cores() // len(devices)) if set(devices) == {"cpu"} else None
+
+
+def _device_of_launcher() -> str | None:
+    """Return the CUDA device of a process that torchrun or srun started as one of several of a machine."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", ""))
+    num_devices = torch.cuda.device_count()
+    return f"cuda:{int(local) % num_devices}" if local.isdecimal() and num_devices else None
 
 
 def _arithmetic(upscaler: Upscaler) -> str:

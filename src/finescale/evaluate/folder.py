@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from finescale.images import read_image, write_image
 from finescale.system.files import TEMPORARY_PREFIX, whole_file
 
 _FINISHED = "finished.jsonl"
+_FINISHED_IN_SHARD = "finished.*.jsonl"
 _VALUES = {"psnr", "ssim", "metrics", "picture"}
 
 Key = Mapping[str, Any]
@@ -35,6 +37,8 @@ class ResultsFolder:
         suffix: Follows the names of upscaled pictures.
         visualized: Model whose pictures go to ``visualization/SET/``, where BasicSR writes them, in place of
             ``images/MODEL/SET/``; None for none.
+        shard: Text for the name of the log of one of several processes that write at the same time, such as "2-of-8";
+            finished results of all of them are reused.
 
     Raises:
         DataError: The folder contains other files, see `check_results_folder`.
@@ -48,14 +52,16 @@ class ResultsFolder:
         keep_pictures: bool = True,
         suffix: str,
         visualized: str | None = None,
+        shard: str = "",
     ) -> None:
         self.path = path
         self.keep_pictures = keep_pictures
         self.suffix = suffix
         self._visualized = visualized
-        self._log = path / _FINISHED
+        self._log = path / (_FINISHED_IN_SHARD.replace("*", shard) if shard else _FINISHED)
         check_results_folder(path)
-        self._finished = {} if overwrite else self._read()
+        logs = [] if overwrite else [path / _FINISHED, *sorted(path.glob(_FINISHED_IN_SHARD))]
+        self._finished = {key: values for log in logs for key, values in self._read(log).items()}
         self._has_begun = False
 
     def begin(self) -> None:
@@ -151,14 +157,14 @@ class ResultsFolder:
         path = self.picture(key["model"], key["set"], key["image"])
         return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self, log: Path) -> dict[str, dict[str, Any]]:
         finished = {}
         try:
-            lines = self._log.read_bytes().splitlines(keepends=True)
+            lines = log.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise DataError(f"{printable_name(self._log)}: cannot be read ({error.strerror})") from None
+            raise DataError(f"{printable_name(log)}: cannot be read ({error.strerror})") from None
         for line in lines:
             if not line.endswith(b"\n"):
                 break  # half a line: the process was killed
@@ -169,7 +175,7 @@ class ResultsFolder:
             except (ValueError, KeyError, TypeError, RecursionError):
                 is_result = False
             if not is_result:
-                raise DataError(f"{printable_name(self._log)}: damaged; delete it or give --overwrite")
+                raise DataError(f"{printable_name(log)}: damaged; delete it or give --overwrite")
             finished[_text(key)] = values
         return finished
 
@@ -190,7 +196,8 @@ def check_results_folder(path: Path) -> None:
         names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
     except OSError as error:
         raise DataError(f"{name}: cannot be used ({error.strerror}); name another folder for the results") from None
-    if _FINISHED not in names and not all(name.startswith(TEMPORARY_PREFIX) for name in names):
+    is_of_results = _FINISHED in names or fnmatch.filter(names, _FINISHED_IN_SHARD)
+    if not is_of_results and not all(name.startswith(TEMPORARY_PREFIX) for name in names):
         raise DataError(f"{name} contains files that are not results; name another folder")
 
 

@@ -130,6 +130,8 @@ TIFF = OutputFormat(
     options={"compression": "deflate", "predictor": "horizontal"},
 )
 BMP = OutputFormat("BMP", ".bmp", 2**31 - 1, has_alpha=False, has_profile=False)
+DZI = OutputFormat("DZI", ".dz", 2**31 - 1, has_alpha=False, quality=95)
+"""Deep Zoom: an image as tiles in several sizes, each a JPEG file, which viewers in browsers load as they need them."""
 AVIF = OutputFormat(
     "AVIF",
     ".avif",
@@ -151,6 +153,11 @@ OUTPUT_FORMATS = {
     ".tiff": TIFF,
 }
 """The format that each suffix, in lower case, is written in."""
+
+LARGE_FORMATS = {suffix: OUTPUT_FORMATS[suffix] for suffix in (".png", ".jpg", ".webp", ".tif", ".jpeg", ".tiff")} | {
+    ".dzi": DZI
+}
+"""The format of each suffix under which an image larger than memory is written."""
 
 WRITABLE_SUFFIXES = tuple(OUTPUT_FORMATS)
 """Suffixes under which an image can be written, in lower case."""

@@ -7,10 +7,12 @@ header, before anything is decoded.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,7 +35,8 @@ from finescale.images.image import Image, Levels, Notes
 from finescale.images.jpeg import JpegEnd, check_kind, inspect_end, jpeg_quality
 from finescale.images.metadata import profile_mismatch, upright_exif
 from finescale.images.png import Png, inspect_png
-from finescale.images.tiff import Tiff, inspect_tiff, is_missing_codec
+from finescale.images.stored import AnyLevels, row_blocks, store_levels
+from finescale.images.tiff import Buffer, Tiff, inspect_tiff, is_missing_codec
 from finescale.images.vips import bracketed_message, check_process, forget_errors, messages, ran_out_of_memory
 from finescale.images.xmp import has_extended_xmp, upright_xmp, xmp_orientation
 from finescale.system.search import kind_of_entry
@@ -45,6 +48,67 @@ _AS_STORED = ("b-w", "srgb", "rgb", "grey16", "rgb16", "scrgb", "multiband")  # 
 _TRANSPOSED = (5, 6, 7, 8)  # values of the EXIF orientation for which rows are stored as columns
 _OVERSHOOT = 1 / 255  # of floating-point values, as filters leave it behind: clipped with a note, not refused
 _UNKNOWN_RESOLUTION = 1.0  # libvips' pixels per millimetre where a file states none
+
+_BLOCK_BYTES = 2**24  # of a file that is copied
+
+
+class OpenFile:
+    """Bytes of an open file, of which no more is in memory than a slice that is asked for."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file = path, file
+
+    def __len__(self) -> int:
+        return os.fstat(self.file.fileno()).st_size
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop, _ = place.indices(len(self))
+        self.file.seek(start)
+        return self.file.read(max(0, stop - start))
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A decoded image in the numbers of its file, which becomes tensors as a whole or a few rows at a time."""
+
+    levels: AnyLevels
+    """(H, W, C), upright: gray or RGB and perhaps alpha; in memory or on disk."""
+    convert: Callable[[Levels], Tensor]
+    """Converts rows of ``levels`` to (C, rows, W), float32 in [0, 1], each value on its own."""
+    profile: bytes | None = None
+    metadata: dict[str, bytes] = field(default_factory=dict)
+    jpeg_quality: int | None = None
+    notes: Notes = ()
+    """These four are as in `Image`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.levels.shape[0], self.levels.shape[1]
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is transparency."""
+        return self.levels.shape[2] in (2, 4)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of colours: 1 (gray) or 3 (RGB)."""
+        return _num_colors(self.levels)
+
+    @property
+    def depth(self) -> int:
+        """Bits per channel, 8 or 16."""
+        return 8 if self.levels.dtype == np.uint8 else 16
+
+    def rows(self, first: int, last: int) -> tuple[Tensor, Tensor | None]:
+        """Return pixels (1 or 3, rows, W), and alpha (1, rows, W) if there is one, of rows first to last - 1."""
+        return _split_alpha(self.convert(self.levels[first:last]))
+
+    def image(self) -> Image:
+        """Return the whole image."""
+        pixels, alpha = self.rows(0, self.size[0])
+        return Image(pixels, alpha, self.depth, self.profile, self.metadata, self.jpeg_quality, self.notes)
 
 
 def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image:
@@ -69,6 +133,26 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image:
     with _name_in_errors(path):
         data = _read_bytes(path)
     return decode_image(data, name=str(path), max_pixels=max_pixels)
+
+
+def read_samples(path: Path | str, *, folder: Path, max_pixels: int) -> Samples:
+    """Decode a file as `read_image` does, onto the disk; of PNG and TIFF files only a few rows are in memory.
+
+    Decoders of interlaced PNG and of all other formats hold the file, most of them also its pixels, for a while.
+
+    Args:
+        path: The file.
+        folder: Where the decoded pixels are stored; the caller deletes it.
+        max_pixels: Limit on width times height; a larger image is not decoded.
+
+    Raises:
+        ImageReadError: As `read_image` raises it; the disk of ``folder`` is full.
+    """
+    path = Path(path)
+    with _name_in_errors(path), _open_file(path) as file:
+        is_long = _format_of(file) in ("PNG", "TIFF")
+        contents = OpenFile(path, file) if is_long else file.read()
+        return _decode(contents, max_pixels, folder=folder)
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
@@ -112,7 +196,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Ima
         ImageReadError: The bytes are not an image, empty, truncated, damaged, or too large.
     """
     with _name_in_errors(name):
-        return _decode(data, max_pixels)
+        return _decode(data, max_pixels).image()
 
 
 @contextmanager
@@ -143,56 +227,71 @@ def _open_file(path: Path) -> BinaryIO:
 def _read_bytes(path: Path) -> bytes:
     """Return the whole file, which is read only if its first bytes are those of an image."""
     with _open_file(path) as file:
-        start = file.read(SIGNATURE_LENGTH)
-        if not start:
-            raise ImageReadError("the file is empty")
-        identify_format(start)
-        file.seek(0)
+        _format_of(file)
         return file.read()
 
 
-def _decode(data: bytes, max_pixels: int) -> Image:
-    format_name = identify_format(data)
-    if format_name == "BMP":
-        return _decode_bmp(data, max_pixels)
-    if format_name == "HEIC":
+def _format_of(file: BinaryIO) -> str:
+    """Return the format of an open file, which is at its start afterwards."""
+    start = file.read(SIGNATURE_LENGTH)
+    if not start:
+        raise ImageReadError("the file is empty")
+    file.seek(0)
+    return identify_format(start)
+
+
+def _decode(data: bytes | OpenFile, max_pixels: int, *, folder: Path | None = None) -> Samples:
+    """Decode an image.
+
+    Args:
+        data: The whole file, or one that is open.
+        max_pixels: Limit on width times height.
+        folder: Where the decoded pixels are stored; None keeps them in memory.
+    """
+    format_name = identify_format(data[:SIGNATURE_LENGTH])
+    if isinstance(data, bytes) and format_name == "BMP":
+        return _decode_bmp(data, max_pixels, folder)
+    if isinstance(data, bytes) and format_name == "HEIC":
         return _decode_heic(data, max_pixels)
+    source = data if isinstance(data, bytes) else data.path
     png = inspect_png(data) if format_name == "PNG" else None
     if png is not None:
         _check_size(png.size, max_pixels)
         if not png.is_whole:
             raise ImageReadError("truncated PNG: its end is missing")
-        data = png.picture
-    tiff = inspect_tiff(data) if format_name == "TIFF" else None
-    if tiff is not None:
+        source = png.picture(data) if isinstance(data, bytes) else _without_texts(data, png, folder)
+    tiff = None
+    if format_name == "TIFF":
+        with _mapped(data) as mapped:
+            tiff = inspect_tiff(mapped)
         _check_size(tiff.size, max_pixels)
-        data = tiff.declared_rgb or data
-    heif = inspect_heif(data) if format_name == "AVIF" else None
+        source = tiff.declared_rgb or source
+    heif = inspect_heif(data) if format_name == "AVIF" and isinstance(data, bytes) else None
     if heif is not None:
         _check_size(heif.size, max_pixels)
-    companions = companion_notes(data) if format_name == "JPEG" else ()
-    jpeg_end = None
-    if format_name == "JPEG":
+    companions: Notes = ()
+    jpeg_end = quality = None
+    if format_name == "JPEG" and isinstance(data, bytes):
+        companions = companion_notes(data)
         check_kind(data)
         jpeg_end = inspect_end(data)
-        data = jpeg_end.data if jpeg_end else data
-    header = _open(data, format_name, tiff=tiff)
+        source = jpeg_end.data if jpeg_end else data
+        quality = jpeg_quality(source)
+    header = _open(source, format_name, tiff=tiff)
     _check_size((header.height, header.width), max_pixels)
     _check_samples(header)
-    if format_name == "GIF":
+    if format_name == "GIF" and isinstance(data, bytes):
         check_first_frame(data)
-    levels, level_notes = _read_levels(header, data, format_name, tiff=tiff, jpeg_end=jpeg_end)
-    planes, value_notes = _to_planes(levels, tiff)
-    pixels, alpha = _split_alpha(planes)
+    levels, level_notes = _read_levels(header, source, format_name, tiff=tiff, jpeg_end=jpeg_end, folder=folder)
+    convert, value_notes = _conversion(levels, tiff)
     metadata, metadata_notes = _read_metadata(header, png)
-    profile, profile_notes = _read_profile(header, len(pixels), png=png, heif=heif, tiff=tiff)
-    return Image(
-        pixels,
-        alpha,
-        depth=_depth(levels),
+    profile, profile_notes = _read_profile(header, _num_colors(levels), png=png, heif=heif, tiff=tiff)
+    return Samples(
+        levels,
+        convert,
         profile=profile,
         metadata=metadata,
-        jpeg_quality=jpeg_quality(data) if format_name == "JPEG" else None,
+        jpeg_quality=quality,
         notes=(
             *_parts_left_out(header, png, heif, tiff),
             *companions,
@@ -204,43 +303,64 @@ def _decode(data: bytes, max_pixels: int) -> Image:
     )
 
 
-def _decode_bmp(data: bytes, max_pixels: int) -> Image:
+@contextmanager
+def _mapped(data: bytes | OpenFile) -> Iterator[Buffer]:
+    if isinstance(data, bytes):
+        yield data
+    else:
+        with mmap(data.file.fileno(), 0, access=ACCESS_READ) as mapped:
+            yield mapped
+
+
+def _without_texts(data: OpenFile, png: Png, folder: Path | None) -> Path:
+    """Return a PNG file without its texts, stored in a folder; the file itself where it has none."""
+    if len(png.kept) == 1:
+        return data.path
+    assert folder is not None
+    path = folder / "without_texts.png"
+    with path.open("wb") as copy:
+        for start, end in png.kept:
+            for at in range(start, end, _BLOCK_BYTES):
+                copy.write(data[at : min(at + _BLOCK_BYTES, end)])
+    return path
+
+
+def _decode_bmp(data: bytes, max_pixels: int, folder: Path | None) -> Samples:
     header = read_bmp_header(data)
     _check_size(header.size, max_pixels)
     embedded = bmp.embedded_picture(data, header)
     if embedded is not None:
         if identify_format(embedded) != header.coding.name:
             raise ImageReadError(f"damaged BMP: it states {header.coding.value} file and holds another format")
-        image = _decode(embedded, max_pixels)
-        if image.size != header.size:
-            sizes = (f"{width} x {height}" for height, width in (header.size, image.size))
+        samples = _decode(embedded, max_pixels, folder=folder)
+        if samples.size != header.size:
+            sizes = (f"{width} x {height}" for height, width in (header.size, samples.size))
             raise ImageReadError("damaged BMP: its header states {} pixels, its picture has {}".format(*sizes))
-        if image.profile is None and header.profile is not None:
-            profile, profile_notes = _checked_profile(header.profile, len(image.pixels))
-            image = replace(image, profile=profile, notes=(*image.notes, *profile_notes))
-        return replace(image, notes=(*header.notes, *image.notes))
+        if samples.profile is None and header.profile is not None:
+            profile, profile_notes = _checked_profile(header.profile, _num_colors(samples.levels))
+            samples = replace(samples, profile=profile, notes=(*samples.notes, *profile_notes))
+        return replace(samples, notes=(*header.notes, *samples.notes))
     levels, notes = bmp.decode(data, header)
-    planes, _ = _to_planes(levels)
-    pixels, alpha = _split_alpha(planes)
-    profile, profile_notes = _checked_profile(header.profile, len(pixels))
-    return Image(pixels, alpha, _depth(levels), profile, notes=(*notes, *profile_notes))
+    convert, _ = _conversion(levels)
+    profile, profile_notes = _checked_profile(header.profile, _num_colors(levels))
+    return Samples(levels, convert, profile=profile, notes=(*notes, *profile_notes))
 
 
-def _decode_heic(data: bytes, max_pixels: int) -> Image:
+def _decode_heic(data: bytes, max_pixels: int) -> Samples:
     file = HeicFile(data)
     _check_size(file.size, max_pixels)
     levels = file.decode()
-    planes, _ = _to_planes(levels)
-    pixels, alpha = _split_alpha(planes)
+    convert, _ = _conversion(levels)
     metadata, notes = _upright(file.metadata)
-    profile, profile_notes = _checked_profile(file.profile, len(pixels))
+    num_colors = _num_colors(levels)
+    profile, profile_notes = _checked_profile(file.profile, num_colors)
     if profile is None and file.cicp is not None:
-        profile = profile_of_cicp(*file.cicp, is_full_range=True, is_gray=len(pixels) == 1)  # libheif made it full
-    return Image(pixels, alpha, _depth(levels), profile, metadata, notes=(*file.notes, *notes, *profile_notes))
+        profile = profile_of_cicp(*file.cicp, is_full_range=True, is_gray=num_colors == 1)  # libheif made it full
+    return Samples(levels, convert, profile, metadata, notes=(*file.notes, *notes, *profile_notes))
 
 
 def _open(
-    source: bytes | pyvips.Source, format_name: str, *, tiff: Tiff | None = None, fail_on: str = "warning"
+    source: bytes | Path | pyvips.Source, format_name: str, *, tiff: Tiff | None = None, fail_on: str = "warning"
 ) -> pyvips.Image:
     """Open the header of an image, whose pixels libvips decodes on demand, once and from top to bottom.
 
@@ -253,6 +373,8 @@ def _open(
     forget_errors()
     if isinstance(source, bytes):
         source = pyvips.Source.new_from_memory(source)
+    elif isinstance(source, Path):
+        source = pyvips.Source.new_from_file(os.fsencode(source))
     place = {} if tiff is None else {"page": tiff.page, "subifd": tiff.subifd}
     if tiff is not None and tiff.is_sample_undeclared:
         fail_on = "error"  # the warning would be the missing tag
@@ -310,8 +432,14 @@ def _parts_left_out(header: pyvips.Image, png: Png | None, heif: Heif | None, ti
 
 
 def _read_levels(
-    header: pyvips.Image, data: bytes, format_name: str, *, tiff: Tiff | None, jpeg_end: JpegEnd | None
-) -> tuple[Levels, Notes]:
+    header: pyvips.Image,
+    source: bytes | Path,
+    format_name: str,
+    *,
+    tiff: Tiff | None,
+    jpeg_end: JpegEnd | None,
+    folder: Path | None,
+) -> tuple[AnyLevels, Notes]:
     """Decode to (H, W, C), gray or RGB and perhaps alpha, in the numbers of the file, despite harmless defects.
 
     A JPEG file may be decoded twice, since libvips does not report on its last rows otherwise. Behind an end marker of
@@ -320,12 +448,12 @@ def _read_levels(
     is_end_ours = jpeg_end is not None and jpeg_end.was_missing
     notes = ["its end marker is missing; its pixels are all there"] if is_end_ours else []
     if not _is_as_stored(header, tiff):
-        source = {"cmyk": "CMYK", "labs": "lab", "srgb": "lab"}.get(header.interpretation, header.interpretation)
-        notes.append(f"converted from {source} to sRGB")
+        space = {"cmyk": "CMYK", "labs": "lab", "srgb": "lab"}.get(header.interpretation, header.interpretation)
+        notes.append(f"converted from {space} to sRGB")
     try:
         if jpeg_end:
             _open(jpeg_end.probe, format_name).crop(0, 0, header.width, jpeg_end.probe_rows).avg()
-        levels = _render(header, tiff)
+        levels = _render(header, tiff, folder)
     except pyvips.Error as error:
         if tiff is not None and any(map(is_missing_codec, messages(error))):
             raise ImageReadError(
@@ -334,9 +462,7 @@ def _read_levels(
         if is_end_ours or not messages(error) or not all(_HARMLESS.search(message) for message in messages(error)):
             raise
         notes.append(f"the decoder reports a defect{bracketed_message(error)}; check the result")
-        levels = _render(_open(data, format_name, tiff=tiff, fail_on="error"), tiff)
-    if tiff is not None and tiff.has_unknown_sample:
-        levels = levels[..., :-1]
+        levels = _render(_open(source, format_name, tiff=tiff, fail_on="error"), tiff, folder)
     return levels, tuple(notes)
 
 
@@ -345,8 +471,8 @@ def _is_as_stored(header: pyvips.Image, tiff: Tiff | None) -> bool:
     return header.interpretation in _AS_STORED and (tiff is None or tiff.lab_bits is None)
 
 
-def _render(image: pyvips.Image, tiff: Tiff | None) -> Levels:
-    """Convert to gray or RGB where necessary, and rotate upright."""
+def _render(image: pyvips.Image, tiff: Tiff | None, folder: Path | None) -> AnyLevels:
+    """Convert to gray or RGB where necessary, rotate upright, and decode into memory or into a folder."""
     if tiff is not None and tiff.lab_bits is not None:
         image = _from_lab(image, tiff.lab_bits)
     elif image.interpretation == "cmyk":
@@ -356,7 +482,12 @@ def _render(image: pyvips.Image, tiff: Tiff | None) -> Levels:
         )
     elif image.interpretation not in _AS_STORED:
         image = image.colourspace("rgb16" if image.interpretation == "labs" else "srgb")
-    if _field(image, "orientation", 1) != 1:
+    if tiff is not None and tiff.has_unknown_sample:
+        image = image.extract_band(0, n=image.bands - 1)
+    orientation = _field(image, "orientation", 1)
+    if folder is not None:
+        return store_levels(image, folder, orientation=orientation)
+    if orientation != 1:
         image = image.copy_memory().autorot()  # rotation needs random access to the rows
     return np.atleast_3d(image.numpy())
 
@@ -375,34 +506,57 @@ def _from_lab(image: pyvips.Image, bits: int) -> pyvips.Image:
     return image.icc_export(output_profile="srgb", depth=bits, intent="relative")
 
 
-def _to_planes(levels: Levels, tiff: Tiff | None = None) -> tuple[Tensor, Notes]:
-    """Convert (H, W, C) in the numbers of the file to (C, H, W) in [0, 1]."""
-    planes = torch.from_numpy(levels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+def _conversion(levels: AnyLevels, tiff: Tiff | None = None) -> tuple[Callable[[Levels], Tensor], Notes]:
+    """Return the conversion of rows (rows, W, C) in the numbers of the file to (C, rows, W) in [0, 1], and notes.
+
+    It depends on the values of all rows where they are floating-point, or may not fill their range.
+    """
     if levels.dtype.kind == "u":
-        planes.div_(np.iinfo(levels.dtype).max)
-        return _fill_range(planes, tiff) if tiff is not None and tiff.peak is not None else (planes, ())
-    if not torch.isfinite(planes).all():
-        raise ImageReadError("some of its values are NaN or infinite")
-    low, high = planes.min().item(), planes.max().item()
+        return (_shares, ()) if tiff is None or tiff.peak is None else _filling_range(levels, tiff)
+    low, high = np.inf, -np.inf
+    for block in row_blocks(levels):
+        values = block.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ImageReadError("some of its values are NaN or infinite")
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         raise ImageReadError(f"its values go from {low:.6g} to {high:.6g}, outside 0 to 1; scale them to 0 to 1 first")
-    if low < 0 or high > 1:
-        return planes.clamp_(0, 1), ("values outside [0, 1] are clipped",)
-    return planes, ()
+    return _clipped, ("values outside [0, 1] are clipped",) if low < 0 or high > 1 else ()
 
 
-def _depth(levels: Levels) -> int:
-    return 8 if levels.dtype == np.uint8 else 16
+def _planes(levels: Levels) -> Tensor:
+    return torch.from_numpy(levels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
 
 
-def _fill_range(planes: Tensor, tiff: Tiff) -> tuple[Tensor, Notes]:
+def _shares(levels: Levels) -> Tensor:
+    return _planes(levels).div_(np.iinfo(levels.dtype).max)
+
+
+def _clipped(levels: Levels) -> Tensor:
+    return _planes(levels).clamp_(0, 1)
+
+
+def _filling_range(levels: AnyLevels, tiff: Tiff) -> tuple[Callable[[Levels], Tensor], Notes]:
     """Scale values of 16 bits, as a share of 65535, by the largest value that the file states."""
     assert tiff.peak is not None
-    scaled = (1 - planes if tiff.white_is_zero else planes) * (65535 / tiff.peak)
-    if scaled.max() > 1 + 1e-4:
-        return planes, ()  # not the range after all
+    filled = partial(_filled, factor=65535 / tiff.peak, white_is_zero=tiff.white_is_zero)
+    for block in row_blocks(levels):
+        if filled(block, is_checked=True).max() > 1 + 1e-4:
+            return _shares, ()  # not the range after all
+    return filled, (f"values are scaled from 0 to {tiff.peak}",)
+
+
+def _filled(levels: Levels, *, factor: float, white_is_zero: bool, is_checked: bool = False) -> Tensor:
+    planes = _shares(levels)
+    scaled = (1 - planes if white_is_zero else planes) * factor
+    if is_checked:
+        return scaled
     scaled = scaled.clamp_(0, 1)
-    return 1 - scaled if tiff.white_is_zero else scaled, (f"values are scaled from 0 to {tiff.peak}",)
+    return 1 - scaled if white_is_zero else scaled
+
+
+def _num_colors(levels: AnyLevels) -> int:
+    return 1 if levels.shape[2] <= 2 else 3
 
 
 def _split_alpha(planes: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -18,7 +18,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,17 +26,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.convolution import ResidualGroup, convolve
+from finescale.layers.convolution import convolve
 from finescale.layers.feedforward import MLP
 from finescale.layers.initialisation import initialise_small
 from finescale.layers.linear import Linear
 from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
-from finescale.layers.upsampling import SCALES as HEAD_SCALES
-from finescale.layers.window_attention import SwinLayer, WindowAttention, attend_in_windows
+from finescale.layers.window_attention import BiasedAttention, SwinLayer, WindowAttention, attend_in_windows
 from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks import swin
-from finescale.networks.counting import ngram_context_both_ways
+from finescale.networks.counting import count_as_swinir, ngram_context_both_ways
 from finescale.networks.family import (
     UNSEEN,
     About,
@@ -52,19 +51,15 @@ from finescale.networks.family import (
     WeightFiles,
     scores,
 )
-from finescale.networks.frame import Frame, FrameSettings
+from finescale.networks.frame import AnyUpsampler, Frame, FrameSettings
 from finescale.networks.options import take_options
 from finescale.networks.placement import NETWORK_ENDS, Placement
 from finescale.networks.state import State, ratio_of
-from finescale.networks.swin import (
-    Blocks,
-    SwinFrame,
-    SwinSettings,
-    check_heads,
-    fields_from_options,
-    fields_from_state,
-    position_size_of,
-)
+from finescale.networks.swin import check_heads, fields_from_options, fields_from_state, position_size_of
+from finescale.networks.swinir import SwinIR, SwinIRSettings
+
+if TYPE_CHECKING:  # a network that runs needs no metrics
+    from finescale.metrics.cost import Operations
 
 STAGES = ("encoder_layer1", "encoder_layer2", "encoder_layer3", "decoder_layer1")
 """Published names of NGswin's stages."""
@@ -76,17 +71,17 @@ _DEVIATION = {2: (0.2397, 0.2290, 0.2389), 3: (0.2373, 0.2265, 0.2367), 4: (0.23
 """Standard deviation of the colours of DIV2K's lr images, by scale; a constant of NGswin."""
 
 
-class SwinIRNGSettings(SwinSettings):
+class SwinIRNGSettings(SwinIRSettings):
     """Sizes of a SwinIR-NG network; the defaults are those of all three published ones."""
 
     embed_dim: int = Field(60, ge=2, multiple_of=2)
     """Channels of the features, of which a window's summary has half as many."""
-    residual_conv: Literal["1conv", "3conv"] = "1conv"
-    """Convolution that closes each group and the body: one 3x3, or three through a quarter of the channels."""
+    upsampler: AnyUpsampler = "pixelshuffledirect"
+    """Reconstruction head, see `finescale.layers.upsampling`."""
     depths: tuple[int, ...] = (6, 6, 6, 6)
     """Layers of each group."""
     num_heads: tuple[int, ...] = (6, 6, 6, 6)
-    """Heads of the attention, for each group."""
+    """Heads of the attention, within windows and among them, for each group."""
     shifted: Literal[True] = True
     """Each second layer rolls the map."""
     position_size: int | None = Field(None, ge=1)
@@ -95,13 +90,8 @@ class SwinIRNGSettings(SwinSettings):
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     """Share of a training's samples that skip the branches of the last layer, less in earlier ones; 0 is neutral."""
 
-    @property
-    def scales(self) -> Sequence[int]:
-        """Scales at which the network exists."""
-        return HEAD_SCALES[self.upsampler]
-
     @model_validator(mode="after")
-    def _check_heads(self) -> Self:
+    def _check_heads_among_windows(self) -> Self:
         check_heads(self.embed_dim // 2, self.num_heads)
         return self
 
@@ -181,25 +171,13 @@ class NGswinSettings(FrameSettings):
 class NGramLayer(SwinLayer):
     """Layer of SwinIR with the context before its attention, computed for the windows of the map at rest."""
 
-    def __init__(self, *, settings: SwinIRNGSettings, num_heads: int, shifted: bool, drop_path: float) -> None:
-        channels, side = settings.embed_dim, settings.window_size
-        attention = WindowAttention(
-            channels=channels,
-            num_heads=num_heads,
-            window_size=side,
-            shifted=shifted,
-            qkv_bias=settings.qkv_bias,
-            scale=settings.qk_scale,
+    def __init__(self, *, attention: BiasedAttention, channels: int, **parts: Any) -> None:
+        super().__init__(attention=attention, channels=channels, **parts)
+        among_windows = WindowAttention(
+            channels=channels // 2, num_heads=attention.num_heads, window_size=2, shifted=False
         )
-        super().__init__(
-            attention=attention,
-            feed_forward=MLP(channels=channels, hidden=settings.hidden),
-            channels=channels,
-            drop_path=drop_path,
-        )
-        among_windows = WindowAttention(channels=channels // 2, num_heads=num_heads, window_size=2, shifted=False)
         self.ngram_window_partition = NGramWindowPartition(
-            NGramContext(channels=channels, window=(side, side), attention=among_windows)
+            NGramContext(channels=channels, window=attention.window, attention=among_windows)
         )
 
     def attend(self, x: Tensor) -> Tensor:
@@ -207,21 +185,12 @@ class NGramLayer(SwinLayer):
         return super().attend(self.ngram_window_partition(x))
 
 
-class SwinIRNG(SwinFrame):
+class SwinIRNG(SwinIR):
     """SwinIR-NG."""
 
-    settings: SwinIRNGSettings
+    layer = NGramLayer
 
-    def group(self, number: int) -> ResidualGroup:
-        """Build a group."""
-        settings = self.settings
-        layers = [
-            NGramLayer(
-                settings=settings, num_heads=settings.num_heads[number], shifted=layer % 2 == 1, drop_path=drop_path
-            )
-            for layer, drop_path in enumerate(settings.drop_path_rates(number))
-        ]
-        return ResidualGroup(Blocks(layers), channels=settings.embed_dim, closing=settings.residual_conv)
+    settings: SwinIRNGSettings
 
     def pad(self, image: Tensor) -> Tensor:
         """Mirror the image at the bottom and on the right to whole windows, at least two on each axis."""
@@ -674,8 +643,36 @@ _EPOCH = 1000
 """Steps; 800 pictures, each 80 times, in batches of 64."""
 
 
+_SEQUENCE = "SwinIR's formulas, with the summaries of all windows taken for one sequence"
+
+
+def _count_one_sequence(network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int:
+    """Count by SwinIR's formulas, but attention among windows as if each window attended to all others."""
+    by_swinir = count_as_swinir(network, shape, operations)
+    if not isinstance(network, SwinIRNG):
+        return by_swinir
+    height, width = network.mirrored_size((shape[2], shape[3]))
+    windows = height * width // network.period**2
+    attentions = [module.ngram_attn for module in network.modules() if isinstance(module, NGramContext)]
+    beyond = 0
+    for attention in attentions:
+        tokens, channels = attention.window[0] ** 2, attention.proj.in_features
+        projected, attended = 4 * channels**2, 2 * channels
+        beyond += 2 * windows * ((projected + attended * windows) - tokens * (projected + attended * tokens))
+    return by_swinir + shape[0] * beyond
+
+
+_PRINTED = {
+    ("swinir-ng", scale): (Count(giga, size=_LR[scale], rule=_SEQUENCE),)
+    for scale, giga in ((2, 274.1), (3, 114.1), (4, 63.0))
+}
+
 _COSTS = {
-    (variant, scale): Cost(num_parameters=parameters, multiply_adds=Count(multiply_adds, size=_LR[scale]))
+    (variant, scale): Cost(
+        num_parameters=parameters,
+        multiply_adds=Count(multiply_adds, size=_LR[scale]),
+        printed=_PRINTED.get((variant, scale), ()),
+    )
     for variant, scale, parameters, multiply_adds in (
         ("swinir-ng", 2, 1_181_448, 244.21),
         ("swinir-ng", 3, 1_189_563, 110.73),
@@ -746,10 +743,8 @@ FAMILY = Family(
         remarks=(
             "Images are mirrored to whole windows before they are upscaled, as in the authors' test code; NGswin "
             "itself would add black pixels.",
-            "The paper states other multiply-adds, 274.1, 114.1 and 63.0 G for SwinIR-NG and 140.4, 66.6 and 36.4 G "
-            "for NGswin. They come from formulas in the authors' code: the one for SwinIR-NG takes the summaries of "
-            "all windows for one sequence, and a third of the taps of the convolution after the body; the one for "
-            "NGswin takes a wider attention, and includes norms, pools and activations.",
+            "For NGswin the authors print 140.4, 66.6 and 36.4 G multiply-adds, by a formula of their code that takes "
+            "a wider attention, and includes norms, pools and activations.",
             "Scores that nothing confirms, those at x3 and of NGswin at x4, are left out.",
         ),
     ),
@@ -769,6 +764,7 @@ FAMILY = Family(
         repository=_REPOSITORY,
         costs=_COSTS,
         networks=_PUBLISHED,
+        counting={_SEQUENCE: _count_one_sequence},
         beyond={NGramContext: ngram_context_both_ways},
     ),
     files=WeightFiles(

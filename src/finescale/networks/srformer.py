@@ -227,7 +227,7 @@ _LR = {2: (360, 640), 3: (240, 427), 4: (180, 320)}  # for results of 1280x720 p
 
 _RULE = "multiply-adds, and 5 for each element of a LayerNorm"
 
-_PRINTED = {("srformer-light", 2): 236.0, ("srformer-light", 3): 105.0, ("srformer-light", 4): 62.8}
+_PRINTED = {("srformer-light", 2): 236, ("srformer-light", 3): 105, ("srformer-light", 4): 62.8}
 
 _COSTS = {
     (variant, scale): Cost(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -81,6 +81,9 @@ class SwinIRSettings(SwinSettings):
 class SwinIR(SwinFrame):
     """Every SwinIR network, by its settings."""
 
+    layer: ClassVar[type[SwinLayer]] = SwinLayer
+    """Class of the layers."""
+
     settings: SwinIRSettings
 
     def group(self, number: int) -> ResidualGroup:
@@ -88,7 +91,7 @@ class SwinIR(SwinFrame):
         settings = self.settings
         channels = settings.embed_dim
         layers = [
-            SwinLayer(
+            self.layer(
                 attention=WindowAttention(
                     channels=channels,
                     num_heads=settings.num_heads[number],

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from finescale.errors import DeviceError, FinescaleError, ImageError, ImageWriteError, printable_name
-from finescale.images import MAX_PIXELS, Image, check_size, read_image, read_size, write_image
+from finescale.images import LARGE_FORMATS, MAX_PIXELS, Image, check_size, read_image, read_size, write_image
 from finescale.resize import resize
 from finescale.system.files import sweep_temporaries
 from finescale.system.jobs import guard
@@ -27,6 +27,7 @@ from finescale.system.threads import single_core_threads
 from finescale.upscale.compression import Compression, compression_of
 from finescale.upscale.outputs import Job, OutputSettings
 from finescale.upscale.report import UpscaleReport
+from finescale.upscale.streaming import WHOLE_BYTES, can_stream, should_stream, upscale_on_disk
 from finescale.upscale.upscaler import Upscaler
 
 T = TypeVar("T")
@@ -50,12 +51,20 @@ class _Picture:
     """Visible compression of the input, for the report."""
 
 
+@dataclass(frozen=True)
+class _Large:
+    """An image that is upscaled on disk."""
+
+    job: Job
+    detect_compression: bool
+
+
 def run_jobs(
     jobs: Iterable[Job],
     upscaler: Upscaler,
     settings: OutputSettings,
     *,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     detect_compression: bool = False,
     on_tile: Callable[[Job, int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -69,7 +78,8 @@ def run_jobs(
         jobs: The inputs and their outputs.
         upscaler: Called in this thread, for one image at a time.
         settings: How results are written.
-        max_pixels: Images with more pixels fail before they are decoded.
+        max_pixels: Images with more pixels fail before they are decoded. None is 250 million; for images that are
+            upscaled on disk, `pixel_limit`.
         detect_compression: Look for visible JPEG compression in each input, for its report.
         on_tile: Called in this thread after each tile with the job, the number of tiles done, and of all its tiles. An
             exception of its is raised here once earlier images are written and reported.
@@ -78,25 +88,29 @@ def run_jobs(
     """
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
     pool = single_core_threads(1 + num_writers, "pictures")
-    read = partial(_read, settings=settings, scale=upscaler.scale, detect_compression=detect_compression)
+    read = partial(_read, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
+    max_whole = max_pixels or MAX_PIXELS
     reports: deque[Future[UpscaleReport]] = deque()
     remaining = iter(jobs)
     job = next(remaining, None)
-    early: Future[_Picture | UpscaleReport | None] | None = None
+    early: Future[_Picture | _Large | UpscaleReport | None] | None = None
     try:
         while job is not None and not stop():
             picture = None if early is None else early.result()
             if picture is None:
-                picture = _guarded(job, partial(read, job, max_pixels=max_pixels))
+                picture = _guarded(job, partial(read, job, max_pixels=max_whole))
             result_bytes = upscaler.scale**2 * _bytes(picture)
             while reports and (reports[0].done() or len(reports) > num_writers or not _is_room_for(result_bytes)):
                 yield reports.popleft().result()
             following, early = next(remaining, None), None
             if following is not None and _is_room_for(result_bytes):
-                early = pool.submit(_read_early, partial(read, following), max_pixels)
+                early = pool.submit(_read_early, partial(read, following), max_whole)
             try:
                 if isinstance(picture, _Picture):
-                    picture = _guarded(job, partial(_upscale, picture, upscaler, settings, max_pixels, on_tile))
+                    picture = _guarded(job, partial(_upscale, picture, upscaler, settings, max_whole, on_tile))
+                elif isinstance(picture, _Large):
+                    run = partial(_upscale_on_disk, picture, upscaler, settings, max_pixels, on_tile)
+                    picture = _guarded(job, run)
             except BaseException:
                 yield from (report.result() for report in reports)
                 raise
@@ -105,6 +119,14 @@ def run_jobs(
         yield from (report.result() for report in reports)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def num_pixels(job: Job) -> int:
+    """Return the number of pixels of a job's input, 0 where it cannot be read; nothing is decoded."""
+    try:
+        return math.prod(read_size(job.input))
+    except ImageError:
+        return 0
 
 
 def _guarded(job: Job, step: Callable[[], T]) -> T | UpscaleReport:
@@ -122,14 +144,16 @@ def _is_room_for(num_bytes: int) -> bool:
     return num_bytes <= _spare_memory()
 
 
-def _bytes(picture: _Picture | UpscaleReport) -> int:
-    if isinstance(picture, UpscaleReport):
+def _bytes(picture: _Picture | _Large | UpscaleReport) -> int:
+    if not isinstance(picture, _Picture):
         return 0
     image = picture.image
     return image.pixels.nbytes + (0 if image.alpha is None else image.alpha.nbytes)
 
 
-def _read_early(read: Callable[..., _Picture | UpscaleReport], max_pixels: int) -> _Picture | UpscaleReport | None:
+def _read_early(
+    read: Callable[..., _Picture | _Large | UpscaleReport], max_pixels: int
+) -> _Picture | _Large | UpscaleReport | None:
     """Read an image before its turn; None where it is too large for that, or fails, which its turn will report."""
     try:
         return read(max_pixels=min(max_pixels, _spare_memory() // _BYTES_PER_PIXEL))
@@ -140,18 +164,76 @@ def _read_early(read: Callable[..., _Picture | UpscaleReport], max_pixels: int) 
 
 
 def _read(
-    job: Job, *, settings: OutputSettings, scale: int, max_pixels: int, detect_compression: bool
-) -> _Picture | UpscaleReport:
-    """Read the input of a job, or report that there is nothing to do."""
+    job: Job, *, settings: OutputSettings, upscaler: Upscaler, max_pixels: int, detect_compression: bool
+) -> _Picture | _Large | UpscaleReport:
+    """Read the input of a job, where it is upscaled in memory, or report that there is nothing to do."""
     if job.output is None:
         return UpscaleReport(job.input, "failed", reason=job.reason)
     sweep_temporaries(job.output.parent)
     if _is_taken(job.output, settings.overwrite):
-        return UpscaleReport(job.input, "kept", (job.output,), _reason_to_keep(job.input, job.output, settings, scale))
+        return UpscaleReport(
+            job.input, "kept", (job.output,), _reason_to_keep(job.input, job.output, settings, upscaler.scale)
+        )
+    if _is_large(job.input, job.output, settings, upscaler):
+        return _Large(job, detect_compression)
     started = time.monotonic()
     image = read_image(job.input, max_pixels=max_pixels)
     compression = compression_of(image) if detect_compression else None
     return _Picture(job, image, image.size, time.monotonic() - started, compression)
+
+
+def _is_large(path: Path, output: Path, settings: OutputSettings, upscaler: Upscaler) -> bool:
+    """Return whether an image is upscaled on disk.
+
+    Raises:
+        ImageWriteError: Its result is too large for its format, or for memory in a format that is made there, or the
+            image is too small to be made for viewers.
+    """
+    try:
+        size = read_size(path)
+    except ImageError:
+        return False  # reading it tells why
+    result = (size[0] * upscaler.scale, size[1] * upscaler.scale)
+    final_size = settings.final_size(size, result)
+    check_size(output, final_size)
+    is_wanted = settings.is_for_viewers or settings.stream or should_stream(size, upscaler.scale)
+    if settings.stream is False or final_size != result or not is_wanted:
+        return False
+    if can_stream(size, output, upscaler):
+        return True
+    if settings.is_for_viewers:
+        raise ImageWriteError(
+            f"{printable_name(path)}: {size[1]} x {size[0]} pixels are too few, or no whole windows of the network, for "
+            "tiles in several sizes; choose png"
+        )
+    free, needed = free_host_memory(), WHOLE_BYTES * math.prod(result)
+    if free is not None and needed > free and output.suffix.lower() not in LARGE_FORMATS:
+        raise ImageWriteError(
+            f"{printable_name(output)}: a result of {result[1]} x {result[0]} pixels takes {needed / 2**30:.1f} GiB of "
+            f"memory as {output.suffix[1:]}, but only {free / 2**30:.1f} GiB are free; choose .png, .tif or .dzi"
+        )
+    return False
+
+
+def _upscale_on_disk(
+    large: _Large,
+    upscaler: Upscaler,
+    settings: OutputSettings,
+    max_pixels: int | None,
+    on_tile: Callable[[Job, int, int], None] | None,
+) -> UpscaleReport:
+    job = large.job
+    assert job.output is not None
+    return upscale_on_disk(
+        upscaler,
+        job.input,
+        job.output,
+        quality=settings.quality,
+        pyramid=settings.pyramid,
+        max_pixels=max_pixels,
+        detect_compression=large.detect_compression,
+        on_tile=None if on_tile is None else partial(on_tile, job),
+    )
 
 
 def _is_taken(path: Path, overwrite: bool) -> bool:
@@ -195,7 +277,7 @@ def _reason_to_keep(source: Path, result: Path, settings: OutputSettings, scale:
     except ImageError:
         expected = None  # an input that cannot be read says nothing about its result
     try:
-        found = read_size(result)
+        found = expected if result.suffix.lower() == ".dzi" else read_size(result)
     except ImageError:
         doubts.append("cannot be read as a picture")
     else:

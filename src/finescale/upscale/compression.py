@@ -13,7 +13,7 @@ QUALITY = 85
 """JPEG files up to this quality count as visibly compressed; for them the network for photos is the better one."""
 
 _BLOCK = 8
-_SIDE = 1024  # pixels; larger images are judged by their middle
+SIDE = 1024  # pixels; larger images are judged by their middle
 _MIN_BLOCKS = 4  # on each side
 _EDGE = 20  # levels; larger jumps are edges of the image's content
 # Thresholds between Kodak's 24 images and their JPEG copies, full and reduced; rates: docs/upscale-measurements.md.
@@ -46,8 +46,8 @@ def compression_of(image: Image) -> Compression | None:
 def _shows_blocks(pixels: Tensor) -> bool:
     """Whether neighbouring pixels of (C, H, W) differ more at every eighth place than elsewhere, in both directions."""
     height, width = pixels.shape[1:]
-    top, left = (max(0, (side - _SIDE) // 2) for side in (height, width))
-    brightness = 255 * pixels[:, top : top + _SIDE, left : left + _SIDE].mean(0)
+    top, left = (max(0, (side - SIDE) // 2) for side in (height, width))
+    brightness = 255 * pixels[:, top : top + SIDE, left : left + SIDE].mean(0)
     if min(brightness.shape) < _MIN_BLOCKS * _BLOCK + 3:
         return False
     (jump, certainty), (other_jump, other_certainty) = map(_jump, (brightness, brightness.T))

@@ -110,6 +110,8 @@ def _in_folder(
     failed: dict[Path, str] = {}
     for folder, entries in folders:
         within = Path(folder).relative_to(top)
+        if any(_holds_tiles(top / parent) for parent in (within, *within.parents)):
+            continue
         for entry in entries:
             if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in READABLE_SUFFIXES:
                 others.append(entry.name)
@@ -118,6 +120,12 @@ def _in_folder(
             else:
                 failed[Path(entry.path)] = reason
     return images, others, failed
+
+
+def _holds_tiles(folder: Path) -> bool:
+    """Return whether a folder belongs to a DZI file beside it."""
+    stem = folder.name.removesuffix("_files")
+    return stem != folder.name and folder.with_name(f"{stem}.dzi").is_file()
 
 
 _MISSING = "no such file or folder"

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from finescale.errors import printable_name
-from finescale.images import WRITABLE_SUFFIXES
+from finescale.images import LARGE_FORMATS, WRITABLE_SUFFIXES
 from finescale.images.formats import UNWRITABLE_SUFFIXES
 from finescale.settings import Settings, suggest
 from finescale.system.jobs import entry_keys
@@ -26,6 +26,10 @@ MAX_SIDE = 2**31 - 1
 
 _LONGEST_NAME = 255  # bytes that file systems allow
 _NUMBER = re.compile(r"\d+")
+
+
+OUTPUT_SUFFIXES = (*WRITABLE_SUFFIXES, ".dzi")
+"""Suffixes under which a result can be written, in lower case."""
 
 
 class OutputSettings(Settings):
@@ -43,6 +47,10 @@ class OutputSettings(Settings):
     """For JPEG, WebP and AVIF, 1 to 100; None takes each format's default."""
     overwrite: bool = False
     """Redo results that exist already."""
+    stream: bool | None = None
+    """Upscale on disk, with little memory (True), or in memory (False); None decides by each image's size."""
+    pyramid: bool = False
+    """Store TIFF files with reduced copies of the image, for viewers; they are made on disk."""
 
     outscale: float | None = Field(None, gt=0, le=MAX_SIDE)
     """Size of the result as a multiple of the input's, by bicubic resizing; None keeps the network's scale."""
@@ -63,7 +71,7 @@ class OutputSettings(Settings):
     @field_validator("format")
     @classmethod
     def _check_format(cls, value: str) -> str:
-        known = [suffix[1:] for suffix in WRITABLE_SUFFIXES]
+        known = [suffix[1:] for suffix in OUTPUT_SUFFIXES]
         if value.lower().lstrip(".") not in known:
             raise ValueError(f"format must be one of {', '.join(known)}{suggest(value, known)}")
         return value.lower().lstrip(".")
@@ -101,7 +109,21 @@ class OutputSettings(Settings):
         sizes = [self.outscale, self.long_side, self.width or self.height]
         if sum(size is not None for size in sizes) > 1:
             raise ValueError("outscale, long_side and width/height are mutually exclusive")
+        suffix = f".{self.format}" if self.file is None else self.file.suffix.lower()
+        if self.pyramid and suffix not in (".tif", ".tiff"):
+            raise ValueError(f"only TIFF files are pyramids, got {suffix[1:]}; choose the format tif, or dzi alone")
+        if self.is_for_viewers or self.stream:
+            what = "a pyramid" if self.pyramid else "dzi" if self.is_for_viewers else "stream"
+            if self.stream is False or any(size is not None for size in sizes):
+                raise ValueError(f"{what} is made on disk, which no-stream and a final size rule out")
+            if suffix not in LARGE_FORMATS:
+                raise ValueError(f"{suffix[1:]} is not written on disk row by row; choose {_names(LARGE_FORMATS)}")
         return self
+
+    @property
+    def is_for_viewers(self) -> bool:
+        """Whether results hold an image in several sizes."""
+        return self.pyramid or (self.format == "dzi" if self.file is None else self.file.suffix.lower() == ".dzi")
 
     def final_size(self, lr: tuple[int, int], sr: tuple[int, int]) -> tuple[int, int]:
         """Return height and width of the result, for an input of size ``lr`` that the network upscales to ``sr``."""
@@ -119,6 +141,11 @@ class OutputSettings(Settings):
         return sr
 
 
+def _names(suffixes: Iterable[str]) -> str:
+    *others, last = (suffix[1:] for suffix in suffixes)
+    return f"{', '.join(others)} or {last}"
+
+
 def check_folder_name(folder: Path) -> None:
     """Refuse a name that is meant for something else than a folder.
 
@@ -128,7 +155,7 @@ def check_folder_name(folder: Path) -> None:
     if folder.name == "-":
         raise ValueError("results cannot be written to standard output; name a folder or a file")
     if folder.suffix.lower() in UNWRITABLE_SUFFIXES and not is_folder(folder):
-        known = " ".join(WRITABLE_SUFFIXES)
+        known = " ".join(OUTPUT_SUFFIXES)
         raise ValueError(f"pictures are not written as {folder.suffix}; name a folder, or a file that ends in {known}")
 
 

@@ -197,25 +197,33 @@ class Tile:
 
     def cut(self, image: Tensor) -> Tensor:
         """Cut this tile out of an image (C, H, W), which is mirrored beyond its edges."""
-        height, width = image.shape[-2:]
-        if self.rows.stop <= height and self.columns.stop <= width:
-            return image[:, self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
-        rows, columns = (
-            mirrored(length, span.stop, repeat_edge=self.repeat_edge)[span.start :]
-            for length, span in ((height, self.rows), (width, self.columns))
-        )
-        return image[:, rows][:, :, columns]
+        height = image.shape[-2]
+        if self.rows.stop <= height:
+            return self.cut_columns(image[:, self.rows.start : self.rows.stop])
+        return self.cut_columns(image[:, self.mirrored_rows(height)])
 
-    def add_to(self, canvas: Tensor, sr: Tensor, scale: int) -> None:
+    def cut_columns(self, rows: Tensor) -> Tensor:
+        """Cut this tile out of its rows (C, height, W), which are mirrored beyond their ends."""
+        width = rows.shape[-1]
+        if self.columns.stop <= width:
+            return rows[:, :, self.columns.start : self.columns.stop]
+        return rows[:, :, mirrored(width, self.columns.stop, repeat_edge=self.repeat_edge)[self.columns.start :]]
+
+    def mirrored_rows(self, height: int) -> Tensor:
+        """Return the number of each of its rows in an image of a given height, which is mirrored beyond its end."""
+        return mirrored(height, self.rows.stop, repeat_edge=self.repeat_edge)[self.rows.start :]
+
+    def add_to(self, canvas: Tensor, sr: Tensor, scale: int, *, skipped: int = 0) -> None:
         """Add this tile's weighted upscaled pixels to the canvas, without those beyond the canvas.
 
         Args:
-            canvas: The result so far (C, H * scale, W * scale), changed in place.
+            canvas: The result so far (C, H * scale, W * scale), or some of its rows, changed in place.
             sr: The upscaled tile (C, height * scale, width * scale).
             scale: The network's scale.
+            skipped: Rows of the result above those of the canvas; none of the tile's is among them.
         """
         (top, bottom), (left, right) = self.rows.kept, self.columns.kept
-        area = canvas[:, top * scale : bottom * scale, left * scale : right * scale]
+        area = canvas[:, top * scale - skipped : bottom * scale - skipped, left * scale : right * scale]
         height, width = area.shape[-2:]
         rows, columns = self.rows.weights(scale)[:height], self.columns.weights(scale)[:width]
         skip_rows, skip_columns = (top - self.top) * scale, (left - self.left) * scale

@@ -17,10 +17,12 @@ from typing_extensions import Self
 from finescale.engines import EngineName, Precision, build_engine, check_engine, check_precision, choose_precision
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
+from finescale.images.image import Notes
 from finescale.layers.mirror_padding import pad_to_size
 from finescale.networks import Frame
 from finescale.system.memory import UNKNOWN_MEMORY, is_out_of_memory
 from finescale.upscale.alpha import extend_color
+from finescale.upscale.array_rows import RowArray, upscale_array
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.image_types import adapt_image
 from finescale.upscale.memory import (
@@ -31,6 +33,8 @@ from finescale.upscale.memory import (
     measure_bytes_per_pixel,
     too_small,
 )
+from finescale.upscale.report import UpscaleReport
+from finescale.upscale.streaming import upscale_on_disk
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 from finescale.upscale.tiny import crop, extend, margin_of
 from finescale.weights import third_party
@@ -212,13 +216,79 @@ class Upscaler:
             color_sr = crop(color_sr, margin, lr=color, scale=self.scale)
             alpha_sr = None if alpha is None or alpha_sr is None else crop(alpha_sr, margin, lr=alpha, scale=self.scale)
         result: AnyImage = adapted.restore(color_sr, alpha_sr)
-        if redone:
-            tiles = "1 tile was" if redone == 1 else f"{redone} tiles were"
-            note = f"{tiles} recomputed in float32, since the result in {self.precision} was not finite"
+        for note in self.notes_on(redone):
             logger.warning("%s", note)
             if isinstance(result, Image):
                 result = replace(result, notes=(*result.notes, note))
         return result
+
+    def notes_on(self, num_redone: int) -> Notes:
+        """Return a note on a number of tiles that were recomputed in float32, none for none."""
+        if not num_redone:
+            return ()
+        tiles = "1 tile was" if num_redone == 1 else f"{num_redone} tiles were"
+        return (f"{tiles} recomputed in float32, since the result in {self.precision} was not finite",)
+
+    def upscale_file(
+        self,
+        path: Path | str,
+        output: Path | str,
+        *,
+        quality: int | None = None,
+        pyramid: bool = False,
+        max_pixels: int | None = None,
+        on_tile: OnTile | None = None,
+    ) -> UpscaleReport:
+        """Upscale an image file of any size; neither the image nor its result is ever whole in memory.
+
+        The result has the pixels and metadata of `finescale.write_image` for the whole image. A call that is stopped
+        keeps finished rows in a hidden folder beside the result, and the same call goes on behind them.
+
+        Args:
+            path: The image.
+            output: The result: .png, .jpg, .webp, .tif or .dzi (tiles for viewers); an existing one is replaced.
+            quality: 1 to 100 for JPEG (default 95), WebP (95; 100 is lossless) and DZI (95).
+            pyramid: Store a TIFF with reduced copies, for viewers.
+            max_pixels: Refuse an image with more pixels before it is decoded; None is 250 million, or 32 for each byte
+                of the file where that is more.
+            on_tile: As for a call with an image; tiles of an earlier call that was stopped count as done.
+
+        Returns:
+            A report with sizes, seconds and notes.
+
+        Raises:
+            ValueError: ``quality`` is out of range, or the network cannot take the image's channels.
+            ImageError: The image cannot be read, is too small to be upscaled in parts, or the result cannot be written.
+            NumericalError: The network's result is not finite, in float32 as well.
+            DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested.
+        """
+        return upscale_on_disk(
+            self,
+            Path(path),
+            Path(output),
+            quality=quality,
+            pyramid=pyramid,
+            max_pixels=max_pixels,
+            on_tile=on_tile,
+        )
+
+    def upscale_rows(self, source: RowArray, target: RowArray, *, on_tile: OnTile | None = None) -> None:
+        """Upscale an array that may be larger than memory, such as a `numpy.memmap`, into another one.
+
+        Rows are read by ``source[first:last]`` and written by ``target[first:last] = rows``, from top to bottom. The
+        result is that of a call with the whole array.
+
+        Args:
+            source: (H, W) or (H, W, C) as for a call with an array, H and W at least 8.
+            target: ``scale`` times as high and wide, with the same channels and dtype.
+            on_tile: As for a call with an array; all rows are written again where tiles turn out too large.
+
+        Raises:
+            ValueError: The shape, dtype or range of the source, or the shape or dtype of the target, is wrong.
+            NumericalError: The network's result is not finite, in float32 as well.
+            DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested.
+        """
+        upscale_array(self, source, target, on_tile=on_tile)
 
     @property
     def multiplies_integers(self) -> bool:
@@ -256,19 +326,19 @@ class Upscaler:
         between tiles of two sizes. Returns the number of tiles that were recomputed in float32.
         """
         height, width = passes[0][0].shape[-2:]
-        tile = self._tile((height, width))
+        tile = self.first_tile((height, width))
         while True:
-            plan = self._plan((height, width), tile)
+            plan = self.plan((height, width), tile)
             try:
                 return self._attempt(passes, plan, on_tile)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside the handler, where the failed tile's tensors are released.
-            tile = self._smaller_tile(plan)
+            tile = self.smaller_tile(plan)
 
-    def _tile(self, size: tuple[int, int]) -> int:
-        """Side of the first tiles to try; 0 for the whole image."""
+    def first_tile(self, size: tuple[int, int]) -> int:
+        """Return the side of the first tiles to try for an image of a size; 0 for the whole image."""
         tiling = self.tiling
         if tiling.tile != "auto":
             return tiling.tile
@@ -278,7 +348,8 @@ class Upscaler:
         budget = tiling.max_memory or (UNKNOWN_MEMORY if free is None else free) // 2
         return largest_tile(size, budget=budget, bytes_per_pixel=self.bytes_per_pixel)
 
-    def _plan(self, size: tuple[int, int], tile: int) -> list[Tile]:
+    def plan(self, size: tuple[int, int], tile: int) -> list[Tile]:
+        """Return the tiles of an image, row by row, where their side is not fixed by a published rule."""
         if self.tiling.rule == "chop":
             return plan_chop(size)
         if self.tiling.rule == "pad":
@@ -287,8 +358,12 @@ class Upscaler:
             return plan_average(size, *self.tiling.stated, period=self.period)
         return plan_tiles(size, tile, self.tiling.overlap_of(tile), period=self.period) if tile else plan_whole(size)
 
-    def _smaller_tile(self, plan: Sequence[Tile]) -> int:
-        """Half the side of tiles that did not fit, or an error where smaller ones are not allowed."""
+    def smaller_tile(self, plan: Sequence[Tile]) -> int:
+        """Return half the side of tiles that did not fit on the device.
+
+        Raises:
+            DeviceError: They are the smallest ones, or the tiling allows no others.
+        """
         largest = max(plan, key=lambda tile: tile.height * tile.width)
         side = max(largest.height, largest.width)
         if self.tiling.rule != "blend" or self.tiling.tile == 0:
@@ -314,7 +389,7 @@ class Upscaler:
         for lr, canvas in passes:
             canvas.zero_()
             for tile in plan:
-                sr, precision = self._upscale(tile.cut(lr))
+                sr, precision = self.upscale_tile(tile.cut(lr))
                 tile.add_to(canvas, sr, self.scale)
                 redone += precision != self.precision
                 done += 1
@@ -323,8 +398,12 @@ class Upscaler:
             canvas.clamp_(0, 1)
         return redone
 
-    def _upscale(self, lr: Tensor) -> tuple[Tensor, str]:
-        """Upscale one tile (C, H, W), from and to the host; returns the finite result and the precision it took."""
+    def upscale_tile(self, lr: Tensor) -> tuple[Tensor, str]:
+        """Upscale one tile (C, H, W), from and to the host; returns the result and the precision that it took.
+
+        Raises:
+            NumericalError: The network's result is not finite, in float32 as well.
+        """
         tile = lr[None].to(self.device).expand(-1, self.in_channels, -1, -1)  # gray becomes equal channels
         for precision in dict.fromkeys((self.precision, "float32")):
             run = partial(self._run, precision=precision)
