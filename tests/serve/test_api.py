@@ -224,7 +224,7 @@ def test_silent_connections_are_closed(server: Running) -> None:
 
 
 def test_every_setting_is_described(client: Any) -> None:
-    from finescale.serve import JobSettings
+    from finescale.serve.settings import JobSettings
 
     described = client.get("/v1/openapi.json").json()
     form = described["paths"]["/v1/upscale"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]

@@ -56,8 +56,8 @@ def serve(
     from finescale.settings import parse_settings
 
     try:
-        from finescale.serve import ServeSettings
-        from finescale.serve import serve as run
+        from finescale.serve.server import serve as run
+        from finescale.serve.settings import ServeSettings
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "starlette", "uvicorn"):
             raise

@@ -20,7 +20,7 @@ from finescale.system.memory import free_host_memory
 
 _RATED_PIXELS = 4096
 """Pixels of the smallest picture whose time says something about others."""
-_CANCEL_SECONDS = 10
+_CANCEL_SECONDS = 30
 """Seconds after which a worker that does not stop between two tiles is killed."""
 _LONGEST_LINE = 2**20
 _MOST_PARAMETERS = 2_000_000

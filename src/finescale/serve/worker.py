@@ -48,8 +48,11 @@ def main() -> None:
 
     def answer(message: dict[str, Any]) -> None:
         with lock:
-            answers.write(json.dumps(message) + "\n")
-            answers.flush()
+            try:
+                answers.write(json.dumps(message) + "\n")
+                answers.flush()
+            except BrokenPipeError:  # the server was killed
+                os._exit(0)
 
     import torch  # noqa: F401 - loaded before the limit, which counts what comes on top of it
 
