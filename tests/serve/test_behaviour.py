@@ -52,6 +52,7 @@ def worker_of(server: Running) -> int:
     return int(found.stdout.split()[0])
 
 
+@pytest.mark.timeout(900)  # three workers are started, which load PyTorch
 def test_jobs_outlive_what_is_killed(starting: Any, tmp_path: Path, tiny_weights: Path, large: bytes) -> None:
     """One story, since starting a server takes seconds: worker killed, cancelled, full, server killed, stopped."""
     draw(tmp_path / "cat.png")
@@ -100,7 +101,7 @@ def test_jobs_outlive_what_is_killed(starting: Any, tmp_path: Path, tiny_weights
         assert job(again, id)["error"]["code"] == "stopped"
 
     # A client that goes away ends its job.
-    with pytest.raises(httpx.ReadTimeout):
+    with pytest.raises(httpx.TimeoutException):
         httpx.post(
             f"{again.address}/v1/upscale", files={"image": ("c.png", large)}, data={"ensemble": "true"}, timeout=2
         )
@@ -114,6 +115,7 @@ def test_jobs_outlive_what_is_killed(starting: Any, tmp_path: Path, tiny_weights
     assert again.errors.read_text().splitlines()[-1] == "stopped"
 
 
+@pytest.mark.timeout(900)
 def test_fifty_clients_at_once_get_right_answers(starting: Any, tmp_path: Path, tiny_weights: Path) -> None:
     sent = []
     for seed in range(5):
