@@ -87,6 +87,7 @@ def test_each_size_has_the_same_answer(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("family", "variant", "bits"), QUANTIZED)
 def test_quantized_networks_are_translated_to_integers(family: Any, variant: str, bits: int) -> None:
     network, images = tiny(family.name, variant), seeded_input((1, 3, 16, 24))

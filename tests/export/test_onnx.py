@@ -201,6 +201,18 @@ def test_weights_are_stored_as_integers(tmp_path: Path) -> None:
     assert weights <= integers <= weights + rows
 
 
+def test_a_network_for_one_size_needs_that_size(tmp_path: Path) -> None:
+    family = FAMILIES["swinir"]
+    settings = family.tiny["swinir-light"].model_copy(update={"position_size": 8})
+    with pytest.raises(ValueError, match=r"images of 8 x 8 pixels alone, .*; export it for that size"):
+        export_onnx(family.network(settings=settings, scale=2), tmp_path / "n.onnx")
+
+
+def test_half_precision_is_refused_for_integers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="half must be False for a quantized network"):
+        export_onnx(tiny(FAMILIES["drct"], "drct", bits=8), tmp_path / "n.onnx", half=True)
+
+
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "TOLERANCE", 0.0)
     with pytest.raises(NumericalError, match=r"ONNX Runtime .* differs from the network by .*; nothing is written"):

@@ -26,6 +26,7 @@ from torch.fx.experimental import _config
 from finescale.errors import MissingExtraError
 from finescale.layers.exportable import exportable
 from finescale.networks import Frame
+from finescale.networks.swin import SwinFrame
 from finescale.quantize import integer_form, is_quantized
 from finescale.quantize.integers import SIGNED
 
@@ -53,8 +54,14 @@ def to_program(network: Frame, *, size: Size | None = None, integers: bool = Tru
         integers: Whether a quantized network becomes one of integers; else it computes in floats what they give.
 
     Raises:
+        ValueError: The network takes images of one size alone, and ``size`` is None.
         MissingExtraError: PyTorch is too old for free sizes.
     """
+    if size is None and isinstance(network, SwinFrame) and (only := network.settings.positions) is not None:
+        raise ValueError(
+            f"the network takes images of {only[0]} x {only[1]} pixels alone, for which it has a position embedding; "
+            "export it for that size, or use engine 'torch'"
+        )
     if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
         raise MissingExtraError(f"export needs PyTorch 2.9 or later, this is {torch.__version__}; update it")
     form: nn.Module = exportable(integer_form(network) if integers and is_quantized(network) else network)
@@ -171,16 +178,18 @@ def _store_integers(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the messages of PyTorch's exporter."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
+    """Suppress the messages of PyTorch's exporter, and the traces that it keeps where anything listens to them."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        exporter.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _per_tensor(x: Any, step: float, zero: int, lowest: int, _highest: int) -> Any:

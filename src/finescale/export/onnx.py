@@ -53,7 +53,7 @@ def export_onnx(
         How close ONNX Runtime comes to the network, in float32 or integers, at the worst of several sizes.
 
     Raises:
-        ValueError: The network takes one size alone, and ``size`` is not that; or half precision for a quantized one.
+        ValueError: The network takes one size alone, and ``size`` is None; or half precision for a quantized one.
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         NumericalError: A runtime computes other values.
         WeightsError: The file cannot be written.

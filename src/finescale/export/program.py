@@ -42,7 +42,7 @@ def export_program(
         How close the program comes to the network, at the worst of several sizes.
 
     Raises:
-        ValueError: The network takes one size alone, and ``size`` is not that.
+        ValueError: The network takes one size alone, and ``size`` is None.
         MissingExtraError: PyTorch is too old for free sizes.
         NumericalError: The program computes other values.
         WeightsError: The file cannot be written.
