@@ -29,7 +29,7 @@ LADDER = (
     {"evaluate", "analyze"},
     {"train", "export"},
     {"basicsr", "serve"},
-    {"cli", "integrations"},
+    {"cli", "integrations", "testing"},
 )
 """Rooms, the lowest line first."""
 

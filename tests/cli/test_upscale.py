@@ -693,7 +693,10 @@ def test_tiles_for_viewers_are_neither_inputs_nor_made_of_tiny_pictures(
 ) -> None:
     images.write_image(pictures / "tiny.png", torch.rand(3, 5, 9))
     assert upscale(pictures, "-n", tiny_weights, "--format", "dzi") == 2
-    message = f"{pictures / 'tiny.png'}: 9 x 5 pixels are too few for tiles in several sizes; choose png"
+    message = (
+        f"{pictures / 'tiny.png'}: 9 x 5 pixels are too few, or no whole windows of the network, for tiles in several "
+        "sizes; choose png"
+    )
     assert message in capsys.readouterr().err
     assert upscale(pictures, "-n", tiny_weights, "--format", "dzi", "--json") == 2
     statuses = {Path(file["input"]).name: file["status"] for file in report(capsys)}

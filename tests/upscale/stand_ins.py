@@ -7,7 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Convolutional(nn.Module):
+class StandIn(nn.Module):
+    """What an upscaler asks of a network."""
+
+    scale: int
+    in_channels: int
+    period: int
+
+    def mirrored_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+
+class Convolutional(StandIn):
     """Three seeded 3x3 convolutions: seen from a result, 3 lr pixels in each direction matter."""
 
     reach = 3
@@ -25,7 +36,7 @@ class Convolutional(nn.Module):
         return F.interpolate(lr, scale_factor=self.scale) + 0.1 * F.pixel_shuffle(details, self.scale)
 
 
-class Nearest(nn.Module):
+class Nearest(StandIn):
     """Repeats pixels, so that a result is known exactly."""
 
     def __init__(self, *, scale: int = 2, in_channels: int = 3) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from finescale.errors import ImageReadError, ImageWriteError
 from finescale.images import Image, read_image, stored, write_image
 from finescale.images.icc import SRGB_PRIMARIES, build_profile
+from finescale.networks import FAMILIES
 from finescale.upscale import Tiling, Upscaler, alpha, streaming
 from finescale.upscale.memory import LiveBytes
 from finescale.upscale.streaming import pixel_limit, upscale_on_disk
@@ -375,7 +376,7 @@ def test_a_result_too_large_for_its_format_names_those_that_hold_it(tmp_path: Pa
 
 def test_what_is_made_in_memory_alone_is_refused(tmp_path: Path, upscaler: Upscaler) -> None:
     write_image(tmp_path / "tiny.png", torch.zeros(3, 7, 30))
-    with pytest.raises(ImageReadError, match=r"tiny\.png: 30 x 7 pixels are too few to be upscaled in parts"):
+    with pytest.raises(ImageReadError, match=r"tiny\.png: 30 x 7 pixels are too few, or no whole windows"):
         upscaler.upscale_file(tmp_path / "tiny.png", tmp_path / "out.png")
     with pytest.raises(ImageWriteError, match=r"no format that is written on disk has the suffix '\.bmp'"):
         upscaler.upscale_file(tmp_path / "tiny.png", tmp_path / "out.bmp")
@@ -461,3 +462,18 @@ def test_arrays_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         upscaler.upscale_rows(source, target)
+
+
+def test_a_network_for_which_images_are_extended_is_refused_unless_they_are_whole_windows(tmp_path: Path) -> None:
+    settings = FAMILIES["ngram"].tiny["ngswin"]
+    upscaler = Upscaler(FAMILIES["ngram"].network(settings=settings, scale=2), tiling=Tiling(tile=16, overlap=8))
+    assert upscaler.network.mirrored_size((33, 32)) != (33, 32)
+    write_image(tmp_path / "odd.png", torch.zeros(3, 33, 32))
+    with pytest.raises(ImageReadError, match=r"odd\.png: 32 x 33 pixels are too few, or no whole windows"):
+        upscaler.upscale_file(tmp_path / "odd.png", tmp_path / "out.png")
+    array = np.zeros((33, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="must be whole windows of this network to be upscaled by rows, got 33 x 32"):
+        upscaler.upscale_rows(array, np.zeros((66, 64, 3), np.uint8))
+    whole = upscaler.network.mirrored_size((32, 32))
+    write_image(tmp_path / "even.png", torch.rand(3, *whole))
+    assert_same(upscaler, tmp_path / "even.png")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from finescale import weights
@@ -16,7 +16,7 @@ from finescale.networks import FAMILIES, Family, Frame, FrameSettings, from_opti
 from finescale.upscale import Tiling, Upscaler, upscaler
 from heads import heads
 from helpers import GOLDEN, load_case, seeded_state
-from upscale.stand_ins import Convolutional, Limited, Nearest, natural
+from upscale.stand_ins import Convolutional, Limited, Nearest, StandIn, natural
 
 CPU_ERROR = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried ..."
@@ -117,7 +117,7 @@ def test_chop_is_the_published_rule(size: tuple[int, int]) -> None:
     assert torch.equal(Upscaler(network, tiling=Tiling(rule="chop"))(image), expected)
 
 
-class Dimmed(nn.Module):
+class Dimmed(StandIn):
     """A network's answer, brought into the range of images, where nothing is clamped."""
 
     def __init__(self, network: Frame, golden: Tensor) -> None:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.engines.pytorch import PyTorchEngine
-from finescale.networks import Frame
-from finescale.weights.third_party import ThirdPartyNetwork
+from finescale.networks import Frame, WrappedNetwork
 
 EngineName = Literal["torch", "compile", "openvino"]
 
@@ -44,7 +43,7 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
     """
     check_engine(name)
     if name != "openvino":
-        precisions = network.precisions if isinstance(network, ThirdPartyNetwork) else None
+        precisions = network.precisions if isinstance(network, WrappedNetwork) else None
         return PyTorchEngine(network, device=device, precisions=precisions, compiled=name == "compile")
     if device.type != "cpu":
         raise ValueError(f"engine 'openvino' computes on device 'cpu', got {str(device)!r}; use engine 'torch' there")

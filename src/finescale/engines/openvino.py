@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import platform
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -75,7 +76,7 @@ class OpenVINOEngine:
             ),
             *_contents(network),
             str(self.multiplies_integers).encode(),
-            *(path.read_bytes() for path in _sources()),
+            *(path.read_bytes() for path in _sources(network)),
             *(text.encode() for text in (self._openvino.__version__, torch.__version__, platform.platform())),
             self._core.get_property("CPU", "FULL_DEVICE_NAME").encode(),
         )
@@ -237,11 +238,15 @@ def _contents(network: Frame) -> Iterable[bytes]:
         yield tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _sources() -> list[Path]:
-    """The source files that determine what a network computes."""
+def _sources(network: Frame) -> list[Path]:
+    """The source files that determine what a network computes: ours, and those of its modules from elsewhere."""
     package = Path(__file__).parents[1]
-    rooms = (path for room in ("layers", "networks", "quantize") for path in (package / room).glob("*.py"))
-    return sorted((package / "engines" / "translation.py", *rooms))
+    ours = {path for room in ("layers", "networks", "quantize") for path in (package / room).glob("*.py")}
+    ours.add(package / "engines" / "translation.py")
+    kinds = {type(module) for module in network.modules()}
+    names = {kind.__module__ for kind in kinds if kind.__module__.partition(".")[0] not in ("finescale", "torch")}
+    files = {getattr(sys.modules[name], "__file__", None) for name in names}
+    return sorted(ours | {Path(file) for file in files if file is not None})
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -179,7 +179,7 @@ def _store_integers(model: Any) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress the messages of PyTorch's exporter, and the traces that it keeps where anything listens to them."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -11,6 +11,7 @@ from finescale.quantize.integers import integer_form
 from finescale.quantize.modules import insert_quantizers, is_quantized, settings_of, switched_off
 from finescale.quantize.run import REFINED, QuantizationResult, quantize_network, sensitivity, settings_from
 from finescale.quantize.settings import RECIPES, QuantSettings
+from finescale.quantize.tracing import Trace, trace
 
 __all__ = [
     "RECIPES",
@@ -18,6 +19,7 @@ __all__ = [
     "CalibrationImages",
     "QuantSettings",
     "QuantizationResult",
+    "Trace",
     "calibration_crops",
     "calibration_images",
     "calibration_pictures",
@@ -30,4 +32,5 @@ __all__ = [
     "settings_from",
     "settings_of",
     "switched_off",
+    "trace",
 ]

@@ -15,7 +15,7 @@ from finescale.data.hr_images import find_hr_images, read_hr_image
 from finescale.errors import DataError, printable_name
 from finescale.images import read_size
 from finescale.layers.mirror_padding import pad_to_next_multiple, pad_to_size
-from finescale.networks import Frame, family_of
+from finescale.networks import Frame, WrappedNetwork, family_of
 
 HELD_OUT = 8
 """Crops that are only measured on."""
@@ -47,7 +47,12 @@ class CalibrationImages:
 
 
 def calibration_images(
-    network: Frame, folder: Path, *, crops: int | None = None, crop_size: int | None = None, seed: int = 0
+    network: Frame | WrappedNetwork,
+    folder: Path,
+    *,
+    crops: int | None = None,
+    crop_size: int | None = None,
+    seed: int = 0,
 ) -> CalibrationImages:
     """Draw the images that a network is calibrated with, padded as in its authors' test code.
 
@@ -64,8 +69,9 @@ def calibration_images(
         DataError: The folder does not exist, or no picture is large enough.
         ImageReadError: A picture cannot be read.
     """
-    padding = family_of(network).publication.test_padding
-    multiple = padding(network.settings) if padding else 0
+    multiple = 0
+    if isinstance(network, Frame) and (padding := family_of(network).publication.test_padding):
+        multiple = padding(network.settings)
 
     def pad(images: Tensor) -> Tensor:
         padded = pad_to_next_multiple(images, multiple)

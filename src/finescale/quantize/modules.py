@@ -21,6 +21,7 @@ from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
 from finescale.networks import Frame
 from finescale.networks.placement import Placement, matches
+from finescale.networks.wrapped import WrappedNetwork
 from finescale.quantize.quantizer import Quantizer
 from finescale.quantize.settings import QuantSettings
 
@@ -128,7 +129,7 @@ QuantLayer = QuantLinear | QuantConv2d
 # ---- putting quantizers in
 
 
-def insert_quantizers(network: Frame, placement: Placement, settings: QuantSettings) -> None:
+def insert_quantizers(network: Frame | WrappedNetwork, placement: Placement, settings: QuantSettings) -> None:
     """Insert quantizers into a network in place, all switched off, so that its answers stay the same.
 
     Subclasses of linear layers and convolutions that compute in their own way stay as they are.
@@ -191,6 +192,11 @@ def insert_quantizers(network: Frame, placement: Placement, settings: QuantSetti
 
 _LINEAR = (nn.Linear, Linear, SafeLinear)
 _CONVOLUTION = (nn.Conv2d, SafeConv2d)
+
+
+def is_replaced(module: nn.Module) -> bool:
+    """Return whether `insert_quantizers` replaces a module as a linear layer or convolution."""
+    return type(module) in (*_LINEAR, *_CONVOLUTION)
 
 
 def _kept_layers(network: nn.Module, placement: Placement, settings: QuantSettings) -> Collection[str]:

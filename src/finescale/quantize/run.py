@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.networks import Frame, family_of
+from finescale.networks import Frame, WrappedNetwork, as_network, family_of
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.crops import CalibrationImages, calibration_images
 from finescale.quantize.modules import (
@@ -30,6 +30,7 @@ from finescale.quantize.modules import (
 from finescale.quantize.refine import Refinement, refine
 from finescale.quantize.resume import load_progress, save_progress
 from finescale.quantize.settings import Method, QuantSettings
+from finescale.quantize.tracing import Trace, insert_products, trace
 from finescale.settings import parse_settings
 
 REFINED = "refined"
@@ -55,6 +56,8 @@ class QuantizationResult:
     """Mean squared difference in each epoch of the refinement."""
     sensitivity: Mapping[str, float] = field(default_factory=dict)
     """Error that each layer causes when it alone is quantized, the largest first; empty where it was not measured."""
+    traced: Trace | None = None
+    """What was found in a module that is no network of finescale's, and what of it stays in float; else None."""
 
     @property
     def reached(self) -> float:
@@ -70,10 +73,13 @@ class QuantizationResult:
 
 
 def quantize_network(
-    network: Frame,
+    network: nn.Module,
     calibration: Path,
     settings: QuantSettings,
     *,
+    scale: int | None = None,
+    channels: int | None = None,
+    multiple: int | None = None,
     crops: int | None = None,
     crop_size: int | None = None,
     seed: int = 0,
@@ -86,9 +92,13 @@ def quantize_network(
     """Quantize a network in place: find ranges, by all methods for comparison and last by the chosen one; refine them.
 
     Args:
-        network: A float network, on the device that computes.
+        network: A float network, on the device that computes. In a module that is no network of finescale's, layers and
+            products are found by `finescale.quantize.trace`.
         calibration: A folder of pictures like those that will be upscaled; no originals are needed.
         settings: Bits, method and refinement.
+        scale: How many times a module enlarges that is no network of finescale's,
+        channels: of how many channels its images are, by default 3, and
+        multiple: what must divide their sides, by default 1.
         crops: How many parts of the pictures to learn from, and
         crop_size: the side of a part, in pixels; see `finescale.quantize.calibration_images` for the defaults.
         seed: Selects the parts.
@@ -106,8 +116,9 @@ def quantize_network(
         CheckpointError: ``state`` belongs to another quantization, or is damaged.
         NumericalError: The refinement fails.
         ValueError: The network is quantized already, ``start`` is not this network or was quantized by other settings,
-            or see `insert_quantizers` and `calibrate`.
+            or see `as_network`, `trace`, `insert_quantizers` and `calibrate`.
     """
+    network = as_network(network, scale=scale, channels=channels, multiple=multiple)
     if is_quantized(network):
         raise ValueError("the network is quantized already; quantize its float weights")
     if start is not None:
@@ -139,7 +150,7 @@ def quantize_network(
 
 
 def _find_bounds(
-    network: Frame,
+    network: Frame | WrappedNetwork,
     material: CalibrationImages,
     settings: QuantSettings,
     *,
@@ -149,7 +160,6 @@ def _find_bounds(
     on_progress: OnProgress,
 ) -> QuantizationResult:
     """Put quantizers into a network and find their bounds, in both stages, or in the second from those of ``start``."""
-    placement = family_of(network).quantization.placement(network.settings)
     batches = [material.pad(batch) for batch in torch.split(material.images, settings.refined_batch)]
     unseen = [material.pad(batch) for batch in torch.split(material.held_out, settings.refined_batch)]
     float_parts = count(1)
@@ -161,7 +171,14 @@ def _find_bounds(
         return answered
 
     targets, wanted = [answer(batch) for batch in batches], [answer(batch) for batch in unseen]
-    insert_quantizers(network, placement, settings)
+    if isinstance(network, Frame):
+        traced, placement = None, family_of(network).quantization.placement(network.settings)
+        insert_quantizers(network, placement, settings)
+    else:
+        traced = trace(network, unseen[0])
+        placement = traced.placement
+        insert_quantizers(network, placement, settings)
+        insert_products(network, traced, settings)
     if state is not None and state.exists():
         fidelity, progress = load_progress(state, network, identity=identity)
     elif start is not None:
@@ -200,7 +217,7 @@ def _find_bounds(
         fidelity[REFINED] = _fidelity(network, unseen, wanted)
     if state is not None:
         state.unlink(missing_ok=True)
-    return QuantizationResult(settings=settings, fidelity=fidelity, losses=progress.losses)
+    return QuantizationResult(settings=settings, fidelity=fidelity, losses=progress.losses, traced=traced)
 
 
 def settings_from(start: nn.Module, changes: Mapping[str, Any]) -> QuantSettings:
@@ -227,15 +244,17 @@ def settings_from(start: nn.Module, changes: Mapping[str, Any]) -> QuantSettings
     return settings
 
 
-def _check_start(network: Frame, start: Frame, settings: QuantSettings) -> None:
+def _check_start(network: Frame | WrappedNetwork, start: Frame, settings: QuantSettings) -> None:
     """Refuse a quantized network of another kind than the float one."""
+    if not isinstance(network, Frame):
+        raise ValueError("start must be None for a network that is not one of finescale's")
     if settings_of(start).of_ranges() != settings.of_ranges():
         raise ValueError("the network to start from was quantized by other settings; see settings_from")
     if type(network) is not type(start) or network.scale != start.scale or network.settings != start.settings:
         raise ValueError("the network to start from has another family, scale or settings than the float network")
 
 
-def _take_bounds(network: Frame, start: Frame) -> None:
+def _take_bounds(network: nn.Module, start: Frame) -> None:
     """Give a network the bounds of one that was quantized from it.
 
     Raises:

@@ -47,6 +47,11 @@ def upscale_array(upscaler: Upscaler, source: RowArray, target: RowArray, *, on_
         )
     if upscaler.tiling.rule == "blend" and margin_of((height, width)):
         raise ValueError(f"an array must be at least 8 x 8 pixels, got {height} x {width}; call the upscaler with it")
+    if upscaler.network.mirrored_size((height, width)) != (height, width):
+        raise ValueError(
+            f"an array must be whole windows of this network to be upscaled by rows, got {height} x {width}; call the "
+            "upscaler with it"
+        )
     num_colors = start.color.shape[1]
 
     def read(first: int, last: int) -> tuple[Tensor, Tensor | None]:

@@ -43,7 +43,6 @@ from finescale.system.memory import free_host_memory
 from finescale.upscale.bands import Band, RowSource, upscale_bands
 from finescale.upscale.compression import SIDE, Compression, compression_of
 from finescale.upscale.report import UpscaleReport
-from finescale.upscale.tiling import Tiling
 from finescale.upscale.tiny import margin_of
 
 if TYPE_CHECKING:
@@ -76,10 +75,14 @@ def pixel_limit(path: Path, max_pixels: int | None) -> int:
     return max_pixels or max(MAX_PIXELS, MAX_PIXELS_PER_BYTE * path.stat().st_size)
 
 
-def can_stream(size: tuple[int, int], output: Path, tiling: Tiling) -> bool:
-    """Return whether an image of a size can be upscaled on disk: its format is written row by row, it is not tiny."""
-    is_tiny = tiling.rule == "blend" and margin_of(size) > 0
-    return output.suffix.lower() in LARGE_FORMATS and not is_tiny
+def can_stream(size: tuple[int, int], output: Path, upscaler: Upscaler) -> bool:
+    """Return whether an image of a size can be upscaled on disk.
+
+    Its format is written row by row, it is not tiny, and the network takes it without an extension to whole windows.
+    """
+    is_tiny = upscaler.tiling.rule == "blend" and margin_of(size) > 0
+    is_extended = upscaler.network.mirrored_size(size) != size
+    return output.suffix.lower() in LARGE_FORMATS and not is_tiny and not is_extended
 
 
 def should_stream(size: tuple[int, int], scale: int) -> bool:
@@ -132,10 +135,10 @@ def upscale_on_disk(
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)
         check_size(output, size)
-        if not can_stream(samples.size, output, upscaler.tiling):
+        if not can_stream(samples.size, output, upscaler):
             raise ImageReadError(
-                f"{printable_name(path)}: {width} x {height} pixels are too few to be upscaled in parts; upscale it in "
-                "memory"
+                f"{printable_name(path)}: {width} x {height} pixels are too few, or no whole windows of the network, "
+                "to be upscaled in parts; upscale it in memory"
             )
         storage = Storage(
             target,
