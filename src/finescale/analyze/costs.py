@@ -15,7 +15,19 @@ from finescale.analyze.published import beyond, count_by_rule
 from finescale.analyze.rules import Rule
 from finescale.errors import DeviceError
 from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
-from finescale.networks import Cost, Count, Frame, WrappedNetwork, as_network, build, check_scale, family_of
+from finescale.networks import (
+    Cost,
+    Count,
+    Frame,
+    WrappedNetwork,
+    as_network,
+    build,
+    check_scale,
+    family_of,
+    hierarchical,
+    is_convertible,
+    variants,
+)
 from finescale.system.memory import is_out_of_memory
 from finescale.upscale.memory import LiveBytes
 from finescale.weights import third_party
@@ -56,6 +68,31 @@ def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
             return Subject(name=name, scale=scale, network=build(str(entry.variant), scale=scale), cost=entry.cost)
     network, _ = third_party.load_named_or_third_party(name, scale=scale)
     return Subject(name=name, scale=scale, network=network, cost=_known_cost(network))
+
+
+def hierarchical_counterpart(subject: Subject, *, runs: bool = False) -> Subject:
+    """Convert a network with windowed attention to the hierarchical one, with random weights.
+
+    Args:
+        subject: A SwinIR, SwinIR-NG or SRFormer network, see `finescale.networks.hierarchical`.
+        runs: Whether the counterpart will run.
+
+    Raises:
+        ValueError: The network cannot be converted.
+    """
+    network = subject.network
+    if not isinstance(network, Frame) or not is_convertible(network.settings):
+        raise ValueError(
+            f"{subject.name} has no hierarchical counterpart; SwinIR, SwinIR-NG and SRFormer networks without a "
+            "position embedding have one"
+        )
+    family = variants()["hit-sir"]
+    settings = hierarchical(network.settings)
+    nearest, differing = family.nearest(settings)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if runs else "meta"):  # callers' random numbers stay
+        converted = family.network(settings=settings, scale=subject.scale)
+    name = f"{subject.name}, hierarchical" if differing else nearest
+    return Subject(name=name, scale=subject.scale, network=converted, cost=_known_cost(converted))
 
 
 def subject_of(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from finescale.networks import cit, craft, dat, drct, hat, hit_sr, ngram, span, srformer, swinir
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
+from finescale.networks.hierarchy import hierarchical, is_convertible
 from finescale.networks.registry import Families
 from finescale.networks.transfer import transfer_weights
 from finescale.networks.wrapped import WrappedNetwork, as_network
@@ -33,6 +34,8 @@ __all__ = [
     "check_scale",
     "family_of",
     "from_options",
+    "hierarchical",
+    "is_convertible",
     "published",
     "recipes",
     "register",
