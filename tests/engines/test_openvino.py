@@ -36,9 +36,12 @@ QUANTIZED = [
 TRANSLATING = "translating the network for OpenVINO; the result is cached"
 
 
-def tiny(family: str = "craft", variant: str = "craft", *, scale: int = 2) -> Frame:
-    """A tiny network in eval mode, with weights that make every part count."""
-    network = FAMILIES[family].network(settings=FAMILIES[family].tiny[variant], scale=scale)
+def tiny(family: str = "hit-sr", variant: str | None = None, *, scale: int = 2) -> Frame:
+    """A tiny network in eval mode, with weights that make every part count; by default one of a single block."""
+    if variant is None:
+        network = one_block("pixelshuffledirect", scale)
+    else:
+        network = FAMILIES[family].network(settings=FAMILIES[family].tiny[variant], scale=scale)
     state = {}
     for key, tensor in network.state_dict().items():
         value = seeded_tensor(key, tensor.shape) if tensor.is_floating_point() else tensor
