@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from finescale import Upscaler
 from finescale.errors import DataError
 from finescale.images import write_image
 from finescale.layers.attention import SoftmaxAttention
@@ -17,6 +19,7 @@ from finescale.quantize import QuantSettings, insert_quantizers, is_quantized, q
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.modules import quantizers, switch
 from finescale.quantize.tracing import insert_products
+from finescale.weights.third_party import load_third_party
 from foreign import Small
 from helpers import seeded_input
 from small_sets import picture
@@ -231,3 +234,22 @@ def test_a_module_needs_its_scale_and_pictures(pictures: Path) -> None:
         quantize_network(Small(), pictures, QuantSettings())
     with pytest.raises(DataError, match="no picture of 96 x 96 pixels"):
         quantize_network(Small(), pictures, QuantSettings(), scale=2, crop_size=96)
+
+
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")  # by third-party code
+def test_a_third_party_network_is_quantized_with_its_products(spandrel: ModuleType, pictures: Path) -> None:
+    torch.manual_seed(0)
+    arguments = {"window_size": 4, "depths": [2], "embed_dim": 12, "num_heads": [2], "upscale": 2}
+    theirs = spandrel.architectures.SwinIR.SwinIR(**arguments, upsampler="pixelshuffledirect")
+    weights = pictures / "swinir.pth"
+    torch.save({"params": theirs.state_dict()}, weights)
+    network = load_third_party(weights)
+    settings = QuantSettings(bits=8, method="minmax", epochs=0)
+    result = quantize_network(network, pictures, settings, crops=2, crop_size=16)
+    assert result.traced is not None
+    assert {path.rpartition(".")[2]: calls for path, calls in result.traced.products.items()} == {"attn": (2, 2)}
+    assert len(result.traced.products) == 2  # of both blocks
+    assert len([path for path in result.traced.layers if path.endswith((".qkv", ".proj", ".fc1", ".fc2"))]) == 8
+    assert result.reached > 25
+    assert is_quantized(network)
+    assert Upscaler(network)(IMAGES).shape == (2, 3, 24, 24)

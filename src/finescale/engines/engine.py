@@ -33,7 +33,7 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
 
     Args:
         name: "torch" calls the network itself, "compile" compiles it with `torch.compile`, "openvino" translates it for
-            OpenVINO; the last two take a while for each new size of image.
+            OpenVINO, once for all sizes of image; the first call of the last two takes a while.
         network: One of finescale's networks for "openvino"; any for "torch" and "compile".
         device: Device of the network; "openvino" requires the CPU.
 

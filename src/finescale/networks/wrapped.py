@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,9 @@ class WrappedNetwork(nn.Module):
     Raises:
         ValueError: A number is out of range.
     """
+
+    one_by_one: ClassVar[bool] = False
+    """Whether `forward` calls the module once for each image of a batch."""
 
     def __init__(self, model: nn.Module, *, scale: int, channels: int = 3, multiple: int = 1) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +23,8 @@ HELD_OUT = 8
 CROPS, CROP_SIZE = 32, 48
 """How many crops are learned from by default, and their side."""
 
-PUBLISHED_CROPS, PUBLISHED_CROP_SIZE = 100, 128
-"""The same for the recipe "published"; the authors state the side alone."""
+PUBLISHED_CROPS: Mapping[str, tuple[int, int]] = {"published": (100, 128), "ptq4sr": (480, 48), "2dquant": (32, 64)}
+"""The same for `finescale.quantize.RECIPES`; the authors of "published" state the side alone."""
 
 LARGEST_PATCH = 256
 """Longest side of pictures that are taken for crops already, where all have the same size."""

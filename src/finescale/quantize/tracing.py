@@ -48,7 +48,7 @@ _FIRST_OPERAND: Mapping[Any, int] = {
 }
 """Products that are quantized, with the place of the first of their two operands."""
 
-_UNQUANTIZED = {
+_UNQUANTIZED: Mapping[Any, str] = {
     **dict.fromkeys((F.linear, F.bilinear), "linear map outside of a linear layer of PyTorch"),
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), "convolution outside of a 2D convolution layer of PyTorch"),
     **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), "transposed convolution"),

@@ -43,6 +43,8 @@ class ThirdPartyNetwork(WrappedNetwork):
         stored: The file's tensors and what was around them; the tensors are not kept.
     """
 
+    one_by_one = True  # spandrel promises nothing for several
+
     def __init__(self, descriptor: Any, *, path: Path, stored: StoredTensors) -> None:
         super().__init__(
             descriptor.model,
@@ -95,7 +97,6 @@ class ThirdPartyNetwork(WrappedNetwork):
         Returns:
             (N, in_channels, scale * H, scale * W) in [0, 1].
         """
-        # One by one: spandrel promises nothing for several.
         return torch.cat([self._descriptor(single[None]) for single in image])
 
 
