@@ -86,6 +86,12 @@ def test_each_operand_is_rounded_to_the_values_of_its_quantizer(kind: str) -> No
         assert torch.equal(network(IMAGES), wanted)
 
 
+def test_quantizers_of_products_have_the_scheme_of_the_settings() -> None:
+    settings = QuantSettings(bits=4, method="search", scheme="anchored")
+    network = quantized(seeded("operator"), IMAGES, settings)
+    assert {one.anchored for one in quantizers(network).values()} == {True}
+
+
 def test_masks_of_one_call_attention_act_as_without_quantizers() -> None:
     class Masked(Small):
         def forward(self, image: Tensor) -> Tensor:

@@ -197,14 +197,14 @@ def insert_products(network: WrappedNetwork, traced: Trace, settings: QuantSetti
         settings: Widths of the integers.
     """
     device = next(network.parameters()).device
+    anchored = settings.scheme == "anchored"
+
+    def quantizer() -> Quantizer:
+        return Quantizer(bits=settings.bits, include_zero=settings.include_zero, anchored=anchored).to(device)
+
     for path, calls in traced.products.items():
         module = network.get_submodule(path)
-        quantizers = [
-            nn.ModuleList(
-                Quantizer(bits=settings.bits, include_zero=settings.include_zero).to(device) for _ in range(number)
-            )
-            for number in calls
-        ]
+        quantizers = [nn.ModuleList(quantizer() for _ in range(number)) for number in calls]
         module.add_module(_MODULE, nn.ModuleList(quantizers))
         _hook(module)
     for module in network.modules():
