@@ -29,7 +29,7 @@ def main() -> None:
         session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
 
         def compute() -> object:
-            return session.run(["sr"], {"lr": image.numpy()})
+            return session.run(["output"], {"input": image.numpy()})
     else:
         computed = build_engine(engine, finescale.load(weights).network.eval(), device=torch.device("cpu"))  # type: ignore[arg-type]
 

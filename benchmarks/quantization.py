@@ -3,8 +3,9 @@
 Usage: python benchmarks/quantization.py DATA [--network default] [--scales 4] [--themes quality,engines] [--rounds 5]
        [--keep FOLDER]
 
-DATA holds benchmark/Set5, benchmark/Set14 and train/t91. For each scale `finescale quantize` runs with its defaults at
-8, 6 and 4 bits, and with the ranges that MinMax sees and no refinement; PSNR is that of the papers. The engines compute
+DATA holds benchmark/Set5, benchmark/Set14 and train/t91. For each scale `finescale quantize` runs at 8, 6, 4, 3 and 2
+bits: with adaptive dual clipping, with the method chosen by measurement, and with the ranges that MinMax sees and no
+refinement; PSNR is that of the papers. The engines compute
 an image of 128x128 at x4, each in a process of its own; translations are made before.
 """
 
@@ -32,7 +33,12 @@ from finescale.metrics import psnr
 
 HERE = Path(__file__).parent
 SIZE = 128
-METHODS = {"ADC + BR": [], "MinMax": ["--method", "minmax", "--epochs", "0"]}
+METHODS = {
+    "ADC + BR": ["--method", "dual"],
+    "auto": ["--method", "auto"],
+    "MinMax": ["--method", "minmax", "--epochs", "0"],
+}
+BITS = (8, 6, 4, 3, 2)
 ENGINES = (
     ("float32", "float", "torch", "float32"),
     ("bf16", "float", "torch", "bf16"),
@@ -91,7 +97,7 @@ def quality_rows(data: Path, folder: Path, network: str, scales: list[int]) -> I
     for scale in scales:
         size = weights.find(network, scale=scale).stat().st_size
         yield {"scale": scale, "bits": None, "bytes": size, **quality(network, root, scale=scale)}
-        for bits in (8, 6, 4):
+        for bits in BITS:
             for method in METHODS:
                 file, seconds = quantized(data, folder, network, scale=scale, bits=bits, method=method)
                 facts = {"bytes": file.stat().st_size, "seconds": round(seconds)}

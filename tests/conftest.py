@@ -50,7 +50,7 @@ def spandrel() -> ModuleType:
 def require_data() -> Path:
     root = os.environ.get("FINESCALE_DATA")
     if not root:
-        pytest.skip("FINESCALE_DATA is unset: the folder with benchmark/, train/ and hostile/")
+        pytest.skip("FINESCALE_DATA is unset: the folder with benchmark/, train/, options/ and hostile/")
     assert Path(root).is_dir(), f"FINESCALE_DATA={root} is not a folder"
     return Path(root).resolve()
 

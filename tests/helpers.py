@@ -2,7 +2,8 @@
 
 A case is one ``.npz`` file. It pins a network's configuration, the names and shapes of its published state dict, one
 input and the output that the published network gives when every parameter is filled by the rule below. No trained
-weights are involved: the rule makes the same float32 weights on any machine, so a case needs only its output::
+weights are involved: the rule, `finescale.testing.seeded`, makes the same float32 weights on any machine, so a case
+needs only its output::
 
     case = load_case(path)
     network = from_options(case.options).eval()
@@ -13,7 +14,6 @@ weights are involved: the rule makes the same float32 weights on any machine, so
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from finescale.networks import FrameSettings
+from finescale.testing.seeded import STATISTICS as STATISTICS
+from finescale.testing.seeded import seeded_input as seeded_input
+from finescale.testing.seeded import seeded_tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 """The folder of all cases, one folder per family."""
-
-STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
-"""Ends of keys of what BatchNorm learns without gradients."""
 
 ALIKE = ("swinir-light", "swinir-real-m", "swinir-color-dn", "swinir-gray-car", "srformer-light")
 """Variants made of parts that others of their family have, for tests that take long."""
@@ -81,18 +81,6 @@ def usual_scale(settings: FrameSettings) -> int:
     return 2 if 2 in settings.scales else settings.scales[0]
 
 
-def seeded_tensor(name: str, shape: Sequence[int]) -> Tensor:
-    """The float32 value of the parameter called ``name``: a pure function of name and shape."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    if len(shape) <= 1:  # biases, norm weights, scalars
-        centre = 1.0 if name.endswith("weight") else 0.0
-        value = centre + 0.1 * rng.standard_normal(tuple(shape))
-    else:
-        fan_in = int(np.prod(shape[1:]))
-        value = rng.standard_normal(tuple(shape)) / np.sqrt(max(fan_in, 1))
-    return torch.from_numpy(np.asarray(value, dtype=np.float32))
-
-
 def seeded_state(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     """A state dict filled by the rule."""
     return {name: seeded_tensor(name, shape) for name, shape in shapes.items()}
@@ -130,17 +118,3 @@ def shift_kernels(channels: int) -> Tensor:
         kernel[part * fifth : (part + 1) * fifth, 0, y, x] = 1
     kernel[4 * fifth :, 0, 1, 1] = 1
     return kernel
-
-
-def seeded_input(shape: Sequence[int], seed: int = 0) -> Tensor:
-    """A smooth-plus-noise image batch (N, C, H, W) in [0, 1], float32."""
-    rng = np.random.default_rng(seed)
-    n, c, h, w = shape
-    y, x = np.mgrid[0:h, 0:w].astype(np.float64)
-    waves = [
-        0.5 + 0.25 * np.sin(0.21 * (i + 1) * x + 0.4 * k) + 0.2 * np.cos(0.17 * (i + 2) * y - 0.3 * k)
-        for k in range(n)
-        for i in range(c)
-    ]
-    image = np.stack(waves).reshape(n, c, h, w) + 0.05 * rng.standard_normal((n, c, h, w))
-    return torch.from_numpy(np.clip(image, 0.0, 1.0).astype(np.float32))

@@ -17,6 +17,15 @@ from finescale.settings import read_values
 SIDE = 36
 """Height and width of every stand-in's original: a multiple of 2, 3 and 4."""
 
+CUTS: dict[str, dict[str, Any]] = {
+    "HiT": {"depths": [1], "num_heads": [1], "embed_dim": 16, "base_win_size": [4, 4], "hier_win_ratios": [1]},
+    "CRAFT": {"depths": [1], "num_heads": [2], "embed_dim": 32},
+    "DRCT": {"depths": [1], "num_heads": [3], "embed_dim": 12, "window_size": 4},
+    "DAT": {"depth": [2], "num_heads": [2], "embed_dim": 32, "split_size": [2, 4]},
+    "SPAN": {"depths": [1], "num_heads": [1], "embed_dim": 10},
+}
+"""Arguments of published constructors that make networks tiny, by the beginning of the class's name."""
+
 
 def published(kind: str) -> list[Any]:
     """The files of one kind, "train" or "test", as parameters of a test; without FINESCALE_DATA one that is skipped."""

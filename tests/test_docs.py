@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -83,3 +84,19 @@ def test_the_examples_in_python_run(page: str, example_files: None) -> None:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
     assert examples
     exec("\n".join(examples), {})  # later examples of a page build on earlier ones
+
+
+def test_the_examples_for_other_tools_run(example_files: None, spandrel: ModuleType) -> None:
+    published = FAMILIES["hit-sr"].variants["hit-srf"]
+    small = published.model_copy(update={"depths": (2,), "num_heads": (6,), "window_ratios": (0.5, 1)})
+    weights.save(FAMILIES["hit-sr"].network(settings=small, scale=4), "hit-srf_x4.safetensors", source="a test")
+    registry = spandrel.MAIN_REGISTRY
+    before = registry._architectures, registry._ordered, registry._by_id
+    read_file = spandrel.ModelLoader.load_state_dict_from_file
+    page = (ROOT / "docs" / "other-tools.md").read_text(encoding="utf-8")
+    try:
+        names: dict[str, object] = {}
+        exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), names)
+    finally:
+        registry._architectures, registry._ordered, registry._by_id = before
+        spandrel.ModelLoader.load_state_dict_from_file = read_file

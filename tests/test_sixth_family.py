@@ -67,8 +67,8 @@ def run(environment: dict[str, str], *arguments: str | Path) -> str:
 @pytest.mark.slow
 def test_the_promises_are_asked_of_it(environment: dict[str, str]) -> None:
     told = run(
-        environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "toy",
-        "networks/test_promises.py", "networks/test_family.py", "quantize/test_networks.py", "zoo",
+        environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "toy", "--pyargs",
+        "finescale.testing", "networks/test_family.py", "quantize/test_networks.py", "zoo",
     )  # fmt: skip
     passed = int(told.rpartition(" passed")[0].split()[-1])
     assert passed > 50

@@ -29,7 +29,7 @@ LADDER = (
     {"evaluate", "analyze"},
     {"train", "export"},
     {"basicsr", "serve"},
-    {"cli", "integrations"},
+    {"cli", "integrations", "testing"},
 )
 """Rooms, the lowest line first."""
 
@@ -158,6 +158,7 @@ def loaded_by(statement: str, among: Collection[str] = HEAVY) -> set[str]:
         "from finescale.cli.main import run; assert run(['train', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['quantize', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['prepare', 'downsample', '--help']) == 0",
+        "from finescale.cli.main import run; assert run(['serve', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['analyze', '--help']) == 0",
         "from finescale.cli.main import run; assert run(['analyze', 'cost', '--help']) == 0",
     ],

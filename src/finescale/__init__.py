@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from finescale import networks
     from finescale.errors import FinescaleError
     from finescale.images import Image, read_image, write_image
-    from finescale.networks import build
+    from finescale.networks import build, register
     from finescale.upscale import Tiling, Upscaler
     from finescale.weights import Loaded, convert, load, save
     from finescale.weights.hub import HubNetwork as HubNetwork
@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "networks",
     "read_image",
+    "register",
     "save",
     "write_image",
 ]
@@ -43,6 +44,7 @@ _HOMES = {
     "convert": "weights",
     "load": "weights",
     "read_image": "images",
+    "register": "networks",
     "save": "weights",
     "write_image": "images",
 }

@@ -59,6 +59,10 @@ def test_without_a_command_the_commands_are_shown(capsys: pytest.CaptureFixture[
             ["cost", "-n", "span", "--output", "0x9"],
             "Invalid value: --output must be two numbers of pixels such as 64x64, got '0x9'",
         ),
+        (
+            ["cost", "--all", "--hierarchical"],
+            "Invalid value: --hierarchical needs -n MODEL; not every published variant can be converted",
+        ),
         (["cost", "-n", "span", "-s", "0"], "scale must be a whole number from 1 to 16, got 0"),
         (["cost", "-n", "span", "--device", "tpux"], "device 'tpux' cannot be used here; use 'cpu'"),
         (["cost", "-n", "span", "--runs", "0"], "Invalid value: --runs must be at least 1, got 0"),
@@ -116,6 +120,16 @@ def test_costs_are_a_table_beside_what_is_published(capsys: pytest.CaptureFixtur
     published = ["span", "x4", "180x320", "48.48", "G", "48.48", "G", "convolutions,"]
     assert published in [line[: len(published)] for line in lines]
     assert printed.err == ""
+
+
+def test_a_network_and_the_hierarchical_one_stand_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(["analyze", "cost", "-n", "swinir-light", "-s", "2", "--hierarchical", "--input", "64x64", "--no-time"])
+        == 0
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["x2,", "64x64", "swinir-light", "hit-sir", "ratio"] in lines
+    assert ["parameters", "910,152", "772,064", "0.85"] in lines
 
 
 def test_costs_are_a_report(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ def test_a_network_becomes_an_onnx_file(tiny_weights: Path, tmp_path: Path, caps
     report = json.loads(printed.out)
     assert report["bytes"] == output.stat().st_size
     assert report["input"] == [1, 3, 16, 24]
+    assert (report["format"], report["half"]) == ("onnx", False)
     assert report["bits"] is None
     assert report["largest_difference"] < 1e-4
     first, last = printed.err.splitlines()
@@ -42,7 +43,9 @@ def test_a_network_becomes_an_onnx_file(tiny_weights: Path, tmp_path: Path, caps
     [
         (["--size", "24"], "--size must be WIDTHxHEIGHT, such as 128x96, got '24'"),
         (["--size", "0x5"], "--size must be WIDTHxHEIGHT, such as 128x96, got '0x5'"),
-        (["--format", "tflite"], "--format must be onnx, got 'tflite'"),
+        (["--format", "tflite"], "--format must be onnx or program, got 'tflite'"),
+        (["--format", "program"], "-o must name a file that ends in .pt2, got "),
+        (["--format", "program", "--fp16"], "--fp16 is for --format onnx, got --format program"),
         (["-o", "n.pth"], "-o must name a file that ends in .onnx, got 'n.pth'"),
         (["-o", "nowhere/n.onnx"], "-o: there is no folder nowhere; create it first"),
     ],
@@ -52,6 +55,15 @@ def test_what_is_wrong_is_told(
 ) -> None:
     assert run(arguments(tiny_weights, tmp_path / "n.onnx", *more)) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_network_becomes_a_program(tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "tiny.pt2"
+    assert run(arguments(tiny_weights, output, "--format", "program", "--json")) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["largest_difference"] < 1e-5
+    assert "; the program differs from the network by at most " in printed.err
+    assert output.is_file()
 
 
 def test_what_is_not_installed_is_told(

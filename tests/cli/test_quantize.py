@@ -42,6 +42,8 @@ def arguments(weights: Path, folder: Path, output: Path, *more: str) -> list[str
     """Words of a short quantization; what ``more`` states anew is left out before."""
     usual = {"-n": str(weights), "-o": str(output), "--bits": "4", "--calibration": str(folder)}
     usual |= {"--crops": "4", "--crop-size": "16", "--epochs": "2"}
+    if "--recipe" not in more:
+        usual["--method"] = "dual"  # which takes less time than "auto"
     return ["quantize", *(word for flag, value in usual.items() if flag not in more for word in (flag, value)), *more]
 
 
@@ -49,10 +51,15 @@ def test_a_network_becomes_a_small_file_that_loads(
     weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "tiny_4bit.safetensors"
-    assert run(arguments(weights, folder, output, "--json", "--sensitivity", "--keep", "first,last")) == 0
+    assert (
+        run(arguments(weights, folder, output, "--method", "auto", "--json", "--sensitivity", "--keep", "first,last"))
+        == 0
+    )
     printed = capsys.readouterr()
     report = json.loads(printed.out)
-    assert list(report["fidelity_db"]) == ["minmax", "percentile", "dual", "refined"]
+    assert list(report["fidelity_db"]) == ["dual", "minmax", "percentile", "density", "search", "refined"]
+    assert report["fidelity_db"]["refined"] == max(report["fidelity_db"].values())
+    assert report["settings"]["method"] in report["fidelity_db"]
     assert len(report["losses"]) == 2
     assert "layers.0.swin1.attn.qkv" in report["sensitivity"]
     assert report["bytes"] == output.stat().st_size < weights.stat().st_size
@@ -192,6 +199,36 @@ def test_the_table_names_the_ranges_taken(
     assert "refined" not in printed
 
 
+def test_a_comparison_prints_every_method_and_writes_no_file(
+    weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--bits", "3", "--crops", "2", "--crop-size", "16", "--epochs", "1", "--compare"]
+    command = ["quantize", "-n", str(weights), "--calibration", str(folder), *words]
+    assert run([*command, "--json"]) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)["methods"]}
+    assert list(rows) == [
+        "minmax", "percentile", "ptq4sr", "ptq4sr, refined", "dual", "dual, refined", "2dquant", "2dquant, refined",
+    ]  # fmt: skip
+    assert rows["minmax"]["bytes"] > rows["2dquant"]["bytes"] > 0  # a range for each row of weights, or for all
+    assert rows["dual, refined"]["seconds"] > rows["dual"]["seconds"] > 0
+    assert rows["dual, refined"]["fidelity_db"] != rows["dual"]["fidelity_db"]
+    assert list(tmp_path.iterdir()) == []
+    assert run(command[:-1]) == 1
+    assert "give -o, a new .safetensors file, or --compare" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recipe", "kept"), [("ptq4sr", ("first", "last")), ("2dquant", ())])
+def test_the_recipe_of_a_paper_makes_a_file_that_loads(
+    recipe: str, kept: tuple[str, ...], weights: Path, folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "a.safetensors"
+    assert run(arguments(weights, folder, output, "--bits", "2", "--recipe", recipe, "--epochs", "2")) == 0
+    settings = finescale.load(output).quantization
+    assert settings is not None
+    assert (settings.bits, settings.scheme, settings.keep) == (2, "anchored", kept)
+
+
 @pytest.mark.parametrize(
     ("fidelity", "told"),
     [
@@ -224,11 +261,14 @@ def test_ranges_that_are_nearer_than_what_was_reached_are_told(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (["--bits", "5"], "--bits must be 4, 6 or 8, got 5"),
+        (["--bits", "5"], "--bits must be 2, 3, 4, 6 or 8, got 5"),
         (["--keep", "middle"], "keep: no layer is named 'middle'"),
         (["--bits", "8", "--keep", "first"], "keep needs bits below 8"),
         (["--method", "magic"], "'method'"),
-        (["--recipe", "ours"], "--recipe must be published, got 'ours'"),
+        (["--recipe", "ours"], "--recipe must be published, ptq4sr, 2dquant, got 'ours'"),
+        (["--method", "auto", "--recipe", "2dquant"], "--method auto and --recipe, --start or --set method=... are"),
+        (["--compare"], "--compare writes no file; omit -o"),
+        (["--set", "bound_gradients=ptq4sr"], "bound_gradients 'ptq4sr' needs scheme 'anchored', got 'zero-point'"),
         (["--set", "epoch=3"], "did you mean 'epochs'?"),
         (["--crop-size", "64"], "no picture of 64 x 64 pixels"),
         (["--calibration", "nowhere"], "nowhere"),
@@ -261,4 +301,4 @@ def test_without_bits_a_float_network_is_not_quantized(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["quantize", "-n", str(weights), "-o", str(tmp_path / "a.safetensors")]) == 1
-    assert "--bits 4, 6 or 8" in capsys.readouterr().err
+    assert "--bits 2, 3, 4, 6 or 8" in capsys.readouterr().err

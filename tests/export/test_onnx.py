@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import finescale
 from finescale.engines import parity
 from finescale.engines.openvino import multiplies_bytes_exactly
 from finescale.errors import NumericalError, WeightsError
@@ -17,6 +19,7 @@ from finescale.export import export_onnx
 from finescale.networks import FAMILIES, Frame
 from finescale.quantize import switched_off
 from finescale.quantize.modules import quantized_layers
+from finescale.weights import load_named
 from heads import one_block
 from helpers import ALIKE, seeded_input, usual_scale
 from quantizing import quantize
@@ -24,6 +27,9 @@ from quantizing import quantize
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+
+SHAPES = [(1, 3, 53, 69), (3, 3, 11, 6), (1, 3, 5, 80), (1, 3, 66, 7), (2, 3, 32, 32)]
+"""Odd sizes, some below a window, a wide and a tall one, whole windows; none of those by which an export is checked."""
 
 TINY = [
     pytest.param(family, variant, id=variant)
@@ -50,13 +56,100 @@ def by_onnx_runtime(file: Path, images: Tensor) -> Tensor:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # no sums that saturate
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(["sr"], {"lr": images.numpy()})[0])
+    return torch.from_numpy(session.run(["output"], {"input": images.numpy()})[0])
 
 
 @torch.no_grad()
 def answer(network: Frame, images: Tensor) -> Tensor:
     result: Tensor = network(images)
     return result
+
+
+def one_group(family: Any) -> Any:
+    """Settings of a tiny network cut down to its largest group; each layer takes seconds."""
+    tiny = max(family.tiny.values(), key=lambda settings: (max(settings.depths), -len(settings.depths)))
+    if family.name == "ngram":  # the other variant has four stages
+        tiny = family.tiny["swinir-ng"]
+    group = tiny.depths.index(max(tiny.depths))
+    return tiny.model_copy(update={"depths": (tiny.depths[group],), "num_heads": (tiny.num_heads[group],)})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Frame, Path]]:
+    """Export one network of a family for every size, once; it takes seconds."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export(name: str) -> tuple[Frame, Path]:
+        family = FAMILIES[name]
+        file = folder / f"{name}.onnx"
+        torch.manual_seed(0)
+        network: Frame = family.network(settings=one_group(family), scale=2).eval()
+        if not file.exists():
+            told = export_onnx(network, file, source="a test", licence="CC0-1.0")
+            assert told.largest < 1e-4
+            assert told.psnr > 100
+        return network, file
+
+    return export
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_file_serves_every_size(name: str, exported: Callable[[str], tuple[Frame, Path]]) -> None:
+    network, file = exported(name)
+    for batch, channels, *size in SHAPES:
+        images = seeded_input((batch, min(channels, network.in_channels), *size))
+        torch.testing.assert_close(by_onnx_runtime(file, images), answer(network, images), rtol=0, atol=1e-5)
+    assert file.stat().st_size < 4 * sum(tensor.numel() for tensor in network.parameters()) + 500_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_bundled_network_is_written_for_every_size(tmp_path: Path) -> None:
+    network = load_named("default").network
+    told = export_onnx(network, tmp_path / "n.onnx")
+    assert told.largest < 1e-5
+    assert (tmp_path / "n.onnx").stat().st_size < 2_500_000
+
+
+def test_a_file_states_what_it_is(exported: Callable[[str], tuple[Frame, Path]]) -> None:
+    network, file = exported("hit-sr")
+    model = onnx.load(file)
+    facts = {fact.key: fact.value for fact in model.metadata_props}
+    assert facts == {
+        "producer": f"finescale {finescale.__version__}",
+        "family": "hit-sr",
+        "settings": network.settings.model_dump_json(),
+        "scale": "2",
+        "channels": "3",
+        "range": "0 1",
+        "source": "a test",
+        "licence": "CC0-1.0",
+        "least_size": "1",
+        "period": str(network.period),
+        "tile": "256",
+        "overlap": "64",
+    }
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 19)]
+    axes = [
+        [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    assert axes == [["batch", 3, "height", "width"], ["batch", 3, "2*height", "2*width"]]
+    assert not [node for node in model.graph.node if node.metadata_props or node.doc_string]
+
+
+def test_half_precision_halves_the_file(tmp_path: Path) -> None:
+    network = one_block("pixelshuffledirect", 2)
+    export_onnx(network, tmp_path / "whole.onnx", size=(9, 12))
+    told = export_onnx(network, tmp_path / "half.onnx", size=(9, 12), half=True)
+    assert 1e-6 < told.largest < 1e-2
+    kinds = Counter()
+    for tensor in onnx.load(tmp_path / "half.onnx").graph.initializer:
+        kinds[tensor.data_type] += onnx.numpy_helper.to_array(tensor).size
+    assert kinds[onnx.TensorProto.FLOAT16] > 10 * kinds[onnx.TensorProto.FLOAT]
+    assert (tmp_path / "half.onnx").stat().st_size < (tmp_path / "whole.onnx").stat().st_size
 
 
 @pytest.mark.slow
@@ -117,6 +210,18 @@ def test_weights_are_stored_as_integers(tmp_path: Path) -> None:
     rows = sum(layer.weight.shape[0] for layer in quantized_layers(network).values())  # a zero point for each
     weights = sum(layer.weight.numel() for layer in quantized_layers(network).values())
     assert weights <= integers <= weights + rows
+
+
+def test_a_network_for_one_size_needs_that_size(tmp_path: Path) -> None:
+    family = FAMILIES["swinir"]
+    settings = family.tiny["swinir-light"].model_copy(update={"position_size": 8})
+    with pytest.raises(ValueError, match=r"images of 8 x 8 pixels alone, .*; export it for that size"):
+        export_onnx(family.network(settings=settings, scale=2), tmp_path / "n.onnx")
+
+
+def test_half_precision_is_refused_for_integers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="half must be False for a quantized network"):
+        export_onnx(tiny(FAMILIES["drct"], "drct", bits=8), tmp_path / "n.onnx", half=True)
 
 
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,3 +122,15 @@ def test_all_products_pass_exact_gradients(generator: torch.Generator) -> None:
     sums = (leaf(2, 2, 3, 4), leaf(2, 2, 5, 4), leaf(2, 2, 5, 4), leaf(2, 3, 5))
     assert torch.autograd.gradcheck(ExponentialSums(), sums)
     assert torch.autograd.gradcheck(ChannelCorrelation(), (leaf(2, 6, 4), leaf(2, 6, 4)))
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (1, 2), (1, 1)])
+def test_a_compiled_network_attends_within_the_same_shifted_windows(
+    grid: tuple[int, int], generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = 2 * grid[0] * grid[1]
+    query, key, value = (noise(generator, windows, 3, 4, 5) for _ in range(3))
+    bias = noise(generator, 4, 3, 4, 4)
+    expected = ShiftedAttention()(query, key, value, bias, grid)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(ShiftedAttention()(query, key, value, bias, grid), expected)

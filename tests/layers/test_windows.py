@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finescale.layers.windows import masks_by_kind, merge, pad_reflect, partition, roll, shift_mask, whole_windows
+from finescale.layers.windows import (
+    masks_by_kind,
+    merge,
+    pad_reflect,
+    partition,
+    roll,
+    shift_mask,
+    sliding_windows,
+    whole_windows,
+)
 
 sides = st.integers(1, 9)
 
@@ -133,3 +142,13 @@ def test_rolling_moves_a_map_down_and_to_the_right_and_by_nothing_copies_nothing
     assert torch.equal(roll(x, (1, 2))[0, :, :, 0], torch.tensor([[10, 11, 8, 9], [2, 3, 0, 1], [6, 7, 4, 5]]))
     assert torch.equal(roll(roll(x, (1, 2)), (-1, -2)), x)
     assert roll(x, (0, 0)) is x
+
+
+@pytest.mark.parametrize(("window", "stride"), [(6, 4), (5, 5), (4, 1)])
+def test_a_compiled_network_cuts_the_same_sliding_windows(
+    window: int, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.rand(2, 2 * stride + window, stride + window, 3)
+    expected = sliding_windows(x, window, stride)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(sliding_windows(x, window, stride), expected)

@@ -8,13 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from finescale.networks.hit_sr import (
-    HiTSR,
-    HiTSRSettings,
-    SpatialChannelCorrelation,
-    SpatialPooling,
-    settings_from_state,
-)
+from finescale.layers.hierarchical import SpatialChannelCorrelation, SpatialPooling
+from finescale.networks.hit_sr import HiTSR, HiTSRSettings, settings_from_state
 
 WINDOWS = [((2, 2), (4, 4)), ((4, 4), (4, 4)), ((6, 6), (2, 2)), ((2, 4), (4, 8)), ((4, 8), (2, 4)), ((3, 2), (3, 1))]
 

@@ -19,6 +19,7 @@ from finescale.networks.span import (
     SPAN,
     SPANSettings,
     add_windows,
+    pooled_and_repeated,
     settings_from_options,
     settings_from_state,
     shift_channels,
@@ -30,6 +31,24 @@ from helpers import shift_kernels as published_kernels
 CASES = [pytest.param(path, id=path.stem) for path in sorted((GOLDEN / "span").glob("*.npz"))]
 SLIDES = [(4, 1), (5, 3), (4, 0), (3, 2), (1, 0)]  # window and overlap
 SMALL = {"type": "SPAN", "embed_dim": 10, "depths": [1], "num_heads": [2]}
+
+
+@pytest.mark.parametrize("stride", [6, 5, 4, 2])
+def test_a_compiled_network_adds_up_windows_to_the_same_map(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = torch.randn(2, 3, 4, 5, 36)
+    expected = add_windows(windows, 6, stride)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(add_windows(windows, 6, stride), expected)
+
+
+@pytest.mark.parametrize("size", [(15, 16), (17, 23), (33, 64), (100, 61)])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_compiled_network_pools_by_the_same_cells(size: tuple[int, int], factor: int) -> None:
+    image = torch.randn(2, 3, *size)
+    pooled = F.adaptive_avg_pool2d(image, (size[0] // factor, size[1] // factor))
+    torch.testing.assert_close(
+        pooled_and_repeated(image, factor), F.interpolate(pooled, size=size, mode="nearest"), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from finescale.networks import FAMILIES, FrameSettings
-from finescale.quantize import QuantSettings, integer_form, switched_off
-from finescale.quantize.integers import EightBits, SignedWeights
+from finescale.quantize import QuantSettings, insert_quantizers, integer_form, switched_off
+from finescale.quantize.calibrate import calibrate
+from finescale.quantize.integers import EightBits, FloatGrid, SignedWeights
 from finescale.quantize.modules import QuantLinear, quantizers
 from finescale.quantize.quantizer import Quantizer
 from heads import heads
@@ -65,7 +66,7 @@ def test_weights_are_the_same_where_signed_integers_hold_them(bits: int) -> None
     with torch.no_grad():
         linear.weight.clamp_(-0.1, 0.1)
         linear.weight[0] += 3  # far from zero: with eight bits its codes do not fit
-    network = nn.Sequential(QuantLinear(linear, bits=bits, include_zero=True, input_quantizer=None))
+    network = nn.Sequential(QuantLinear(linear, weight_quantizer=Quantizer(bits=bits, rows=len(linear.weight))))
     layer: Any = network[0]
     reach = linear.weight.abs().amax(1)
     layer.weight_quantizer.set_bounds(-reach * 128 / 127, reach)
@@ -78,6 +79,26 @@ def test_weights_are_the_same_where_signed_integers_hold_them(bits: int) -> None
     rows = slice(1 if bits == 8 else 0, None)
     torch.testing.assert_close(found[rows], wanted[rows], rtol=0, atol=1e-6)
     assert (found - wanted).abs().max() <= form.weight_quantizer.step.max() / 2
+
+
+@pytest.mark.parametrize(("granularity", "split_qkv"), [("row", False), ("tensor", True)])
+@pytest.mark.parametrize("scheme", ["anchored", "zero-point"])
+def test_shared_ranges_and_anchored_ones_answer_alike(scheme: Any, granularity: Any, split_qkv: bool) -> None:
+    torch.manual_seed(1)
+    family, images = FAMILIES["swinir"], seeded_input((1, 3, 16, 16))
+    network = family.network(settings=family.tiny["swinir"], scale=2).eval()
+    settings = QuantSettings(bits=4, method="minmax", scheme=scheme, granularity=granularity, split_qkv=split_qkv)
+    placement = family.quantization.placement(network.settings)
+    insert_quantizers(network, placement, settings)
+    calibrate(network, [images], placement, settings)
+    form = integer_form(network)
+    with torch.no_grad():
+        found, wanted = form(images), network(images)
+        with switched_off(network):
+            unquantized = network(images)
+    assert (found - wanted).norm() < (wanted - unquantized).norm() / 2
+    assert not quantizers(form)
+    assert any(isinstance(module, FloatGrid) for module in form.modules()) == (scheme == "anchored")
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -128,7 +149,7 @@ def test_a_float_network_has_no_integer_form() -> None:
 
 def test_sixteen_bits_have_no_integer_form() -> None:
     network: Any = nn.Sequential(
-        QuantLinear(nn.Linear(2, 2), bits=8, include_zero=True, input_quantizer=Quantizer(bits=16))
+        QuantLinear(nn.Linear(2, 2), weight_quantizer=Quantizer(bits=8, rows=2), input_quantizer=Quantizer(bits=16))
     )
     network.quantization = QuantSettings(bits=16, edge_bits=16, method="minmax")
     with pytest.raises(ValueError, match="an integer form has at most eight bits, the network has 16"):

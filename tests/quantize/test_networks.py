@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import statistics
+from typing import Any
 
 import pytest
 import torch
@@ -57,8 +58,8 @@ def test_every_quantizer_of_craft_sees_the_tensor_that_the_published_one_sees(
     seen: list[list[tuple[float, float, int]]] = []
 
     class Spy(Observer):
-        def __init__(self, settings: QuantSettings, *, bits: int, frequency: bool = False, per_row: bool = False):
-            super().__init__(settings, bits=bits, frequency=frequency, per_row=per_row)
+        def __init__(self, settings: QuantSettings, *, per_row: bool = False, **how: Any) -> None:
+            super().__init__(settings, per_row=per_row, **how)
             self._log: list[tuple[float, float, int]] = []
             if not per_row:
                 seen.append(self._log)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from finescale.quantize import QuantSettings
-from finescale.quantize.observers import AbsoluteError, Observer, clipped
+from finescale.quantize.objectives import AbsoluteError
+from finescale.quantize.observers import Observer, clipped
 from finescale.quantize.quantizer import fake_quantize, step_and_zero
 from golden_ptq import Case, names
 

@@ -25,7 +25,7 @@ from heads import heads
 from quantizing import quantize
 
 
-@given(st.sampled_from((4, 6, 8, 16)), st.integers(1, 70), st.integers(0, 2**31))
+@given(st.sampled_from((2, 3, 4, 6, 8, 16)), st.integers(1, 70), st.integers(0, 2**31))
 def test_what_is_packed_takes_its_bits_and_comes_back(bits: int, count: int, seed: int) -> None:
     numbers = torch.randint(0, 2**bits, (count,), generator=torch.Generator().manual_seed(seed))
     packed = pack(numbers, bits=bits)
@@ -58,6 +58,34 @@ def test_a_quantized_file_of_any_family_loads_to_the_same_answers(family: str, t
     again = tmp_path / "again.safetensors"
     finescale.save(loaded.network, again, source="a test")
     assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_anchored_ranges_of_whole_weights_and_of_their_thirds_come_back(bits: int, tmp_path: Path) -> None:
+    how = {"scheme": "anchored", "granularity": "tensor", "split_qkv": True, "method": "search"}
+    network = quantized("swinir", "swinir", bits=bits, **how)
+    path = tmp_path / "small.safetensors"
+    finescale.save(network, path, source="a test")
+    facts = json.loads(header_of(path)["quantization"])
+    assert facts["scheme"] == "uniform-anchored"
+    thirds = {name: entry[2:] for name, entry in facts["weights"].items()}
+    assert thirds["layers.0.residual_group.blocks.0.attn.qkv"] == [3]
+    assert thirds["layers.0.residual_group.blocks.0.attn.proj"] == [1]
+    loaded = finescale.load(path)
+    image = torch.rand(1, 3, 13, 9)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(image), network(image))
+    again = tmp_path / "again.safetensors"
+    finescale.save(loaded.network, again, source="a test")
+    assert again.read_bytes() == path.read_bytes()
+    for change, reason in (
+        ({"scheme": "uniform-asymmetric"}, "its scheme is 'uniform-asymmetric', where its settings state 'anchored'"),
+        ({"weights": facts["weights"] | {"conv_first": [*facts["weights"]["conv_first"][:2], 2]}}, "known are 1 and 3"),
+    ):
+        finescale.save(network, path, source="a test")
+        rewritten(path, **change)
+        with pytest.raises(WeightsError, match=reason):
+            finescale.load(path)
 
 
 @pytest.mark.parametrize(("family", "settings", "scale"), heads(["hit-sr"]))

@@ -2,6 +2,7 @@
 
 from finescale.analyze.attribution import Patch
 from finescale.analyze.cost_report import CostReport
+from finescale.analyze.costs import measure_cost, subject_of
 from finescale.analyze.patch_attribution import (
     PatchAttribution,
     attribute_patch,
@@ -26,7 +27,9 @@ __all__ = [
     "draw_patch_attribution",
     "draw_plot",
     "gather_points",
+    "measure_cost",
     "point_from_text",
     "read_points",
     "read_rows",
+    "subject_of",
 ]

@@ -11,15 +11,26 @@ import torch
 from torch import nn
 
 from finescale import weights, zoo
-from finescale.analyze.published import BEYOND, count_by_rule
+from finescale.analyze.published import beyond, count_by_rule
 from finescale.analyze.rules import Rule
 from finescale.errors import DeviceError
 from finescale.metrics.cost import Operations, Timing, count_operations, count_parameters, time_forward
-from finescale.networks import Cost, Count, Frame, build, check_scale, family_of
+from finescale.networks import (
+    Cost,
+    Count,
+    Frame,
+    WrappedNetwork,
+    as_network,
+    build,
+    check_scale,
+    family_of,
+    hierarchical,
+    is_convertible,
+    variants,
+)
 from finescale.system.memory import is_out_of_memory
 from finescale.upscale.memory import LiveBytes
 from finescale.weights import third_party
-from finescale.weights.third_party import ThirdPartyNetwork
 
 Size = tuple[int, int]
 
@@ -32,7 +43,7 @@ class Subject:
     """Name that the user gave it."""
     scale: int
     """Scale of its results."""
-    network: Frame | ThirdPartyNetwork
+    network: Frame | WrappedNetwork
     """The network, with the weights of a file, with random ones (which cost the same), or without values."""
     cost: Cost | None
     """Published size and cost; None for networks of other sizes."""
@@ -59,9 +70,47 @@ def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
     return Subject(name=name, scale=scale, network=network, cost=_known_cost(network))
 
 
-def _known_cost(network: Frame | ThirdPartyNetwork) -> Cost | None:
+def hierarchical_counterpart(subject: Subject, *, runs: bool = False) -> Subject:
+    """Convert a network with windowed attention to the hierarchical one, with random weights.
+
+    Args:
+        subject: A SwinIR, SwinIR-NG or SRFormer network, see `finescale.networks.hierarchical`.
+        runs: Whether the counterpart will run.
+
+    Raises:
+        ValueError: The network cannot be converted.
+    """
+    network = subject.network
+    if not isinstance(network, Frame) or not is_convertible(network.settings):
+        raise ValueError(
+            f"{subject.name} has no hierarchical counterpart; SwinIR, SwinIR-NG and SRFormer networks without a "
+            "position embedding have one"
+        )
+    family = variants()["hit-sir"]
+    settings = hierarchical(network.settings)
+    nearest, differing = family.nearest(settings)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if runs else "meta"):  # callers' random numbers stay
+        converted = family.network(settings=settings, scale=subject.scale)
+    name = f"{subject.name}, hierarchical" if differing else nearest
+    return Subject(name=name, scale=subject.scale, network=converted, cost=_known_cost(converted))
+
+
+def subject_of(
+    module: nn.Module, *, scale: int | None = None, channels: int | None = None, multiple: int | None = None
+) -> Subject:
+    """Take a network, or any module, as a subject; see `finescale.networks.as_network` for the arguments.
+
+    Raises:
+        ValueError: As for `finescale.networks.as_network`.
+    """
+    network = as_network(module, scale=scale, channels=channels, multiple=multiple)
+    name = network.name if isinstance(network, WrappedNetwork) else type(network).__name__
+    return Subject(name=name, scale=network.scale, network=network, cost=_known_cost(network))
+
+
+def _known_cost(network: Frame | WrappedNetwork) -> Cost | None:
     """Return the published size and cost of a network, if it is of a published size."""
-    if isinstance(network, ThirdPartyNetwork):
+    if isinstance(network, WrappedNetwork):
         return None
     family = family_of(network)
     variant, differing = family.nearest(network.settings)
@@ -160,7 +209,7 @@ def measure_cost(
                 f"{subject.name} does not fit into the memory of {device} with a whole image of {size[0]}x{size[1]} "
                 "pixels; time it at a smaller --input"
             ) from None
-    operations = count_operations(subject.network, shape, beyond=BEYOND)
+    operations = count_operations(subject.network, shape, beyond=beyond())
     return CostRow(
         model=subject.name,
         scale=subject.scale,
@@ -224,7 +273,7 @@ def compare_with_published(subject: Subject) -> Iterator[PublishedComparison]:
     for published, by_authors in counts:
         shape = (1, subject.network.in_channels, *published.size)
         if published.size not in operations:
-            operations[published.size] = count_operations(subject.network, shape, beyond=BEYOND)
+            operations[published.size] = count_operations(subject.network, shape, beyond=beyond())
         ours = operations[published.size]
         counted = count_by_rule(published.rule, subject.network, shape, ours) if by_authors else ours.multiply_adds
         yield PublishedComparison(

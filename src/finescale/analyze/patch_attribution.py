@@ -12,8 +12,7 @@ from torch import Tensor
 
 from finescale.analyze.attribution import SIGMA, STEPS, Attribution, Patch, attribute
 from finescale.figures import svg
-from finescale.networks import Frame
-from finescale.weights.third_party import ThirdPartyNetwork
+from finescale.networks import Frame, WrappedNetwork
 
 REGION = 128
 """Side length of the region, in lr pixels."""
@@ -57,7 +56,7 @@ class PatchAttribution:
 
 
 def attribute_patch(
-    network: Frame | ThirdPartyNetwork,
+    network: Frame | WrappedNetwork,
     image: Tensor,
     patch: Patch,
     *,
@@ -103,7 +102,7 @@ def attribute_patch(
     multiple = math.lcm(multiple, _needed_multiple(network))
     top, rows = _interval(height, (patch.top + bottom) / 2 / scale, region, multiple)
     left, columns = _interval(width, (patch.left + right) / 2 / scale, region, multiple)
-    module = network.model if isinstance(network, ThirdPartyNetwork) else network
+    module = network.model if isinstance(network, WrappedNetwork) else network
     module.requires_grad_(False)
     device = next(module.parameters()).device
     part = image[:, top : top + rows, left : left + columns].expand(channels, -1, -1).to(device).contiguous()
@@ -115,7 +114,7 @@ def attribute_patch(
 
 
 def compare_attributions(
-    networks: Mapping[str, Frame | ThirdPartyNetwork],
+    networks: Mapping[str, Frame | WrappedNetwork],
     image: Tensor,
     patch: Patch,
     *,
@@ -159,12 +158,12 @@ def compare_attributions(
     return found
 
 
-def _needed_multiple(network: Frame | ThirdPartyNetwork) -> int:
+def _needed_multiple(network: Frame | WrappedNetwork) -> int:
     """Return what divides the sides of images that a network takes; ours take any size.
 
     Third-party networks are called without their padding, which no gradient passes.
     """
-    return network.period if isinstance(network, ThirdPartyNetwork) else 1
+    return network.period if isinstance(network, WrappedNetwork) else 1
 
 
 def _interval(side: int, middle: float, region: int, multiple: int) -> tuple[int, int]:

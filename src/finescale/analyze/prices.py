@@ -11,7 +11,7 @@ from finescale import weights, zoo
 from finescale.analyze.cost_report import OUTPUT
 from finescale.analyze.costs import Subject, input_for, subject
 from finescale.analyze.points import GivenPoint
-from finescale.analyze.published import BEYOND
+from finescale.analyze.published import beyond
 from finescale.errors import DataError, WeightsError, printable_name
 from finescale.metrics.cost import count_operations, count_parameters
 from finescale.system.files import sha256
@@ -131,7 +131,7 @@ class Prices:
         if quantity == "parameters":
             return count_parameters(found.network) / 1e3
         shape = (1, found.network.in_channels, *input_for(OUTPUT, scale=self._scale))
-        return count_operations(found.network, shape, beyond=BEYOND).multiply_adds / 1e9
+        return count_operations(found.network, shape, beyond=beyond()).multiply_adds / 1e9
 
     def _model_of(self, one: Candidate) -> str:
         """Return the file or the name of a network; a file must be what was measured.

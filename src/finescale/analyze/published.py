@@ -9,10 +9,10 @@ from torch import nn
 from finescale.metrics.cost import Beyond, Operations
 from finescale.networks import FAMILIES
 
-BEYOND: Mapping[type[nn.Module], Beyond] = {
-    kind: extra for family in FAMILIES.values() for kind, extra in family.publication.beyond.items()
-}
-"""`Publication.beyond` of all families together, for `finescale.metrics.cost.count_operations`."""
+
+def beyond() -> Mapping[type[nn.Module], Beyond]:
+    """Return `Publication.beyond` of all families together, for `finescale.metrics.cost.count_operations`."""
+    return {kind: extra for family in FAMILIES.values() for kind, extra in family.publication.beyond.items()}
 
 
 def count_by_rule(rule: str, network: nn.Module, shape: tuple[int, ...], operations: Operations) -> int | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from finescale.analyze.cost_report import CostReport
+    from finescale.analyze.costs import CostRow
     from finescale.analyze.prices import Quantity
     from finescale.analyze.rules import Rule
 
@@ -62,6 +63,10 @@ def cost(
             "all; may be repeated.",
         ),
     ] = None,
+    hierarchical: Annotated[
+        bool,
+        typer.Option("--hierarchical", help="Compare each with the hierarchical (HiT) network it can be converted to."),
+    ] = False,
     timed: Annotated[
         bool | None,
         typer.Option("--time/--no-time", help="Measure time and memory; default: on for -n, off for --all."),
@@ -73,6 +78,8 @@ def cost(
     """Count parameters and multiply-adds, and measure time and memory, beside published numbers."""
     if bool(models) == every:
         raise typer.BadParameter("name networks with -n MODEL, or use --all")
+    if every and hierarchical:
+        raise typer.BadParameter("--hierarchical needs -n MODEL; not every published variant can be converted")
     if input_size is not None and output_size is not None:
         raise typer.BadParameter("--input and --output are mutually exclusive")
     if runs < 1:
@@ -92,7 +99,15 @@ def cost(
         console.say(f"timing {model} x{scale} on {_by(size)} pixels")
 
     timed = bool(models) if timed is None else timed
-    report = CostReport(scale=scale, sizes=sizes, rules=rules or (), timed=timed, runs=runs, device=device)
+    report = CostReport(
+        scale=scale,
+        sizes=sizes,
+        rules=rules or (),
+        timed=timed,
+        runs=runs,
+        device=device,
+        hierarchical=hierarchical,
+    )
     try:
         for name in models or variants():
             report.add(name, before_timing=announce)
@@ -129,7 +144,7 @@ def _print_costs(report: CostReport) -> None:
         )
     if not any(row.timing for row in report.rows):
         costs.columns = costs.columns[:-2]
-    tables = [costs]
+    tables = [costs, *(_pair(base, converted) for base, converted in report.pairs)]
     if report.rules:
         by_rule = _table("model", "scale", right=("input", *(rule.title for rule in report.rules.values())))
         for row in report.rows:
@@ -149,6 +164,20 @@ def _print_costs(report: CostReport) -> None:
             )
         tables.append(published)
     console.print_tables(*tables)
+
+
+def _pair(base: CostRow, converted: CostRow) -> Table:
+    """Return the costs of a network beside those of its hierarchical counterpart."""
+    quantities = [
+        ("parameters", base.parameters, converted.parameters, "{:,}"),
+        ("multiply-adds, G", base.operations.multiply_adds / 1e9, converted.operations.multiply_adds / 1e9, "{:,.2f}"),
+    ]
+    if base.timing and converted.timing:
+        quantities.append(("time, s", base.timing.median_s, converted.timing.median_s, "{:.3g}"))
+    table = _table(f"x{base.scale}, {_by(base.input_size)}", right=(base.model, converted.model, "ratio"))
+    for name, before, after, form in quantities:
+        table.add_row(name, form.format(before), form.format(after), f"{after / before:.2f}")
+    return table
 
 
 def _by(size: Sequence[int]) -> str:

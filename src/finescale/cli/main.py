@@ -22,6 +22,7 @@ from finescale.cli.export import export
 from finescale.cli.inspect import inspect
 from finescale.cli.models import models
 from finescale.cli.quantize import quantize
+from finescale.cli.serve import serve
 from finescale.cli.train import train
 from finescale.cli.upscale import upscale
 from finescale.errors import FinescaleError
@@ -40,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for verb in (upscale, models, inspect, convert, evaluate, train, quantize, export):
+for verb in (upscale, models, inspect, convert, evaluate, train, quantize, export, serve):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(analyze, name="analyze")

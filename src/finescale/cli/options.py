@@ -167,6 +167,17 @@ def read_tile(text: str) -> int | Literal["auto"]:
     return int(text) if re.fullmatch(r"-?\d+", text) else cast("Literal['auto']", text)
 
 
+def read_bytes(flag: str, text: str) -> int:
+    """Parse a size such as "4G" or "800 MiB" into bytes."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not found:
+        raise typer.BadParameter(f"{flag} must be a size such as 800M or 4G, got {text!r}")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
 def engine_of(named: str | None, *, compile: bool) -> EngineName:
     """Return the engine that ``--engine`` and ``--compile`` select together.
 

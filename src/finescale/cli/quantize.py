@@ -1,10 +1,11 @@
-"""``finescale quantize``: a network at 4, 6 or 8 bits."""
+"""``finescale quantize``: a network at 2, 3, 4, 6 or 8 bits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
 def quantize(
     network: options.Network,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A new .safetensors file.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="A new .safetensors file.")
+    ] = None,
     scale: options.Scale = None,
-    bits: Annotated[int | None, typer.Option(help="4, 6 or 8, of weights and activations.")] = None,
+    bits: Annotated[int | None, typer.Option(help="2, 3, 4, 6 or 8, of weights and activations.")] = None,
     calibration: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Pictures like those that will be upscaled; no originals.")
     ] = None,
@@ -30,14 +33,21 @@ def quantize(
         str | None,
         typer.Option(metavar="LAYERS", help="Layers that keep 8 bits: first, last, paths with *; separated by commas."),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="dual (default), minmax or percentile.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="auto (default): the best by measurement; dual, minmax, percentile, density or search."),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Only print what whole methods reach, their time and file size.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the refinement; default: 10; 0: none.")] = None,
     start: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The same network, quantized: refine its ranges, in place of finding any."),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="published: the settings of the method's authors; --set overrides them.")
+        str | None,
+        typer.Option(help="published, ptq4sr or 2dquant: the settings of authors; --set overrides them."),
     ] = None,
     crops: Annotated[
         int | None, typer.Option(min=1, help="How many parts of the pictures to learn from; default: 32.")
@@ -66,8 +76,11 @@ def quantize(
     from finescale.settings import parse_settings
     from finescale.system.files import sha256
 
-    console.check_new_file(output, suffix=".safetensors", overwrite=overwrite)
+    _check_output(output, compare=compare, overwrite=overwrite)
     values = _values(bits, keep=keep, method=method, epochs=epochs, recipe=recipe, overrides=overrides or [])
+    auto = start is None and recipe is None and "method" not in values
+    if method == "auto" and not auto:
+        raise typer.BadParameter("--method auto and --recipe, --start or --set method=... are mutually exclusive")
     if calibration is not None:
         crops, crop_size = _sampling(calibration, crops, crop_size, recipe=recipe)
     settings = None if bits is None or start is not None else parse_settings(QuantSettings, values, source="quantize")
@@ -78,27 +91,31 @@ def quantize(
         loaded = weights.load_named(network, scale=scale, device=device, offline=offline)
     source = loaded.header.get("source", loaded.path.name)
     if is_quantized(loaded.network):
-        if (bits, calibration, start) != (None, None, None):
+        if compare or (bits, calibration, start) != (None, None, None):
             raise typer.BadParameter(
                 f"{network} is quantized already; omit --bits and --calibration to convert its file, or refine it by "
                 "--start, with its float network as -n"
             )
+        assert output is not None
         weights.save(loaded.network, output, source=source)
         say(f"weights: {output}")
         return
     if settings is None or calibration is None:
-        raise typer.BadParameter("give --bits 4, 6 or 8, and --calibration, a folder of pictures")
-    state = output.with_name(f"{output.name}.partial")
-    if state.exists():
-        say(f"resuming from {state}")
+        raise typer.BadParameter("give --bits 2, 3, 4, 6 or 8, and --calibration, a folder of pictures")
     if crops is None:
         say(f"pictures of {calibration}: all of one size, taken whole, to learn from and to measure on")
     else:
         say(f"{crops} crops of {crop_size}x{crop_size} pixels of {calibration}; {HELD_OUT} more to measure on")
+    if output is None:
+        _compare(loaded, calibration, settings, crops=crops, crop_size=crop_size, seed=seed, as_json=as_json)
+        return
+    state = output.with_name(f"{output.name}.partial")
+    if state.exists():
+        say(f"resuming from {state}")
     float_bytes = sum(4 * tensor.numel() for tensor in loaded.network.state_dict().values())
     with _watched(state) as on_progress:
         result = quantize_network(
-            loaded.network, calibration, settings, crops=crops, crop_size=crop_size, seed=seed,
+            loaded.network, calibration, settings, auto=auto, crops=crops, crop_size=crop_size, seed=seed,
             start=None if started is None else started.network, with_sensitivity=sensitivity, state=state,
             weights_sha256=sha256(loaded.path), on_progress=on_progress,
         )  # fmt: skip
@@ -120,6 +137,17 @@ def quantize(
         say(f"note: with {width} channels the file is smaller, but integers gain little or no time over bf16")
 
 
+def _check_output(output: Path | None, *, compare: bool, overwrite: bool) -> None:
+    """Refuse a file that cannot be written, and one beside a comparison, which writes none."""
+    if compare:
+        if output is not None:
+            raise typer.BadParameter(f"--compare writes no file; omit -o {output}")
+    elif output is None:
+        raise typer.BadParameter("give -o, a new .safetensors file, or --compare")
+    else:
+        console.check_new_file(output, suffix=".safetensors", overwrite=overwrite)
+
+
 def _values(
     bits: int | None,
     *,
@@ -131,20 +159,22 @@ def _values(
 ) -> dict[str, Any]:
     """Return the fields of `QuantSettings` that the flags set."""
     from finescale.quantize import RECIPES
+    from finescale.quantize import recipe as recipe_for
     from finescale.settings import read_overrides
 
-    if bits not in (None, 4, 6, 8):
-        raise typer.BadParameter(f"--bits must be 4, 6 or 8, got {bits}")
+    if bits not in (None, 2, 3, 4, 6, 8):
+        raise typer.BadParameter(f"--bits must be 2, 3, 4, 6 or 8, got {bits}")
     if recipe is not None and recipe not in RECIPES:
         raise typer.BadParameter(f"--recipe must be {', '.join(RECIPES)}, got {recipe!r}")
     flags = {
         "bits": bits,
         "keep": None if keep is None else options.names_of(keep),
-        "method": method,
+        "method": None if method == "auto" else method,
         "epochs": epochs,
     }
     stated = {name: value for name, value in flags.items() if value is not None}
-    return {**RECIPES.get(recipe or "", {}), **stated, **read_overrides(overrides)}
+    of_authors = {} if recipe is None else recipe_for(recipe, bits=bits or 4)
+    return {**of_authors, **stated, **read_overrides(overrides)}
 
 
 def _sampling(
@@ -152,11 +182,11 @@ def _sampling(
 ) -> tuple[int | None, int | None]:
     """Return how many parts of the pictures to take, and their side; None for patches that are taken whole."""
     from finescale.quantize import calibration_pictures, find_patches
-    from finescale.quantize.crops import CROP_SIZE, CROPS, PUBLISHED_CROP_SIZE, PUBLISHED_CROPS
+    from finescale.quantize.crops import CROP_SIZE, CROPS, PUBLISHED_CROPS
 
     if crops is None and crop_size is None and find_patches(calibration):
         return None, None
-    count, side = (CROPS, CROP_SIZE) if recipe is None else (PUBLISHED_CROPS, PUBLISHED_CROP_SIZE)
+    count, side = (CROPS, CROP_SIZE) if recipe is None else PUBLISHED_CROPS[recipe]
     crops, crop_size = crops or count, crop_size or side
     calibration_pictures(calibration, side=crop_size)
     return crops, crop_size
@@ -176,6 +206,41 @@ def _settings_from(started: Loaded, values: dict[str, Any]) -> QuantSettings:
         return settings_from(started.network, values)
     except ValueError as error:
         raise ValueError(f"{started.path}: {error}") from None
+
+
+def _compare(
+    loaded: Loaded,
+    calibration: Path,
+    settings: QuantSettings,
+    *,
+    crops: int | None,
+    crop_size: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Print what whole methods reach; each network is saved for a moment, which shows the size of its file."""
+    from rich.table import Table
+
+    from finescale import weights
+    from finescale.quantize import compare
+
+    rows: list[dict[str, Any]] = []
+    with TemporaryDirectory() as folder, _watched(None) as on_progress:
+        file = Path(folder) / "quantized.safetensors"
+        for one in compare(
+            loaded.network, calibration, settings, crops=crops, crop_size=crop_size, seed=seed, on_progress=on_progress
+        ):
+            weights.save(one.network, file, source=loaded.path.name)
+            facts = {"fidelity_db": one.fidelity, "seconds": one.seconds, "bytes": file.stat().st_size}
+            rows.append({"method": one.name, **facts})
+            file.unlink()
+    if as_json:
+        console.print_json({"family": loaded.family, "variant": loaded.variant, "scale": loaded.scale, "methods": rows})
+        return
+    table = Table("method", "PSNR to float, dB", "seconds", "bytes", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["method"], f"{row['fidelity_db']:.2f}", f"{row['seconds']:.0f}", f"{row['bytes']:,}")
+    console.print_tables(table)
 
 
 def _report(loaded: Loaded, result: QuantizationResult, *, output: Path, float_bytes: int) -> dict[str, Any]:
@@ -209,7 +274,7 @@ def _print(result: QuantizationResult) -> None:
 
 
 @contextmanager
-def _watched(state: Path) -> Iterator[Callable[[str, int, int], None]]:
+def _watched(state: Path | None) -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar for each stage, without a terminal a line when it is done; on an interrupt, how to resume."""
     try:
         with bars() as shown:
@@ -221,6 +286,6 @@ def _watched(state: Path) -> Iterator[Callable[[str, int, int], None]]:
 
             yield on_progress
     except KeyboardInterrupt:
-        if state.exists():
+        if state is not None and state.exists():
             say(f"{state} stores the progress; run the same command to continue")
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from finescale.upscale.outputs import Job
     from finescale.upscale.report import UpscaleReport
 
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-
 
 def upscale(
     inputs: Annotated[
@@ -31,13 +28,26 @@ def upscale(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Folder for the results, or the result's name; default: beside each input."
+            "-o",
+            "--output",
+            "--output_dir",
+            help="Folder for the results, or the result's name; default: beside each input.",
         ),
     ] = None,
     more_inputs: Annotated[
-        list[str] | None, typer.Option("-i", "--input", help="One more picture, folder or pattern; may be repeated.")
+        list[str] | None,
+        typer.Option("-i", "--input", "--input_dir", help="One more picture, folder or pattern; may be repeated."),
     ] = None,
-    network: options.Network = "default",
+    network: Annotated[
+        str,
+        typer.Option(
+            "-n",
+            "--network",
+            "--model_path",
+            metavar="MODEL",
+            help="A known network, owner/name on the hub, or a path to a weight file.",
+        ),
+    ] = "default",
     scale: options.Scale = None,
     tile: options.Tile = "auto",
     overlap: options.Overlap = None,
@@ -146,7 +156,7 @@ def upscale(
             "tile": "auto" if tile is None else options.read_tile(tile),
             "overlap": overlap,
             "rule": "chop" if chop else tile_rule or "blend",
-            "max_memory": None if max_memory is None else _bytes(max_memory),
+            "max_memory": None if max_memory is None else options.read_bytes("--max-memory", max_memory),
         },
         source="upscale",
     )
@@ -287,14 +297,6 @@ def _arithmetic(upscaler: Upscaler) -> str:
     if upscaler.engine == "openvino":
         return f"{upscaler.precision} what integers of {bits} bits give (sums of bytes saturate on this CPU)"
     return f"{upscaler.precision} what integers of {bits} bits give ('--engine openvino' multiplies integers)"
-
-
-def _bytes(text: str) -> int:
-    """Parse a size such as "4G" or "800 MiB" into bytes."""
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if not found:
-        raise typer.BadParameter(f"--max-memory must be a size such as 800M or 4G, got {text!r}")
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.engines.pytorch import PyTorchEngine
-from finescale.networks import Frame
-from finescale.weights.third_party import ThirdPartyNetwork
+from finescale.networks import Frame, WrappedNetwork
 
 EngineName = Literal["torch", "compile", "openvino"]
 
@@ -34,7 +33,7 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
 
     Args:
         name: "torch" calls the network itself, "compile" compiles it with `torch.compile`, "openvino" translates it for
-            OpenVINO; the last two take a while for each new size of image.
+            OpenVINO, once for all sizes of image; the first call of the last two takes a while.
         network: One of finescale's networks for "openvino"; any for "torch" and "compile".
         device: Device of the network; "openvino" requires the CPU.
 
@@ -44,7 +43,7 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
     """
     check_engine(name)
     if name != "openvino":
-        precisions = network.precisions if isinstance(network, ThirdPartyNetwork) else None
+        precisions = network.precisions if isinstance(network, WrappedNetwork) else None
         return PyTorchEngine(network, device=device, precisions=precisions, compiled=name == "compile")
     if device.type != "cpu":
         raise ValueError(f"engine 'openvino' computes on device 'cpu', got {str(device)!r}; use engine 'torch' there")

@@ -31,7 +31,9 @@ class Parity:
     """PSNR in dB between the two results; infinite where they are equal."""
 
 
-def check_parity(network: Frame, found: Tensor, images: Tensor, *, by: str, remedy: str) -> Parity:
+def check_parity(
+    network: Frame, found: Tensor, images: Tensor, *, by: str, remedy: str, tolerance: float | None = None
+) -> Parity:
     """Compare another runtime's result in float32, or in integers, with the network's.
 
     Args:
@@ -40,6 +42,7 @@ def check_parity(network: Frame, found: Tensor, images: Tensor, *, by: str, reme
         images: The input, (N, C, H, W).
         by: Name of the runtime, for the message.
         remedy: What to do where the results differ, for the message.
+        tolerance: In place of `TOLERANCE`, for weights that were rounded.
 
     Raises:
         NumericalError: The results differ too much.
@@ -53,7 +56,8 @@ def check_parity(network: Frame, found: Tensor, images: Tensor, *, by: str, reme
             INTEGER_TOLERANCE * _rms(expected - _unquantized(network, images)),
         )
     else:
-        error, allowed = largest, TOLERANCE * max(1.0, float(expected.abs().max()))
+        error = largest
+        allowed = (TOLERANCE if tolerance is None else tolerance) * max(1.0, float(expected.abs().max()))
     if not error <= allowed:
         raise NumericalError(f"{by} differs from the network by {error:.1e}, more than {allowed:.1e}; {remedy}")
     return Parity(largest=largest, psnr=-20 * math.log10(root) if root else math.inf)

@@ -1,62 +1,86 @@
 """ONNX files for ONNX Runtime, OpenVINO and other tools; quantized networks are written with integers (QDQ).
 
-The size of the image is fixed, since padding and the number of windows depend on it. The input is called ``lr``, the
-output ``sr``; both are RGB, float32 in [0, 1], (1, C, H, W).
-
-A quantized network is written in its integer form (`finescale.quantize.integer_form`): weights as integers of eight
-bits, every quantizer as a pair of QuantizeLinear and DequantizeLinear, which runtimes turn into integer arithmetic.
+One file takes images of every size, any number at a time. The input is called ``input``, the output ``output``; both
+are RGB, float32 in [0, 1], (N, C, H, W). What the file is stands in its metadata, see `finescale.export.metadata`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from finescale.engines.parity import Parity, check_parity
+from finescale.engines.parity import Parity
+from finescale.engines.translation import INPUT, OUTPUT, to_onnx
 from finescale.errors import MissingExtraError, WeightsError
-from finescale.layers.exportable import exportable
+from finescale.export.checking import check
+from finescale.export.metadata import metadata_of
 from finescale.networks import Frame
-from finescale.quantize import integer_form, is_quantized
-from finescale.quantize.integers import SIGNED
+from finescale.quantize import is_quantized
 from finescale.system.files import whole_file
 
-OPSET = 19
-"""Version of ONNX's operators; from 21 on, ONNX Runtime 1.31 refuses its own rearrangement of quantized transposes."""
+HALF_TOLERANCE = 2e-2
+"""Largest difference allowed for weights in half precision, relative to the largest value where that is above 1."""
+
+_HALF_ELEMENTS = 64
+"""Smaller tensors stay in float32: offsets, norms and factors, which are few and on which all values depend."""
 
 
-def export_onnx(network: Frame, file: Path, *, size: tuple[int, int]) -> Parity:
-    """Write a network for images of one size, after comparing it with what ONNX Runtime computes.
+def export_onnx(
+    network: Frame,
+    file: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    half: bool = False,
+    source: str | None = None,
+    licence: str | None = None,
+) -> Parity:
+    """Write a network as ONNX, after comparing it with what ONNX Runtime, and OpenVINO where installed, compute.
 
     Args:
         network: Float or quantized, on the CPU.
         file: The ONNX file; it appears once the comparison has succeeded.
-        size: Height and width of the images, in lr pixels.
+        size: Height and width of the images, in lr pixels, for runtimes that take no other; None is every size.
+        half: Store matrices and kernels in float16; they are computed with in float32.
+        source: Where the weights come from, for the metadata.
+        licence: Of the weights, for the metadata.
 
     Returns:
-        How close ONNX Runtime comes to the network, in float32 or integers.
+        How close ONNX Runtime comes to the network, in float32 or integers, at the worst of several sizes.
 
     Raises:
+        ValueError: The network takes one size alone, and ``size`` is None; or half precision for a quantized one.
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
-        NumericalError: ONNX Runtime computes other values.
+        NumericalError: A runtime computes other values.
         WeightsError: The file cannot be written.
     """
     runtime = onnx_runtime()
+    import onnx
+
+    if half and is_quantized(network):
+        raise ValueError("half must be False for a quantized network, whose weights are integers")
     network = network.eval()
-    image = torch.rand(1, network.in_channels, *size, generator=torch.Generator().manual_seed(0))
-    form: nn.Module = integer_form(network) if is_quantized(network) else network
-    written = _with_integer_weights(_translate(exportable(form, image), image))
+    model = to_onnx(network, size=size)
+    for name, fact in metadata_of(network, source=source, licence=licence).items():
+        model.metadata_props.add(key=name, value=fact)
+    if half:
+        _halve(model)
+    onnx.checker.check_model(model, full_check=True)
+    written: bytes = model.SerializeToString()
     session = runtime.InferenceSession(written, _options(runtime), providers=["CPUExecutionProvider"])
-    found = torch.from_numpy(session.run(["sr"], {"lr": image.numpy()})[0])
-    parity = check_parity(network, found, image, by=f"ONNX Runtime {runtime.__version__}", remedy="nothing is written")
+
+    def by_onnx_runtime(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
+
+    tolerance = HALF_TOLERANCE if half else None
+    parity = check(network, by_onnx_runtime, size=size, by=f"ONNX Runtime {runtime.__version__}", tolerance=tolerance)
+    openvino = _by_openvino(written, is_quantized(network))
+    if openvino is not None:
+        check(network, openvino, size=size, by="OpenVINO", tolerance=tolerance)
     try:
         with whole_file(file) as whole:
             whole.write(written)
@@ -75,81 +99,38 @@ def _options(runtime: Any) -> Any:
     return options
 
 
-def _translate(network: nn.Module, image: Tensor) -> Any:
-    """Translate a network to a model of the package onnx."""
-    table: Any = {
-        torch.ops.aten.fake_quantize_per_tensor_affine.default: _per_tensor,
-        torch.ops.aten.fake_quantize_per_channel_affine.default: _per_channel,
-    }
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            network,
-            (image,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["lr"],
-            output_names=["sr"],
-            custom_translation_table=table,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the messages of PyTorch's exporter."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
+def _by_openvino(model: bytes, quantized: bool) -> Callable[[Tensor], Tensor] | None:
+    """OpenVINO with a serialized model; None where it is not installed, or where its sums of integers saturate."""
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        exporter.setLevel(level)
+        import openvino
+    except ImportError:
+        return None
+    from finescale.engines.openvino import multiplies_bytes_exactly
+
+    core = openvino.Core()
+    if quantized and not multiplies_bytes_exactly(openvino, core):
+        return None
+    compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: torch.from_numpy(compiled([images.numpy()])[0])
 
 
-def _per_tensor(x: Any, step: float, zero: int, lowest: int, _highest: int) -> Any:
-    """Translate `torch.fake_quantize_per_tensor_affine`; integers are signed if any is negative."""
-    from onnxscript import ir, opset19
-
-    kind = np.int8 if lowest < 0 else np.uint8
-    steps, zeros = (
-        opset19.Constant(value=ir.tensor(value)) for value in (np.array(step, np.float32), np.array(zero, kind))
-    )
-    return opset19.DequantizeLinear(opset19.QuantizeLinear(x, steps, zeros), steps, zeros)
-
-
-def _per_channel(x: Any, step: Any, zero: Any, axis: int, _lowest: int, _highest: int) -> Any:
-    """Translate `torch.fake_quantize_per_channel_affine`, for signed integers."""
-    from onnxscript import ir, opset19
-
-    zeros = opset19.Cast(zero, to=ir.DataType.INT8)
-    codes = opset19.QuantizeLinear(x, step, zeros, axis=axis)
-    return opset19.DequantizeLinear(codes, step, zeros, axis=axis)
-
-
-def _with_integer_weights(model: Any) -> bytes:
-    """Serialize a model, with quantized weights stored as the integers that QuantizeLinear would compute."""
-    from onnx import numpy_helper
+def _halve(model: Any) -> None:
+    """Store matrices and kernels in float16, where their values fit, each with a cast to float32 behind it."""
+    from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    integers: dict[str, str] = {}
-    for node in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in tensors]:
-        weight, step, zero = (numpy_helper.to_array(tensors[name]) for name in node.input)
-        codes = np.rint(weight / step.reshape(-1, *(1,) * (weight.ndim - 1))).clip(-SIGNED, SIGNED).astype(zero.dtype)
-        tensors[node.input[0]].CopyFrom(numpy_helper.from_array(codes, node.input[0]))
-        integers[node.output[0]] = node.input[0]
-        graph.node.remove(node)
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name in integers:
-                node.input[place] = integers[name]
-    del graph.value_info[:]  # types of intermediate values, some of which have changed
-    serialized: bytes = model.SerializeToString()
-    return serialized
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.size < _HALF_ELEMENTS or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)
 
 
 def onnx_runtime() -> Any:

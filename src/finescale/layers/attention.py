@@ -17,6 +17,7 @@ from finescale.layers.explicit_attention import (
     ExplicitShiftedAttention,
     ExplicitSoftmaxAttention,
     ExplicitSpatialCorrelation,
+    kinds_of_windows,
 )
 from finescale.layers.precision import no_float16, widened
 
@@ -79,6 +80,10 @@ class ShiftedAttention(AttentionProduct):
         Returns:
             (K, n, L, d).
         """
+        if torch.compiler.is_compiling():  # for maps of any size, some of which have no whole window
+            each = bias[kinds_of_windows(grid, windows=query.shape[0], device=bias.device)]
+            return self.attention(query, key, value, each)  # type: ignore[no-any-return]
+
         # (N, rows, columns, n, L, d)
         maps = [windows.reshape(-1, *grid, *windows.shape[1:]) for windows in (query, key, value)]
 
@@ -107,12 +112,12 @@ class ExponentialSums(AttentionProduct):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Query (K, n, L, d), key and value (K, n, M, d) and bias (n, L, M) to (K, n, d, L) and (K, n, 1, L)."""
-        windows = query.shape[0]
         at_once = 2**17 if query.device.type == "cpu" else 2**26  # scores
-        step = windows if torch.compiler.is_compiling() else max(at_once // bias.numel(), 1)
-        values, weights = [], []
+        step = max(at_once // bias.numel(), 1)
         # Split, not sliced: the gradient of each slice would be a map of zeros as large as all windows.
-        for q, k, v in zip(*(torch.split(x, step) for x in (query, key, value)), strict=True):
+        parts = ([x] if torch.compiler.is_compiling() else torch.split(x, step) for x in (query, key, value))
+        values, weights = [], []
+        for q, k, v in zip(*parts, strict=True):
             scores = (q @ k.mT).add_(bias)
             exponentials = (scores - scores.amax(-1, keepdim=True)).exp_()
             values.append(v.mT @ exponentials.mT)  # 3 times faster on a CPU than E V, for narrow heads

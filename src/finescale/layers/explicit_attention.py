@@ -6,6 +6,7 @@ Each computes what its namesake in `finescale.layers.attention` does, more slowl
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,12 +43,26 @@ class ExplicitShiftedAttention(ExplicitSoftmaxAttention):
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, grid: tuple[int, int]
     ) -> Tensor:
         """Shapes as in `ShiftedAttention`."""
-        rows, columns = grid
-        kinds = bias.new_zeros(rows, columns).long()
-        kinds[-1] += 2
-        kinds[:, -1] += 1
-        maps = query.shape[0] // (rows * columns)
-        return super().forward(query, key, value, bias[kinds.flatten().repeat(maps)])
+        kinds = kinds_of_windows(grid, windows=query.shape[0], device=bias.device)
+        return super().forward(query, key, value, bias[kinds])
+
+
+def kinds_of_windows(grid: tuple[int, int], *, windows: int, device: torch.device) -> Tensor:
+    """Return the kind of each window of rolled maps, as `ShiftedAttention` numbers them.
+
+    Args:
+        grid: (rows, columns) of windows in a map.
+        windows: K, of all maps.
+        device: Device of the result.
+
+    Returns:
+        (K,) int64: 0 for whole windows, 1 and 3 for the last of a row, 2 and 3 for those of the last row.
+    """
+    rows, columns = grid
+    last_row = torch.arange(rows, device=device) == rows - 1
+    last_column = torch.arange(columns, device=device) == columns - 1
+    kinds = 2 * last_row[:, None].long() + last_column.long()
+    return kinds.flatten().repeat(windows // (rows * columns))
 
 
 class ExplicitExponentialSums(nn.Module):

@@ -14,7 +14,14 @@ Size = tuple[int, int]
 
 def whole_windows(size: Size, window: Size) -> Size:
     """Return the smallest size, at least ``size``, that holds a whole number of windows on both axes."""
-    return -(-size[0] // window[0]) * window[0], -(-size[1] // window[1]) * window[1]
+    # No negative number is divided: an exported network divides towards zero.
+    return (size[0] + window[0] - 1) // window[0] * window[0], (size[1] + window[1] - 1) // window[1] * window[1]
+
+
+def at_least(side: int, least: int) -> int:
+    """Return a side, or ``least`` where it is shorter; the side of an image may be free while a network is exported."""
+    longer: int = torch.sym_max(side, least)  # type: ignore[no-untyped-call]
+    return longer
 
 
 def pad_reflect(x: Tensor, size: Size, *, repeat_edge: bool = False) -> Tensor:
@@ -33,7 +40,7 @@ def pad_reflect(x: Tensor, size: Size, *, repeat_edge: bool = False) -> Tensor:
     """
     for axis, target in enumerate(size, start=1):
         length = x.shape[axis]
-        if target > length:
+        if torch.compiler.is_compiling() or target > length:  # a compiled network is for sizes of both kinds
             x = x.index_select(axis, mirrored(length, target, repeat_edge=repeat_edge, device=x.device))
     return x
 
@@ -50,11 +57,10 @@ def mirrored(length: int, target: int, *, repeat_edge: bool, device: torch.devic
     Returns:
         (target,) int64.
     """
-    if length == 1:
-        return torch.zeros(target, dtype=torch.long, device=device)
-    period = 2 * length if repeat_edge else 2 * (length - 1)
+    # A tensor, since exporters translate no remainder by a size; a row of one sample is continued by itself.
+    period = torch.full((), 2 * length if repeat_edge else 2 * (length - 1), device=device).clamp_min(1)
     place = torch.arange(target, device=device) % period
-    return torch.minimum(place, period - repeat_edge - place)
+    return torch.minimum(place, period - int(repeat_edge) - place)
 
 
 def partition(x: Tensor, window: Size) -> Tensor:
@@ -83,6 +89,13 @@ def sliding_windows(x: Tensor, window: int, stride: int) -> Tensor:
     Returns:
         (N, rows, columns, L, C), windows and pixels in row-major order.
     """
+    if torch.compiler.is_compiling():  # exporters translate no cut of a map whose size is free
+        rows, columns = ((side - window) // stride + 1 for side in x.shape[1:3])
+        starts = [torch.arange(count, device=x.device)[:, None] * stride for count in (rows, columns)]
+        inside = torch.arange(window, device=x.device)
+        x = x.index_select(1, (starts[0] + inside).flatten()).index_select(2, (starts[1] + inside).flatten())
+        x = x.reshape(-1, rows, window, columns, window, x.shape[-1])
+        return x.transpose(2, 3).flatten(3, 4)
     windows = x.unfold(1, window, stride).unfold(2, window, stride)  # (N, rows, columns, C, w, w)
     return windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)
 

@@ -1,4 +1,4 @@
-"""The networks, one family per file; a family is added by its file and its name in ``_ALL``."""
+"""The networks, one family per file; a family is added by its file and its name in ``_ALL``, or by `register`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pydantic import ValidationError
 from finescale.networks import cit, craft, dat, drct, hat, hit_sr, ngram, span, srformer, swinir
 from finescale.networks.family import SETS, Cost, Count, Family, Paper, Published, Recipe
 from finescale.networks.frame import SCALES, Frame, FrameSettings, check_scale
+from finescale.networks.hierarchy import hierarchical, is_convertible
+from finescale.networks.registry import Families
 from finescale.networks.transfer import transfer_weights
+from finescale.networks.wrapped import WrappedNetwork, as_network
 from finescale.settings import mistakes_of, suggest
 
 __all__ = [
@@ -25,20 +28,40 @@ __all__ = [
     "Paper",
     "Published",
     "Recipe",
+    "WrappedNetwork",
+    "as_network",
     "build",
     "check_scale",
     "family_of",
     "from_options",
+    "hierarchical",
+    "is_convertible",
     "published",
     "recipes",
+    "register",
     "transfer_weights",
     "variants",
 ]
 
 _ALL = (hit_sr, craft, drct, span, dat, cit, swinir, srformer, hat, ngram)
 
-FAMILIES: Mapping[str, Family] = {module.FAMILY.name: module.FAMILY for module in _ALL}
-"""All families by name."""
+FAMILIES = Families(module.FAMILY for module in _ALL)
+"""All families by name: those of the package, of installed packages, and registered ones."""
+
+
+def register(family: Family) -> None:
+    """Make a family known to everything that finds networks by names, weight files or option files.
+
+    An installed package need not call it: an entry point of the group ``finescale.families`` that names the `Family`
+    does the same in every process. Registering a family twice has no effect.
+
+    Args:
+        family: With names, and classes of settings, of its own.
+
+    Raises:
+        ValueError: It has no variant or no marks, or a name or a class that another family has.
+    """
+    FAMILIES.register(family)
 
 
 def variants() -> dict[str, Family]:
@@ -98,11 +121,12 @@ def from_options(options: Mapping[str, Any]) -> Frame:
     Raises:
         ValueError: The class or an argument is unknown, or has a value that is not offered.
     """
-    classes = {name: family for family in FAMILIES.values() for name in family.options.classes}
+    classes = {name: family for family in FAMILIES.values() if family.options for name in family.options.classes}
     kind = options.get("type")
     if not isinstance(kind, str) or kind not in classes:
         raise ValueError(f"network type {kind!r} is unknown{suggest(str(kind), classes)}; known: {', '.join(classes)}")
     family = classes[kind]
+    assert family.options is not None
     try:
         settings, scale = family.options.read(options)
     except ValidationError as error:

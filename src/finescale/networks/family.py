@@ -191,14 +191,14 @@ class WeightFiles:
     """Ends of keys that every file of the family contains; of other families' only those with ``foreign`` keys do."""
     foreign: Collection[str] = ()
     """Ends of keys of a family that extends this one: a file that contains one of them is not of this family."""
-    derivable: Collection[str]
+    derivable: Collection[str] = ()
     """Ends of keys of buffers that files may contain and the network computes itself."""
     from_state: Callable[[State], tuple[FrameSettings, int]]
     """From a state dict to settings and scale, by the shapes of its tensors."""
-    unseen: Callable[[Any, State], Collection[str]]
+    unseen: Callable[[Any, State], Collection[str]] = lambda _settings, _state: tuple(UNSEEN)
     """From settings and the state dict of such a network to the fields that the state dict does not show;
     ``from_state`` assumes published values for them."""
-    unseen_help: Mapping[str, str]
+    unseen_help: Mapping[str, str] = field(default_factory=lambda: UNSEEN)
     """What ``from_state`` assumes for each field that ``unseen`` can name, in one clause."""
     constants: Callable[[Any], Mapping[str, Tensor]] = lambda _: {}
     """From settings to the derivable buffers that a training may have changed: ends of keys, with our values."""
@@ -366,8 +366,8 @@ class Family:
     """Facts of the paper."""
     files: WeightFiles
     """Recognition and reading of weight files."""
-    options: PublishedOptions
-    """Reading of published option files."""
+    options: PublishedOptions | None = None
+    """Reading of published option files; None: there are none."""
     quantization: Quantization = field(default_factory=Quantization)
     """Quantization of the family's networks."""
     recipes: Mapping[tuple[str, int], Sequence[Recipe]] = field(default_factory=dict)

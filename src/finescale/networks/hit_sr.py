@@ -2,13 +2,11 @@
 
 X. Zhang, Y. Zhang, F. Yu, "HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution", ECCV 2024.
 
-The windows of a group's blocks grow from 4 to 64 pixels, without shift and without mask. Softmax attention would cost
-the square of a window's area; spatial-channel correlation costs its area alone: one half of the output correlates the
-query with values pooled to at most 8x8 per window, the other half mixes channels. The variants are one network with
-switches: feed-forward (HiT-SRF's has a depthwise convolution), N-gram context (HiT-SNG's), window ratios.
+The windows of a group's blocks grow from 4 to 64 pixels, and attention is replaced by spatial-channel correlation, see
+`finescale.layers.hierarchical`. The variants are one network with switches: feed-forward (HiT-SRF's has a depthwise
+convolution), N-gram context (HiT-SNG's), window ratios. `finescale.networks.hierarchy` converts other networks to it.
 
-Letters: N batch, H W size of the lr image, C = embed_dim, c = C/2, n heads, d = c/n, (h, w) a block's window,
-L = h * w, (p, q) its pooled size, (kh, kw) = (h/p, w/q) the cell that becomes one value, K windows in the batch.
+Letters: N batch, H W size of the lr image, C = embed_dim.
 """
 
 from __future__ import annotations
@@ -17,24 +15,25 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.layers.attention import ChannelCorrelation, SpatialCorrelation
-from finescale.layers.convolution import ResidualGroup, convolve
+from finescale.layers.attention import SpatialCorrelation
+from finescale.layers.convolution import ResidualGroup
 from finescale.layers.feedforward import MLP, ConvFFN
+from finescale.layers.hierarchical import (
+    DualFeatureExtraction,
+    HierarchicalLayer,
+    SpatialChannelCorrelation,
+    SpatialPooling,
+    hierarchical_windows,
+)
 from finescale.layers.initialisation import initialise_small
-from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
-from finescale.layers.parameter_cache import ParameterCache
+from finescale.layers.ngram_context import NGramContext
 from finescale.layers.patch_embed import PatchEmbed
-from finescale.layers.position import OffsetMLP, offset_grid
-from finescale.layers.precision import SafeLayerNorm, SafeLinear, widened, without_autocast
 from finescale.layers.upsampling import head_from_state
-from finescale.layers.window_attention import WindowAttention
-from finescale.layers.windows import Size, merge, pad_reflect, partition, whole_windows
+from finescale.layers.windows import Size
 from finescale.networks.counting import count_as_fvcore, ngram_context_both_ways
 from finescale.networks.family import (
     HALVED,
@@ -81,10 +80,10 @@ class HiTSRSettings(FrameSettings):
     patch_norm: bool = True
     """Normalise the features before the first group."""
 
-    def window(self, block: int) -> Size:
-        """Return the window of the block with this number within its group."""
-        ratio = self.window_ratios[block]
-        return int(self.base_window[0] * ratio), int(self.base_window[1] * ratio)
+    @property
+    def windows(self) -> tuple[Size, ...]:
+        """Windows of the blocks of the longest group."""
+        return hierarchical_windows(self.base_window, self.window_ratios[: max(self.depths)])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -102,135 +101,10 @@ class HiTSRSettings(FrameSettings):
         for heads in self.num_heads:
             if heads < 1 or self.embed_dim % (2 * heads):
                 raise ValueError(f"embed_dim must be a multiple of twice the heads, got {self.embed_dim} and {heads}")
-        for window in map(self.window, range(max(self.depths))):
-            for side, base in zip(window, self.base_window, strict=True):
-                if side < 1 or (side > base and side % base):
-                    raise ValueError(f"window {window} must be a multiple of base_window {self.base_window} or smaller")
+        for window in self.windows:
             if self.context == "ngram" and window[0] != window[1]:
                 raise ValueError(f"the ngram context needs square windows, got {window}")
         return self
-
-
-class DualFeatureExtraction(nn.Module):
-    """Query and value as the product of two branches: a convolutional one (bottleneck of C // 5) and a linear one."""
-
-    def __init__(self, *, channels: int) -> None:
-        super().__init__()
-        narrow = channels // 5
-        self.conv = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(narrow, narrow, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(narrow, channels, 1),
-        )
-        self.linear = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor, size: Size) -> Tensor:
-        """Map (N, H, W, C) to (N, *size, C), extended by mirroring.
-
-        Layers that act on each pixel alone come before the extension: the result is the same at less cost.
-        """
-        narrow = pad_reflect(convolve(self.conv[:2], x), size)
-        return convolve(self.conv[2:], narrow) * pad_reflect(convolve(self.linear, x), size)
-
-
-class SpatialPooling(nn.Linear):
-    """Pooling of each cell of kh x kw tokens to one, by weights that all channels share."""
-
-    def __init__(self, *, window: Size, pooled: Size) -> None:
-        cell = window[0] // pooled[0], window[1] // pooled[1]
-        super().__init__(cell[0] * cell[1], 1)
-        self.pooled = pooled
-        self.cell = cell
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens of windows (K, L, c) to (K, p * q, c)."""
-        (p, q), (kh, kw) = self.pooled, self.cell
-        if (kh, kw) == (1, 1):
-            return x * self.weight.squeeze() + self.bias
-        cells = x.reshape(-1, p, kh, q, kw, x.shape[-1])
-        return (cells * self.weight.reshape(kh, 1, kw, 1)).sum((2, 4)).flatten(1, 2) + self.bias
-
-
-class SpatialChannelCorrelation(nn.Module):
-    """Spatial and channel self-correlation of a window, each for half of the channels; linear in its area."""
-
-    def __init__(self, *, channels: int, num_heads: int, window: Size, base_window: Size, ngram: bool) -> None:
-        super().__init__()
-        self.window = window
-        self.pooled = min(window[0], base_window[0]), min(window[1], base_window[1])
-        self.qv = DualFeatureExtraction(channels=channels)
-        self.proj = SafeLinear(channels, channels)
-        self.spatial_linear = SpatialPooling(window=window, pooled=self.pooled)
-        self.ngram_window_partition = None
-        if ngram:
-            attention = WindowAttention(channels=channels // 2, num_heads=num_heads, window_size=2, shifted=False)
-            self.ngram_window_partition = NGramWindowPartition(
-                NGramContext(channels=channels, window=window, attention=attention, shared_filter=True)
-            )
-        self.pos = OffsetMLP(hidden=channels // 4 // 4, num_heads=num_heads)
-        self.spatial = SpatialCorrelation(num_heads=num_heads)
-        self.channel = ChannelCorrelation()
-        self._position = ParameterCache(self.pos)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape, whatever H and W."""
-        height, width = x.shape[1:3]
-        size = self.padded((height, width))
-        qv = self.qv(x, size)
-        if self.ngram_window_partition is not None:
-            qv = self.ngram_window_partition(qv)
-        query, value = widened(partition(qv, self.window)).chunk(2, dim=-1)  # (K, L, C/2)
-        position = self._position(self.position_term).to(query.dtype)
-        out = torch.cat((self.spatial(query, self.spatial_linear(value), position), self.channel(query, value)), dim=-1)
-        return self.proj(merge(out, self.window, size)[:, :height, :width])  # type: ignore[no-any-return]
-
-    def padded(self, size: Size) -> Size:
-        """Return the size to which a map of ``size`` is extended: whole windows, with the N-gram context in pairs."""
-        h, w = self.window
-        return whole_windows(size, (h, w) if self.ngram_window_partition is None else (2 * h, 2 * w))
-
-    def position_term(self) -> Tensor:
-        """Compute P (n, L, p * q): for a query and a cell, the mean of the offset network over the cell's pixels.
-
-        The mean over a cell is a mean over a rectangle of the table of all offsets: average pooling with stride 1. From
-        one cell to the next the table is read kh (or kw) entries further back.
-        """
-        kh, kw = self.spatial_linear.cell
-        with without_autocast(self.proj.weight.device):
-            table = self.pos(offset_grid(self.window, self.proj.weight)).permute(2, 0, 1)  # (n, 2h-1, 2w-1)
-            table = F.avg_pool2d(table, (kh, kw), stride=1)
-        h, w = self.window
-        cells = table.unfold(1, h, kh).unfold(2, w, kw).flip(1, 2)  # (n, p, q, h, w)
-        return cells.flatten(3).flatten(1, 2).transpose(1, 2)
-
-
-class HierarchicalBlock(nn.Module):
-    """Correlation and feed-forward layer, each with its norm after it.
-
-    The correlation is cubic in query and value, and leaves the range of float16 until its norm brings it back.
-    """
-
-    def __init__(self, *, settings: HiTSRSettings, num_heads: int, window: Size) -> None:
-        super().__init__()
-        channels = settings.embed_dim
-        self.norm1 = SafeLayerNorm(channels)
-        self.correlation = SpatialChannelCorrelation(
-            channels=channels,
-            num_heads=num_heads,
-            window=window,
-            base_window=settings.base_window,
-            ngram=settings.context == "ngram",
-        )
-        self.norm2 = nn.LayerNorm(channels)
-        feed_forward = ConvFFN if settings.feed_forward == "conv" else MLP
-        self.mlp = feed_forward(channels=channels, hidden=int(channels * settings.mlp_ratio))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape."""
-        x = x + self.norm1(self.correlation(x))
-        return x + self.norm2(self.mlp(x))  # type: ignore[no-any-return]
 
 
 class Blocks(nn.Module):
@@ -238,10 +112,22 @@ class Blocks(nn.Module):
 
     def __init__(self, *, settings: HiTSRSettings, group: int) -> None:
         super().__init__()
+        channels = settings.embed_dim
+        feed_forward = ConvFFN if settings.feed_forward == "conv" else MLP
         self.blocks = nn.Sequential(
             *(
-                HierarchicalBlock(settings=settings, num_heads=settings.num_heads[group], window=settings.window(block))
-                for block in range(settings.depths[group])
+                HierarchicalLayer(
+                    correlation=SpatialChannelCorrelation(
+                        channels=channels,
+                        num_heads=settings.num_heads[group],
+                        window=window,
+                        base_window=settings.base_window,
+                        ngram=settings.context == "ngram",
+                    ),
+                    feed_forward=feed_forward(channels=channels, hidden=int(channels * settings.mlp_ratio)),
+                    channels=channels,
+                )
+                for window in settings.windows[: settings.depths[group]]
             )
         )
 
@@ -274,7 +160,7 @@ class HiTSR(Frame):
     @property
     def period(self) -> int:
         """Lr pixels after which the windows of all blocks repeat together."""
-        return math.lcm(*(side for block in range(max(self.settings.depths)) for side in self.settings.window(block)))
+        return math.lcm(*(side for window in self.settings.windows for side in window))
 
     def body(self, features: Tensor) -> Tensor:
         """Apply the groups between two norms: features (N, C, H, W) to the same shape."""
@@ -521,6 +407,17 @@ FAMILY = Family(
         idea=(
             "The windows of a group's blocks grow from 4 to 64 pixels. Attention over them is replaced by a "
             "correlation whose cost is that of a window's area, not of its square."
+        ),
+        remarks=(
+            "The paper offers this as a method: SwinIR-light becomes HiT-SIR, SwinIR-NG HiT-SNG, SRFormer-light "
+            "HiT-SRF. `finescale.networks.hierarchical(settings)` converts the settings of any SwinIR, SwinIR-NG or "
+            "SRFormer network so, and `finescale analyze cost -n MODEL --hierarchical` prints the costs of both.",
+            "A conversion keeps the first and last layers, widths, depths, heads and feed-forward layers. Growing "
+            "windows take the place of shifted ones, the correlation that of softmax attention, a small network that "
+            "of the table of position biases, and norms move behind their layers. SwinIR-NG keeps its context.",
+            "Weights are trained anew, at a rate of 5e-4: norms change their role, so the authors start no training "
+            "from the other network's weights. 210 tensors (SRFormer-light: 258) keep name and shape.",
+            "Networks of one's own are built from the blocks in `finescale.layers.hierarchical`.",
         ),
     ),
     network=HiTSR,

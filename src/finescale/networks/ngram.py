@@ -33,7 +33,7 @@ from finescale.layers.linear import Linear
 from finescale.layers.ngram_context import NGramContext, NGramWindowPartition
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.window_attention import BiasedAttention, SwinLayer, WindowAttention, attend_in_windows
-from finescale.layers.windows import Size, pad_reflect, whole_windows
+from finescale.layers.windows import Size, at_least, pad_reflect, whole_windows
 from finescale.networks import swin
 from finescale.networks.counting import count_as_swinir, ngram_context_both_ways
 from finescale.networks.family import (
@@ -199,7 +199,7 @@ class SwinIRNG(SwinIR):
 
     def mirrored_size(self, size: Size) -> Size:
         """Return the size in whole windows, at least two on each axis; the authors' mirror repeats the edge."""
-        height, width = (max(side, 2 * self.period) for side in size)
+        height, width = (at_least(side, 2 * self.period) for side in size)
         return whole_windows((height, width), (self.period, self.period))
 
 
@@ -405,7 +405,7 @@ class NGswin(Frame):
 
         The zeros of `pad`, which the network takes for darkness, change the picture up to a hundred pixels away.
         """
-        height, width = (max(side, self.settings.least_side) for side in size)
+        height, width = (at_least(side, self.settings.least_side) for side in size)
         return whole_windows((height, width), (self.period, self.period))
 
     def normalise(self, image: Tensor) -> Tensor:

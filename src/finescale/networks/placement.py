@@ -41,6 +41,11 @@ class Placement:
     """Quantizers of maps (N, C, H, W) whose errors are judged by their spectra."""
     ends: Collection[str] = ("conv_first.input_quantizer", "result")
     """Quantizers of the network's input and output, which have a number of bits of their own."""
+    thirds: Collection[str] = ("*.qkv",)
+    """Linear layers that compute queries, keys and values, in this order."""
+    one_sided: Collection[str] = ("*.probabilities", "*.fc2.input_quantizer")
+    """Quantizers of tensors with all or most of their range on one side: attention weights, and what an activation
+    function has passed."""
     first: str = "conv_first"
     """The first layer."""
     last: Collection[str] = ("conv_last", "upsample.0")

@@ -32,7 +32,7 @@ from finescale.layers.position import relative_bias, relative_index
 from finescale.layers.precision import SafeConv2d, SafeLayerNorm, widened
 from finescale.layers.stochastic_depth import StochasticDepth, depth_rates
 from finescale.layers.upsampling import head_from_state
-from finescale.layers.windows import pad_reflect, sliding_windows
+from finescale.layers.windows import at_least, pad_reflect, sliding_windows
 from finescale.networks.family import (
     HALVED,
     UNSEEN,
@@ -176,6 +176,8 @@ def add_windows(windows: Tensor, window: int, stride: int) -> Tensor:
     n, rows, columns, channels, _ = windows.shape
     windows = windows.reshape(n, rows, columns, channels, window, window).permute(0, 1, 4, 2, 5, 3)
     pieces = -(-window // stride)
+    if torch.compiler.is_compiling():  # exporters translate no addition to a part
+        return _add_pieces(windows, stride, pieces)
     out = windows.new_zeros(n, rows + pieces - 1, stride, columns + pieces - 1, stride, channels)
     for y in range(pieces):
         for x in range(pieces):
@@ -183,6 +185,53 @@ def add_windows(windows: Tensor, window: int, stride: int) -> Tensor:
             out[:, y : y + rows, : piece.shape[2], x : x + columns, : piece.shape[4]] += piece
     height, width = ((count - 1) * stride + window for count in (rows, columns))
     return out.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def _add_pieces(windows: Tensor, stride: int, pieces: int) -> Tensor:
+    """Compute `add_windows` by sums of whole maps, from windows (N, R, w, S, w, C)."""
+    _, rows, window, columns, _, channels = windows.shape
+    beyond = pieces * stride - window
+    windows = F.pad(windows, (0, 0, 0, beyond, 0, 0, 0, beyond))
+    out: Tensor | None = None
+    for y in range(pieces):
+        for x in range(pieces):
+            piece = windows[:, :, y * stride : (y + 1) * stride, :, x * stride : (x + 1) * stride]
+            piece = piece.reshape(-1, rows * stride, columns * stride, channels)
+            top, left, last = y * stride, x * stride, (pieces - 1) * stride
+            piece = F.pad(piece, (0, 0, left, last - left, top, last - top))
+            out = piece if out is None else out + piece
+    assert out is not None
+    height, width = ((count - 1) * stride + window for count in (rows, columns))
+    return out[:, :height, :width]
+
+
+def pooled_and_repeated(image: Tensor, factor: int) -> Tensor:
+    """Replace each pixel by the mean of the cell that it is nearest to, where an image is cut into whole cells.
+
+    It computes `torch.nn.functional.adaptive_avg_pool2d` and its nearest interpolation, which exporters translate for
+    no image whose size is free: cells differ by up to two pixels, and are gathered here.
+
+    Args:
+        image: (N, C, H, W), each side at least ``factor``.
+        factor: Least side of a cell in pixels; there are ``side // factor`` on each axis.
+    """
+    for axis in (2, 3):
+        side = image.shape[axis]
+        cells = side // factor
+        cell = torch.arange(cells, device=image.device)[:, None]
+        first, last = cell * side // cells, ((cell + 1) * side + cells - 1) // cells
+        place = first + torch.arange(2 * factor, device=image.device)  # (cells, 2 * factor), which no cell exceeds
+        weight = (place < last) / (last - first)
+        taken = image.index_select(axis, place.flatten().clamp_max(side - 1))
+        if axis == 2:
+            pooled = taken.reshape(*image.shape[:2], -1, 2 * factor, image.shape[3])
+            image = (pooled * weight[:, :, None].to(image.dtype)).sum(3)
+        else:
+            pooled = taken.reshape(*image.shape[:3], -1, 2 * factor)
+            image = (pooled * weight.to(image.dtype)).sum(4)
+        ratio = torch.full((), cells, device=image.device).float() / side  # in float32, as the interpolation has it
+        image = image.index_select(axis, (torch.arange(side, device=image.device) * ratio).long().clamp_max(cells - 1))
+    return image
 
 
 class HFT(nn.Module):
@@ -200,6 +249,9 @@ class HFT(nn.Module):
         height, width = image.shape[2:]
         detail = 3 * image
         for factor in (2, 4, 8):
+            if torch.compiler.is_compiling():
+                detail = detail - pooled_and_repeated(image, factor)
+                continue
             pooled = F.adaptive_avg_pool2d(image, (height // factor, width // factor))
             detail = detail - F.interpolate(pooled, size=(height, width), mode="nearest")
         return (self.conv_after_upsample(detail) * image).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
@@ -369,8 +421,9 @@ class SPAN(Frame):
         beyond = 2 * self.settings.padding_size
         sides = []
         for side in image.shape[2:]:
-            least = max(side, SMALLEST_SIDE, self.settings.window_size - beyond)
-            sides.append(least + (self.settings.overlap_size - beyond - least) % self.settings.stride)
+            least = at_least(side, max(SMALLEST_SIDE, self.settings.window_size - beyond))
+            ends = self.settings.overlap_size - beyond  # of the last window, beyond a multiple of the stride
+            sides.append(least + (ends - least) % self.settings.stride)
         return pad_reflect(image.permute(0, 2, 3, 1), (sides[0], sides[1])).permute(0, 3, 1, 2)
 
     def body(self, features: Tensor) -> Tensor:

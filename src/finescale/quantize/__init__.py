@@ -1,5 +1,6 @@
-"""Post-training quantization: any network at 4, 6 or 8 bits, from a few images without originals."""
+"""Post-training quantization: any network at 2 to 8 bits, from a few images without originals."""
 
+from finescale.quantize.choice import Compared, compare
 from finescale.quantize.crops import (
     CalibrationImages,
     calibration_crops,
@@ -8,26 +9,34 @@ from finescale.quantize.crops import (
     find_patches,
 )
 from finescale.quantize.integers import integer_form
+from finescale.quantize.measures import sensitivity
 from finescale.quantize.modules import insert_quantizers, is_quantized, settings_of, switched_off
-from finescale.quantize.run import REFINED, QuantizationResult, quantize_network, sensitivity, settings_from
-from finescale.quantize.settings import RECIPES, QuantSettings
+from finescale.quantize.run import REFINED, QuantizationResult, quantize_network
+from finescale.quantize.settings import RECIPES, QuantSettings, recipe
+from finescale.quantize.start import settings_from
+from finescale.quantize.tracing import Trace, trace
 
 __all__ = [
     "RECIPES",
     "REFINED",
     "CalibrationImages",
+    "Compared",
     "QuantSettings",
     "QuantizationResult",
+    "Trace",
     "calibration_crops",
     "calibration_images",
     "calibration_pictures",
+    "compare",
     "find_patches",
     "insert_quantizers",
     "integer_form",
     "is_quantized",
     "quantize_network",
+    "recipe",
     "sensitivity",
     "settings_from",
     "settings_of",
     "switched_off",
+    "trace",
 ]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from finescale.networks.placement import Placement, matches
-from finescale.quantize.modules import quantized_layers, quantizers, switch
+from finescale.quantize.modules import quantized_layers, quantizers, switch, switched_off
 from finescale.quantize.observers import Observer
+from finescale.quantize.quantizer import Quantizer
 from finescale.quantize.settings import QuantSettings
 
 
@@ -39,7 +40,12 @@ def calibrate(
     of_weights = {f"{path}.weight_quantizer" for path in layers}
     passed = {path: one for path, one in quantizers(network).items() if path not in of_weights}
     observers = {
-        path: Observer(settings, bits=one.bits, frequency=matches(path, placement.frequency))
+        path: Observer(
+            settings,
+            bits=one.bits,
+            frequency=matches(path, placement.frequency),
+            upper_only=settings.sides == "paper" and matches(path, placement.one_sided),
+        )
         for path, one in passed.items()
     }
     updates = 0
@@ -61,11 +67,30 @@ def calibrate(
         raise ValueError("calibration needs at least one image, got none")
     for layer in layers.values():
         observer = Observer(settings, bits=layer.weight_quantizer.bits, per_row=True)
-        observer.update(layer.weight, times=updates)
+        observer.update(layer.weight_quantizer.parts(layer.weight), times=updates)
         layer.weight_quantizer.set_bounds(*observer.bounds)
     for path, one in passed.items():
         one.set_bounds(*observers[path].bounds)
     switch(network, on=True)
+
+
+def count_numbers(network: nn.Module, batch: Tensor) -> None:
+    """Give every quantizer the number of values that it sees in a batch, for `QuantSettings.bound_gradients`."""
+    layers = quantized_layers(network)
+    of_weights = {layer.weight_quantizer for layer in layers.values()}
+
+    def count(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
+        quantizer.seen = inputs[0].numel()
+
+    hooks = [one.register_forward_pre_hook(count) for one in quantizers(network).values() if one not in of_weights]
+    try:
+        with switched_off(network), torch.no_grad():
+            network(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer in layers.values():
+        layer.weight_quantizer.seen = layer.weight.numel()
 
 
 class _Watch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from finescale.data.hr_images import find_hr_images, read_hr_image
 from finescale.errors import DataError, printable_name
 from finescale.images import read_size
 from finescale.layers.mirror_padding import pad_to_next_multiple, pad_to_size
-from finescale.networks import Frame, family_of
+from finescale.networks import Frame, WrappedNetwork, family_of
 
 HELD_OUT = 8
 """Crops that are only measured on."""
@@ -23,8 +23,8 @@ HELD_OUT = 8
 CROPS, CROP_SIZE = 32, 48
 """How many crops are learned from by default, and their side."""
 
-PUBLISHED_CROPS, PUBLISHED_CROP_SIZE = 100, 128
-"""The same for the recipe "published"; the authors state the side alone."""
+PUBLISHED_CROPS: Mapping[str, tuple[int, int]] = {"published": (100, 128), "ptq4sr": (480, 48), "2dquant": (32, 64)}
+"""The same for `finescale.quantize.RECIPES`; the authors of "published" state the side alone."""
 
 LARGEST_PATCH = 256
 """Longest side of pictures that are taken for crops already, where all have the same size."""
@@ -47,7 +47,12 @@ class CalibrationImages:
 
 
 def calibration_images(
-    network: Frame, folder: Path, *, crops: int | None = None, crop_size: int | None = None, seed: int = 0
+    network: Frame | WrappedNetwork,
+    folder: Path,
+    *,
+    crops: int | None = None,
+    crop_size: int | None = None,
+    seed: int = 0,
 ) -> CalibrationImages:
     """Draw the images that a network is calibrated with, padded as in its authors' test code.
 
@@ -64,8 +69,9 @@ def calibration_images(
         DataError: The folder does not exist, or no picture is large enough.
         ImageReadError: A picture cannot be read.
     """
-    padding = family_of(network).publication.test_padding
-    multiple = padding(network.settings) if padding else 0
+    multiple = 0
+    if isinstance(network, Frame) and (padding := family_of(network).publication.test_padding):
+        multiple = padding(network.settings)
 
     def pad(images: Tensor) -> Tensor:
         padded = pad_to_next_multiple(images, multiple)

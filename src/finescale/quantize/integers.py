@@ -77,6 +77,24 @@ class EightBits(nn.Module):
         return torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, self.lowest, self.highest)
 
 
+class FloatGrid(nn.Module):
+    """Quantizer of an activation to values that start at a lower bound, which engines compute in floats.
+
+    Args:
+        quantizer: Anchored.
+    """
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        super().__init__()
+        self.low, self.high = float(quantizer.low), float(quantizer.high)
+        self.step = (self.high - self.low) / (2**quantizer.bits - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Round numbers to the nearest of the values."""
+        values: Tensor = ((x.clamp(self.low, self.high) - self.low) / self.step).round() * self.step + self.low
+        return values
+
+
 class Computed(nn.Module):
     """Replacement of a `ParameterCache` that computes its tensor at each use, so that an engine sees how."""
 
@@ -109,29 +127,27 @@ def integer_form(network: NetworkT) -> NetworkT:
                 if child.bits > 8:
                     raise ValueError(f"an integer form has at most eight bits, the network has {child.bits}")
                 signed = module is not copied and not isinstance(module, QuantLinear | QuantConv2d | QuantMaxPool2d)
-                setattr(module, name, made.setdefault(child, EightBits(child, signed=signed)))
+                new = FloatGrid(child) if child.anchored else EightBits(child, signed=signed)
+                setattr(module, name, made.setdefault(child, new))
     return copied
 
 
 def _as_linear(conv: QuantConv2d) -> QuantLinear:
     """Return a 1x1 convolution as a linear layer with the same quantizers."""
-    quantizer = conv.weight_quantizer
-    linear = QuantLinear(
-        as_linear(conv),
-        bits=quantizer.bits,
-        include_zero=quantizer.include_zero,
-        input_quantizer=conv.input_quantizer,
-    )
-    linear.weight_quantizer = quantizer
-    return linear
+    return QuantLinear(as_linear(conv), weight_quantizer=conv.weight_quantizer, input_quantizer=conv.input_quantizer)
 
 
 def _sign_weights(layer: QuantLayer) -> None:
-    """Replace the weights of a layer by signed integers, with the step of its quantizer wherever they fit."""
+    """Replace the weights of a layer by signed integers, with the step of its quantizer wherever they fit.
+
+    Anchored weights become floats: their values are multiples of no step.
+    """
+    quantizer = layer.weight_quantizer
     with torch.no_grad():
         weight = layer.quantized_weight()
-        step = layer.weight_quantizer.step_and_zero()[0]
+        step = quantizer.step_and_zero()[0].repeat_interleave(len(weight) // len(quantizer.low))
         reach = weight.flatten(1).abs().amax(1)
     layer.weight = nn.Parameter(weight, requires_grad=False)
-    layer.weight_quantizer = SignedWeights(torch.maximum(step, reach / SIGNED))  # type: ignore[assignment]
+    signed = nn.Identity() if quantizer.anchored else SignedWeights(torch.maximum(step, reach / SIGNED))
+    layer.weight_quantizer = signed  # type: ignore[assignment]
     layer._weight = Computed()  # type: ignore[assignment]

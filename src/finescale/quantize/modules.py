@@ -11,16 +11,19 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.layers.attention import AttentionProduct
 from finescale.layers.explicit_attention import Tap
+from finescale.layers.exportable import is_pointwise
 from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.precision import SafeConv2d, SafeLinear, no_float16, widened
 from finescale.networks import Frame
 from finescale.networks.placement import Placement, matches
+from finescale.networks.wrapped import WrappedNetwork
 from finescale.quantize.quantizer import Quantizer
 from finescale.quantize.settings import QuantSettings
 
@@ -35,12 +38,12 @@ class _QuantLayer(nn.Module, ABC):
     bias: Any  # a tensor or None, which the two layers declare differently
 
     def _take_over(
-        self, layer: nn.Linear | nn.Conv2d, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None
+        self, layer: nn.Linear | nn.Conv2d, *, weight_quantizer: Quantizer, input_quantizer: Quantizer | None
     ) -> None:
-        """Take the parameters of a layer, and create quantizers."""
+        """Take the parameters of a layer, and quantizers."""
         self.weight, self.bias = layer.weight, layer.bias
         self.input_quantizer = input_quantizer
-        self.weight_quantizer = Quantizer(bits=bits, rows=len(layer.weight), include_zero=include_zero)
+        self.weight_quantizer = weight_quantizer
         self._weight = ParameterCache(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,26 +68,46 @@ class QuantLinear(_QuantLayer, nn.Linear):
 
     Args:
         layer: The float layer, whose parameters it shares.
-        bits: Width of the integers of the weights.
-        include_zero: Whether ranges of weights are extended to include zero.
+        weight_quantizer: Quantizes the weights.
         input_quantizer: Quantizes the input; None for an input that is constant.
     """
 
     def __init__(
-        self, layer: nn.Linear, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None = None
+        self, layer: nn.Linear, *, weight_quantizer: Quantizer, input_quantizer: Quantizer | None = None
     ) -> None:
         super().__init__(layer.in_features, layer.out_features, device="meta")
-        self._take_over(layer, bits=bits, include_zero=include_zero, input_quantizer=input_quantizer)
+        self._take_over(layer, weight_quantizer=weight_quantizer, input_quantizer=input_quantizer)
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
+
+
+class QuantThirds(QuantLinear):
+    """A linear layer for queries, keys and values, each of which quantizes the input in its own way.
+
+    Args:
+        layer: The float layer, whose parameters it shares.
+        weight_quantizer: Quantizes the weights, in three parts.
+        input_quantizers: Quantize the input for queries, keys and values.
+    """
+
+    def __init__(
+        self, layer: nn.Linear, *, weight_quantizer: Quantizer, input_quantizers: tuple[Quantizer, Quantizer, Quantizer]
+    ) -> None:
+        super().__init__(layer, weight_quantizer=weight_quantizer)
+        self.query_quantizer, self.key_quantizer, self.value_quantizer = input_quantizers
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        inputs = (self.query_quantizer(x), self.key_quantizer(x), self.value_quantizer(x))
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        return torch.cat([F.linear(*each) for each in zip(inputs, weight.chunk(3), biases, strict=True)], dim=-1)
 
 
 class QuantConv2d(_QuantLayer, nn.Conv2d):
     """A convolution with quantizers on weights and input; it takes the arguments of `QuantLinear`."""
 
     def __init__(
-        self, layer: nn.Conv2d, *, bits: int, include_zero: bool, input_quantizer: Quantizer | None = None
+        self, layer: nn.Conv2d, *, weight_quantizer: Quantizer, input_quantizer: Quantizer | None = None
     ) -> None:
         super().__init__(
             layer.in_channels,
@@ -97,7 +120,7 @@ class QuantConv2d(_QuantLayer, nn.Conv2d):
             padding_mode=layer.padding_mode,
             device="meta",
         )
-        self._take_over(layer, bits=bits, include_zero=include_zero, input_quantizer=input_quantizer)
+        self._take_over(layer, weight_quantizer=weight_quantizer, input_quantizer=input_quantizer)
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         answer: Tensor = self._conv_forward(x, weight, bias)
@@ -128,7 +151,7 @@ QuantLayer = QuantLinear | QuantConv2d
 # ---- putting quantizers in
 
 
-def insert_quantizers(network: Frame, placement: Placement, settings: QuantSettings) -> None:
+def insert_quantizers(network: Frame | WrappedNetwork, placement: Placement, settings: QuantSettings) -> None:
     """Insert quantizers into a network in place, all switched off, so that its answers stay the same.
 
     Subclasses of linear layers and convolutions that compute in their own way stay as they are.
@@ -148,23 +171,31 @@ def insert_quantizers(network: Frame, placement: Placement, settings: QuantSetti
             return settings.edge_bits
         return KEPT_BITS if path.rpartition(".")[0] in kept else settings.bits
 
-    def quantizer(path: str) -> Quantizer:
-        return Quantizer(bits=bits_of(path), include_zero=settings.include_zero)
+    def quantizer(path: str, rows: int | None = None) -> Quantizer:
+        anchored = settings.scheme == "anchored"
+        return Quantizer(bits=bits_of(path), rows=rows, include_zero=settings.include_zero, anchored=anchored)
+
+    def quantized(layer: nn.Linear | nn.Conv2d, path: str) -> QuantLayer:
+        of_input, of_weights = f"{path}.input_quantizer", f"{path}.weight_quantizer"
+        if settings.split_qkv and isinstance(layer, nn.Linear) and matches(path, placement.thirds):
+            rows = len(layer.weight) if settings.granularity == "row" else 3
+            three = quantizer(of_input), quantizer(of_input), quantizer(of_input)
+            return QuantThirds(layer, weight_quantizer=quantizer(of_weights, rows), input_quantizers=three)
+        of_rows = quantizer(of_weights, len(layer.weight) if settings.granularity == "row" else 1)
+        read = None if matches(path, placement.constant_inputs) else quantizer(of_input)
+        if isinstance(layer, nn.Linear):
+            return QuantLinear(layer, weight_quantizer=of_rows, input_quantizer=read)
+        return QuantConv2d(layer, weight_quantizer=of_rows, input_quantizer=read)
 
     def visit(parent: nn.Module, prefix: str) -> None:
         for name, child in list(parent.named_children()):
             path = prefix + name
             if matches(path, placement.float_layers):
                 continue
-            if type(child) in _LINEAR or type(child) in _CONVOLUTION:
-                constant = matches(path, placement.constant_inputs)
-                quantized = QuantLinear if isinstance(child, nn.Linear) else QuantConv2d
-                new: nn.Module = quantized(
-                    child,  # type: ignore[arg-type]
-                    bits=bits_of(f"{path}.weight_quantizer"),
-                    include_zero=settings.include_zero,
-                    input_quantizer=None if constant else quantizer(f"{path}.input_quantizer"),
-                )
+            if settings.placement == "blocks" and _is_outside_blocks(child, path):
+                continue
+            if type(child) in (*_LINEAR, *_CONVOLUTION):
+                new: nn.Module = quantized(child, path)  # type: ignore[arg-type]
             elif isinstance(child, nn.MaxPool2d):
                 new = QuantMaxPool2d(child, input_quantizer=quantizer(f"{path}.input_quantizer"))
             elif isinstance(child, Tap):
@@ -189,8 +220,25 @@ def insert_quantizers(network: Frame, placement: Placement, settings: QuantSetti
     network.eval()
 
 
+def _is_outside_blocks(module: nn.Module, path: str) -> bool:
+    """Whether "blocks" of `QuantSettings.placement` leaves out a layer, pooling or tap."""
+    if next(module.children(), None) is not None:
+        return False
+    return (
+        not path.startswith("layers.")
+        or path.split(".")[2:3] == ["conv"]  # of a group, after its blocks
+        or isinstance(module, nn.MaxPool2d)
+        or (isinstance(module, nn.Conv2d) and not is_pointwise(module))
+    )
+
+
 _LINEAR = (nn.Linear, Linear, SafeLinear)
 _CONVOLUTION = (nn.Conv2d, SafeConv2d)
+
+
+def is_replaced(module: nn.Module) -> bool:
+    """Return whether `insert_quantizers` replaces a module as a linear layer or convolution."""
+    return type(module) in (*_LINEAR, *_CONVOLUTION)
 
 
 def _kept_layers(network: nn.Module, placement: Placement, settings: QuantSettings) -> Collection[str]:

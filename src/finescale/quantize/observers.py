@@ -1,4 +1,4 @@
-"""Observers, which find the range of a quantizer: adaptive dual clipping, extremes, percentiles.
+"""Observers, which find the range of a quantizer: dual clipping, extremes, percentiles, density clipping, a search.
 
 Errors are computed in float64, and nearly equal ones count as equal, so that ranges are the same on every machine.
 Letters: R rows with a range each, n numbers of a row, Q = 2^bits - 1.
@@ -6,14 +6,13 @@ Letters: R rows with a range each, n numbers of a row, Q = 2^bits - 1.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.quantize.quantizer import fake_quantize, step_and_zero, zero_included
-from finescale.quantize.settings import QuantSettings
+from finescale.quantize.objectives import AbsoluteError, RangeObjective, SpectralError, SquaredError
+from finescale.quantize.quantizer import zero_included
+from finescale.quantize.settings import DENSITY_TAIL, DENSITY_TAIL_8_BITS, PERCENTILE_TAIL, QuantSettings
 
 Range = tuple[Tensor, Tensor]
 """Lower and upper bounds, (R,) each."""
@@ -24,12 +23,11 @@ TIE = 1e-6
 KEPT = 0.9
 """Share of the old range in the published running average."""
 
+BINS = 2048
+"""Bins of the histogram from which density clipping cuts."""
 
-class RangeObjective(Protocol):
-    """Error that quantization with some bounds causes."""
-
-    def __call__(self, rows: Tensor, low: Tensor, high: Tensor, /) -> Tensor:
-        """Map indices of rows (r,) and bounds (r,) for them to their errors (r,), float64."""
+STEPS = 100
+"""Ranges that the search compares."""
 
 
 class Observer:
@@ -40,13 +38,23 @@ class Observer:
         bits: Width of this quantizer's integers.
         frequency: Measure errors by the spectra of maps (N, C, H, W) instead of their mean.
         per_row: Each place along the first axis is a row with its own range; else the whole tensor is one row.
+        upper_only: The search never moves the lower end.
     """
 
-    def __init__(self, settings: QuantSettings, *, bits: int, frequency: bool = False, per_row: bool = False) -> None:
+    def __init__(
+        self,
+        settings: QuantSettings,
+        *,
+        bits: int,
+        frequency: bool = False,
+        per_row: bool = False,
+        upper_only: bool = False,
+    ) -> None:
         self._settings = settings
         self._bits = bits
         self._frequency = frequency
         self._per_row = per_row
+        self._upper_only = upper_only
         self._range: Range | None = None
         self._updates = 0
 
@@ -59,27 +67,39 @@ class Observer:
         """
         x = x.detach().float()
         rows = x.flatten(1) if self._per_row else x.reshape(1, -1)
-        lowest, highest = rows.aminmax(dim=1)
-        if self._settings.include_zero:
-            lowest, highest = zero_included(lowest, highest)
-        if self._settings.method == "minmax":
-            new = lowest, highest
-            low, high = self._range or new
-            self._range = torch.minimum(low, lowest), torch.maximum(high, highest)
-        elif self._settings.method == "percentile":
-            self._average(percentiles(rows, tail=self._settings.tail), times, running=False)
-        else:
-            spectral = SpectralError(x, settings=self._settings, bits=self._bits) if self._frequency else None
+        method, tail, bits = self._settings.method, self._settings.tail, self._bits
+        if method == "percentile":
+            self._average(percentiles(rows, tail=PERCENTILE_TAIL if tail is None else tail), times)
+            return
+        if method == "density" and not self._per_row:
+            usual = DENSITY_TAIL_8_BITS if bits >= 8 else DENSITY_TAIL
+            self._average(dense(rows, tail=usual if tail is None else tail), times)
+            return
+        extremes = rows.aminmax(dim=1)
+        lowest, highest = zero_included(*extremes) if self._includes_zero else extremes
+        if method == "search":
+            error = SquaredError(rows, settings=self._settings, bits=bits)
+            self._average(searched((lowest, highest), error, upper_only=self._upper_only), times)
+        elif method == "dual":
+            judge = SpectralError(x, settings=self._settings, bits=bits) if self._frequency else None
             new = clipped(
                 (lowest, highest),
-                spectral or AbsoluteError(rows, settings=self._settings, bits=self._bits),
-                bits=self._bits,
-                include_zero=self._settings.include_zero,
+                judge or AbsoluteError(rows, settings=self._settings, bits=bits),
+                bits=bits,
+                include_zero=self._includes_zero,
             )
-            self._range = self._range or ((lowest, highest) if self._settings.averaging == "running" else None)
-            self._average(new, times, running=self._settings.averaging == "running")
+            running = self._settings.averaging == "running"
+            self._range = self._range or ((lowest, highest) if running else None)
+            self._average(new, times, running=running)
+        else:
+            low, high = self._range or (lowest, highest)
+            self._range = torch.minimum(low, lowest), torch.maximum(high, highest)
 
-    def _average(self, new: Range, times: int, *, running: bool) -> None:
+    @property
+    def _includes_zero(self) -> bool:
+        return self._settings.include_zero and self._settings.scheme == "zero-point"
+
+    def _average(self, new: Range, times: int, *, running: bool = False) -> None:
         kept = KEPT**times if running else self._updates / (self._updates + times)
         self._updates += times
         low, high = (
@@ -100,6 +120,52 @@ def percentiles(rows: Tensor, *, tail: float) -> Range:
     """Return the range of each row (R, n) without a share ``tail`` at either end."""
     low, high = np.quantile(rows.cpu().numpy().astype(np.float64), (tail, 1 - tail), axis=1)
     return torch.from_numpy(low).to(rows.device), torch.from_numpy(high).to(rows.device)
+
+
+def dense(rows: Tensor, *, tail: float) -> Range:
+    """Return the range of each row (R, n) that density clipping finds: without sparse ends.
+
+    The observed range is divided into `BINS` bins. Bins are cut off one by one, each at the end whose bin has fewer
+    numbers, until no more than a share ``tail`` of the numbers is cut. As published the lower bound is the upper edge
+    of its bin.
+    """
+    lowest, highest = rows.double().aminmax(dim=1)
+    width = (highest - lowest)[:, None] / BINS
+    places = ((rows - lowest[:, None]) / width.clamp_min(torch.finfo(torch.float64).tiny)).long().clamp_(0, BINS - 1)
+    low, high = [], []
+    for row in places:
+        counts = torch.bincount(row, minlength=BINS).tolist()
+        left, right, kept = 0, BINS - 1, len(row)
+        while kept > (1 - tail) * len(row):
+            if counts[left] < counts[right]:
+                kept -= counts[left]
+                left += 1
+            else:
+                kept -= counts[right]
+                right -= 1
+        low.append(left + 1)
+        high.append(right + 1)
+    edges = torch.tensor([low, high], dtype=torch.float64, device=rows.device) * width.T + lowest
+    return edges[0], edges[1]
+
+
+def searched(extremes: Range, objective: SquaredError, *, upper_only: bool) -> Range:
+    """Return the best of `STEPS` ranges of each row, the widest of nearly equal ones.
+
+    Args:
+        extremes: Smallest and largest number of each row, the first range.
+        objective: Error of the rows with many bounds.
+        upper_only: The upper end moves down to the lower one; else both move to the middle.
+    """
+    lowest, highest = extremes
+    step = (highest - lowest) / (STEPS if upper_only else 2 * STEPS)
+    moves = torch.arange(STEPS, device=lowest.device)[:, None] * step  # (STEPS, R)
+    lows, highs = (lowest.expand_as(moves) if upper_only else lowest + moves), highest - moves
+    errors = objective(lows, highs)
+    good = errors <= errors.amin(0) * (1 + TIE)
+    rows = torch.arange(len(lowest), device=lowest.device)
+    first = torch.where(good, torch.arange(STEPS, device=lowest.device)[:, None], STEPS).amin(0)
+    return lows[first, rows], highs[first, rows]
 
 
 def clipped(extremes: Range, objective: RangeObjective, *, bits: int, include_zero: bool) -> Range:
@@ -152,79 +218,3 @@ def _edges(lowest: Tensor, highest: Tensor, bins: int) -> Tensor:
     from_low = lowest[:, None] + place * width[:, None]
     from_high = highest[:, None] - (bins - place) * width[:, None]
     return torch.where(place < (bins + 1) // 2, from_low, from_high)
-
-
-class AbsoluteError:
-    """Mean distance of a row's numbers from their quantized values.
-
-    The numbers are sorted once. Those with the same code are then adjacent, and so are those above and below the value
-    of that code, so that their distances follow from sums of sorted numbers: an error takes time in proportion to the
-    codes, not to the numbers.
-
-    Args:
-        rows: The numbers (R, n).
-        settings: Of the quantization.
-        bits: Width of the integers.
-    """
-
-    def __init__(self, rows: Tensor, *, settings: QuantSettings, bits: int) -> None:
-        self._sorted = torch.from_numpy(np.sort(rows.cpu().numpy(), axis=1)).to(rows.device)
-        self._sums = torch.zeros(rows.shape[0], rows.shape[1] + 1, dtype=torch.float64, device=rows.device)
-        torch.cumsum(self._sorted, dim=1, dtype=torch.float64, out=self._sums[:, 1:])
-        self._settings = settings
-        self._bits = bits
-
-    def __call__(self, rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Return the errors (r,) of rows with bounds, see `RangeObjective`."""
-        if self._settings.include_zero:
-            low, high = zero_included(low, high)
-        step, zero = (term.double()[:, None] for term in step_and_zero(low, high, bits=self._bits))
-        values = (torch.arange(2**self._bits, device=low.device) - zero) * step  # (r, Q + 1)
-        between = (values[:, 1:] + values[:, :-1]) / 2
-        points = torch.cat((values, between), dim=1).sort(dim=1).values  # value, middle, value, ...
-        whole = len(rows) == len(self._sorted)
-        numbers, sums = (self._sorted, self._sums) if whole else (self._sorted[rows], self._sums[rows])
-        places = torch.searchsorted(numbers, points.float())
-        places = torch.nn.functional.pad(places, (1, 0))
-        places = torch.nn.functional.pad(places, (0, 1), value=numbers.shape[1])
-        total = sums.gather(1, places).diff(dim=1)
-        nearest = values.repeat_interleave(2, dim=1)
-        excess = total - nearest * places.diff(dim=1)
-        return (excess[:, 1::2] - excess[:, ::2]).sum(1) / numbers.shape[1]  # above their value, less those below
-
-
-class SpectralError:
-    """Mean distance between the magnitudes of a map's spectra before and after quantization.
-
-    The spectra are of the rows of pixels of the mean over channels, and their magnitudes are summed over the images.
-
-    Args:
-        maps: (N, C, H, W).
-        settings: Of the quantization.
-        bits: Width of the integers.
-    """
-
-    def __init__(self, maps: Tensor, *, settings: QuantSettings, bits: int) -> None:
-        self._maps = maps
-        self._settings = settings
-        self._bits = bits
-        self._aim = _magnitudes(maps)
-        width = maps.shape[-1]
-        twice = torch.full((width // 2 + 1,), 2.0, dtype=torch.float64, device=maps.device)  # for negative frequencies
-        twice[0] = 1
-        if width % 2 == 0:
-            twice[-1] = 1
-        self._share = twice / (maps.shape[-2] * width)
-
-    def __call__(self, _rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Return the error (1,) with bounds; there is one row."""
-        if self._settings.include_zero:
-            low, high = zero_included(low, high)
-        quantized = fake_quantize(self._maps, low[0], high[0], bits=self._bits)
-        return ((_magnitudes(quantized) - self._aim).abs() * self._share).sum()[None]
-
-
-def _magnitudes(maps: Tensor) -> Tensor:
-    """Magnitudes of spectra, (H, W // 2 + 1), float64."""
-    spectra: Tensor = torch.fft.rfft(maps.mean(1, dtype=torch.float64))
-    return spectra.abs().sum(0)

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from finescale.networks import Frame
 from finescale.networks.placement import Placement
 from finescale.quantize.modules import insert_quantizers, quantized_layers, quantizers, settings_of, switch
-from finescale.quantize.quantizer import along_rows, codes, step_and_zero
+from finescale.quantize.quantizer import along_rows, codes_between, values_of
 from finescale.quantize.settings import QuantSettings
 from finescale.settings import parse_settings
 
 CODES, BOUNDS = "quantized.codes", "quantized.bounds"
 
-SCHEME = "uniform-asymmetric"
+SCHEMES = {"zero-point": "uniform-asymmetric", "anchored": "uniform-anchored"}
+"""Names in files of the values of `QuantSettings.scheme`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,6 +92,7 @@ def to_file(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, 
     Raises:
         ValueError: Its quantizers have no bounds.
     """
+    settings = settings_of(network)
     layers = quantized_layers(network)
     places = quantizers(network)
     if not all(bool((one.high > one.low).all()) for one in places.values()):
@@ -100,18 +102,22 @@ def to_file(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, 
     for place, path in of_weights.items():
         quantizer, weight = places[place], state[f"{path}.weight"]
         low, high = quantizer.low.cpu(), quantizer.high.cpu()
-        step, zero = (along_rows(term, weight) for term in step_and_zero(low, high, bits=quantizer.bits))
-        packed.append(pack(codes(weight, step, zero, bits=quantizer.bits), bits=quantizer.bits))
+        parts = quantizer.parts(weight)
+        ends = along_rows(low, parts), along_rows(high, parts)
+        numbers = codes_between(parts, *ends, bits=quantizer.bits, anchored=quantizer.anchored)
+        packed.append(pack(numbers, bits=quantizer.bits))
         bounds += [low, high]
         weights[path] = [quantizer.bits, list(weight.shape)]
+        if len(low) != len(weight):  # several rows share a range
+            weights[path].append(len(low))
     activations = {}
     for place, quantizer in places.items():
         if place not in of_weights:
             bounds += [quantizer.low.cpu().reshape(1), quantizer.high.cpu().reshape(1)]
             activations[place] = quantizer.bits
     text = {
-        "scheme": SCHEME,
-        "settings": settings_of(network).model_dump(mode="json"),
+        "scheme": SCHEMES[settings.scheme],
+        "settings": settings.model_dump(mode="json"),
         "weights": weights,
         "activations": activations,
     }
@@ -131,22 +137,23 @@ def from_file(state: Mapping[str, Tensor], text: str) -> tuple[dict[str, Tensor]
     packed, bounds = state.get(CODES), state.get(BOUNDS)
     if packed is None or bounds is None or packed.dtype != torch.uint8 or bounds.dtype != torch.float32:
         raise ValueError(f"{CODES} or {BOUNDS} is missing or of another type")
-    sizes = [packed_size(prod(shape), bits=bits) for bits, shape in facts["weights"].values()]
-    rows = [shape[0] for _, shape in facts["weights"].values()] + [1] * len(facts["activations"])
+    if facts["scheme"] != SCHEMES[settings.scheme]:
+        raise ValueError(f"its scheme is {facts['scheme']!r}, where its settings state {settings.scheme!r}")
+    anchored = settings.scheme == "anchored"
+    sizes = [packed_size(prod(shape), bits=bits) for bits, shape, *_ in facts["weights"].values()]
+    rows = [(ranges or shape)[0] for _, shape, *ranges in facts["weights"].values()] + [1] * len(facts["activations"])
     if packed.shape != (sum(sizes),) or bounds.shape != (2 * sum(rows),):
         raise ValueError(f"{CODES} or {BOUNDS} does not have the size that the header states")
     if not bounds.isfinite().all():
         raise ValueError(f"{BOUNDS} contains NaN or infinity")
-    widths = {f"{path}.weight_quantizer": bits for path, (bits, _) in facts["weights"].items()} | facts["activations"]
+    widths = {f"{path}.weight_quantizer": entry[0] for path, entry in facts["weights"].items()} | facts["activations"]
     ends = torch.split(bounds, [row for row in rows for _ in range(2)])
     of_place = dict(zip(widths, zip(ends[::2], ends[1::2], strict=True), strict=True))
     floats = {key: tensor for key, tensor in state.items() if key not in (CODES, BOUNDS)}
-    for (path, (bits, shape)), part in zip(facts["weights"].items(), torch.split(packed, sizes), strict=True):
-        numbers = unpack(part, bits=bits, count=prod(shape)).reshape(shape)
-        step, zero = (
-            along_rows(term, numbers) for term in step_and_zero(*of_place[f"{path}.weight_quantizer"], bits=bits)
-        )
-        floats[f"{path}.weight"] = (numbers - zero) * step
+    for (path, (bits, shape, *_)), part in zip(facts["weights"].items(), torch.split(packed, sizes), strict=True):
+        low, high = (end[:, None] for end in of_place[f"{path}.weight_quantizer"])
+        numbers = unpack(part, bits=bits, count=prod(shape)).reshape(len(low), -1)
+        floats[f"{path}.weight"] = values_of(numbers, low, high, bits=bits, anchored=anchored).reshape(shape)
     scalars = {place: (low[0], high[0]) for place, (low, high) in of_place.items() if place in facts["activations"]}
     return floats, Quantized(settings=settings, bounds=of_place | scalars, bits=widths)
 
@@ -154,8 +161,8 @@ def from_file(state: Mapping[str, Tensor], text: str) -> tuple[dict[str, Tensor]
 def _facts(text: str) -> dict[str, Any]:
     """Parse the header's text and check that it has the form written by `to_file`."""
     facts = json.loads(text)
-    if not isinstance(facts, dict) or facts.get("scheme") != SCHEME:
-        raise ValueError(f"its quantization is not {SCHEME!r}; update finescale")
+    if not isinstance(facts, dict) or facts.get("scheme") not in SCHEMES.values():
+        raise ValueError(f"its quantization is not {' or '.join(map(repr, SCHEMES.values()))}; update finescale")
     weights, activations = facts.get("weights"), facts.get("activations")
     if (
         not isinstance(weights, dict)
@@ -164,8 +171,10 @@ def _facts(text: str) -> dict[str, Any]:
     ):
         raise ValueError("its quantization lacks settings, weights or activations")
     for entry in weights.values():
-        if not isinstance(entry, list) or len(entry) != 2 or not _is_width(entry[0]) or not _is_shape(entry[1]):
+        if not isinstance(entry, list) or len(entry) < 2 or not _is_width(entry[0]) or not _is_shape(entry[1]):
             raise ValueError("its quantization states weights without width or shape")
+        if len(entry) > 2 and (len(entry) > 3 or entry[2] not in (1, 3) or entry[1][0] % entry[2]):
+            raise ValueError(f"its quantization states {entry[2:]} ranges of weights; known are 1 and 3")
     if not all(map(_is_width, activations.values())):
         raise ValueError("its quantization states activations without width")
     return facts

@@ -1,7 +1,7 @@
 """The quantizer: rounds numbers to 2^bits evenly spaced values between two bounds that can be learned.
 
-Q = 2^bits - 1, codes q from 0 to Q, step s, zero point z (a code): y = (q - z) s. Computed in float32, integers or not:
-the answers are those that integer arithmetic gives.
+Q = 2^bits - 1, codes q from 0 to Q, step s. With a zero point z, which is a code, y = (q - z) s; anchored at the lower
+bound l, y = q s + l. Computed in float32, integers or not: the answers are those that integer arithmetic gives.
 """
 
 from __future__ import annotations
@@ -30,7 +30,25 @@ def codes(x: Tensor, step: Tensor, zero: Tensor, *, bits: int) -> Tensor:
     return (x / step + zero).round_().clamp_(0, 2**bits - 1)
 
 
-def fake_quantize(x: Tensor, low: Tensor, high: Tensor, *, bits: int) -> Tensor:
+def codes_between(x: Tensor, low: Tensor, high: Tensor, *, bits: int, anchored: bool) -> Tensor:
+    """Return the integers 0 to Q of numbers, as float32, for bounds that broadcast over ``x``."""
+    if anchored:
+        numbers: Tensor = ((x.clamp(low, high) - low) / ((high - low) / (2**bits - 1))).round_()
+        return numbers
+    return codes(x, *step_and_zero(low, high, bits=bits), bits=bits)
+
+
+def values_of(numbers: Tensor, low: Tensor, high: Tensor, *, bits: int, anchored: bool) -> Tensor:
+    """Return what integers stand for, undoing `codes_between`."""
+    if anchored:
+        values: Tensor = numbers * ((high - low) / (2**bits - 1)) + low
+    else:
+        step, zero = step_and_zero(low, high, bits=bits)
+        values = (numbers - zero) * step
+    return values
+
+
+def fake_quantize(x: Tensor, low: Tensor, high: Tensor, *, bits: int, anchored: bool = False, seen: int = 0) -> Tensor:
     """Round numbers to the nearest values of a quantizer with these bounds; differentiable.
 
     Rounding passes gradients unchanged, clamping only where it has no effect.
@@ -40,8 +58,11 @@ def fake_quantize(x: Tensor, low: Tensor, high: Tensor, *, bits: int) -> Tensor:
         low: Lower bound, of no dimensions, or one for each place along the first axis of ``x``.
         high: Upper bound, likewise.
         bits: Width of the integers.
+        anchored: Whether values are counted from the lower bound, and not from zero.
+        seen: For PTQ4SR's gradients of anchored bounds, how many numbers calibration saw at first; 0 for plain ones.
     """
-    answer: Tensor = _FakeQuantize.apply(x, low, high, bits)  # type: ignore[no-untyped-call]
+    function = (_Anchored, seen) if anchored else (_FakeQuantize,)
+    answer: Tensor = function[0].apply(x, low, high, bits, *function[1:])  # type: ignore[no-untyped-call]
     return answer
 
 
@@ -82,6 +103,31 @@ class _FakeQuantize(torch.autograd.Function):
         return (gradient * inside if ctx.needs_input_grad[0] else None), clipped - grad_high, grad_high, None
 
 
+class _Anchored(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, bits: int, seen: int) -> Tensor:
+        ctx.save_for_backward(x, low, high)
+        ctx.bits, ctx.seen = bits, seen
+        low, high = along_rows(low, x), along_rows(high, x)
+        numbers = codes_between(x, low, high, bits=bits, anchored=True)
+        return values_of(numbers, low, high, bits=bits, anchored=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        x, low, high = ctx.saved_tensors
+        top = 2**ctx.bits - 1
+        lows, highs = along_rows(low, x), along_rows(high, x)
+        place = (x.clamp(lows, highs) - lows) / ((highs - lows) / top)
+        by_error = _summed(gradient * (place.round() - place), low) / top
+        # A number on a bound moves with it, and in 2DQuant also counts as inside.
+        below, above = (x < lows, x > highs) if ctx.seen else (x <= lows, x >= highs)
+        scale = (ctx.seen * (2 ** (ctx.bits - 1) - 1)) ** -0.5 if ctx.seen else 1.0
+        grad_low = scale * (_summed(gradient * below, low) - by_error)
+        grad_high = scale * (_summed(gradient * above, high) + by_error)
+        inside = (x >= lows) & (x <= highs)
+        return (gradient * inside if ctx.needs_input_grad[0] else None), grad_low, grad_high, None, None
+
+
 def _summed(gradient: Tensor, bound: Tensor) -> Tensor:
     """Sum over the numbers that share a bound."""
     return gradient.flatten(1).sum(1) if bound.ndim else gradient.sum()
@@ -92,23 +138,30 @@ class Quantizer(nn.Module):
 
     Args:
         bits: Width of the integers.
-        rows: Number of pairs of bounds, for the rows of weights; None for one pair, for a whole activation.
+        rows: Number of pairs of bounds for weights, for as many equal parts along their first axis; None for one pair,
+            for a whole activation.
         include_zero: Whether `set_bounds` extends ranges to include zero.
+        anchored: Whether values are counted from the lower bound, which nothing extends then.
 
     Attributes:
         low: Lower bounds, (rows,) or ().
         high: Upper bounds, likewise.
         is_on: Whether it quantizes.
+        seen: See `fake_quantize`.
     """
 
     low: Tensor
     high: Tensor
 
-    def __init__(self, *, bits: int, rows: int | None = None, include_zero: bool = True) -> None:
+    def __init__(
+        self, *, bits: int, rows: int | None = None, include_zero: bool = True, anchored: bool = False
+    ) -> None:
         super().__init__()
         self.bits = bits
-        self.include_zero = include_zero
+        self.include_zero = include_zero and not anchored
+        self.anchored = anchored
         self.is_on = False
+        self.seen = 0
         shape = () if rows is None else (rows,)
         # Not part of the state dict, which keeps its published keys.
         self.register_buffer("low", torch.zeros(shape), persistent=False)
@@ -118,8 +171,13 @@ class Quantizer(nn.Module):
         """Round a tensor to the values of the integers, in float32 where it has half precision."""
         if not self.is_on:
             return x
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return fake_quantize(x, self.low, self.high, bits=self.bits)
+        rows = self.parts(x.to(torch.promote_types(x.dtype, torch.float32)))
+        rounded = fake_quantize(rows, self.low, self.high, bits=self.bits, anchored=self.anchored, seen=self.seen)
+        return rounded.reshape(x.shape)
+
+    def parts(self, x: Tensor) -> Tensor:
+        """Return a tensor as it is, or weights as (rows, numbers) where several of their rows share a range."""
+        return x.reshape(len(self.low), -1) if self.low.ndim and len(self.low) != len(x) else x
 
     def set_bounds(self, low: Tensor, high: Tensor) -> None:
         """Set the bounds, of the quantizer's shape, at least `EPSILON` steps apart."""
@@ -134,7 +192,10 @@ class Quantizer(nn.Module):
             if self.include_zero:
                 self.low.clamp_(max=0)
                 self.high.clamp_(min=0)
-            torch.maximum(self.high, self.low + (2**self.bits - 1) * EPSILON, out=self.high)
+            least: Tensor | float = (2**self.bits - 1) * EPSILON
+            if self.anchored:  # far from zero float32 is coarser
+                least = least * self.low.abs().clamp_min(1)
+            torch.maximum(self.high, self.low + least, out=self.high)
 
     def step_and_zero(self) -> tuple[Tensor, Tensor]:
         """Return step and zero point of the bounds, see the function `step_and_zero`."""

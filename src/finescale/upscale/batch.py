@@ -203,8 +203,8 @@ def _is_large(path: Path, output: Path, settings: OutputSettings, upscaler: Upsc
         return True
     if settings.is_for_viewers:
         raise ImageWriteError(
-            f"{printable_name(path)}: {size[1]} x {size[0]} pixels are too few, or no whole windows of the network, for "
-            "tiles in several sizes; choose png"
+            f"{printable_name(path)}: {size[1]} x {size[0]} pixels are too few, or no whole windows of the network, "
+            "for tiles in several sizes; choose png"
         )
     free, needed = free_host_memory(), WHOLE_BYTES * math.prod(result)
     if free is not None and needed > free and output.suffix.lower() not in LARGE_FORMATS:

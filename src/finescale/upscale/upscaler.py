@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from finescale.engines import EngineName, Precision, build_engine, check_engine, check_precision, choose_precision
@@ -19,7 +19,7 @@ from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
 from finescale.images.image import Notes
 from finescale.layers.mirror_padding import pad_to_size
-from finescale.networks import Frame
+from finescale.networks import WrappedNetwork, as_network
 from finescale.system.memory import UNKNOWN_MEMORY, is_out_of_memory
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.array_rows import RowArray, upscale_array
@@ -38,7 +38,6 @@ from finescale.upscale.streaming import upscale_on_disk
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 from finescale.upscale.tiny import crop, extend, margin_of
 from finescale.weights import third_party
-from finescale.weights.third_party import ThirdPartyNetwork
 
 AnyImage = TypeVar("AnyImage")
 
@@ -55,9 +54,14 @@ class Upscaler:
     depend on the image's size. An upscaler keeps no state of a call and may be called from several threads.
 
     Args:
-        network: One of finescale's networks, or of `finescale.weights.third_party`. It is moved to the device and set
-            to evaluation mode. Tiles begin at multiples of its ``period``. A network for gray images computes red,
-            green and blue each by itself; one for RGB gets a gray image as three equal channels.
+        network: One of finescale's networks, or any module that maps (N, C, H, W) to (N, C, scale * H, scale * W) in
+            [0, 1]. It is moved to the device and set to evaluation mode. Tiles begin at multiples of its ``period``. A
+            network for gray images computes red, green and blue each by itself; one for RGB gets a gray image as three
+            equal channels.
+        scale: How many times a module enlarges that is no network of finescale's; else None, or its own.
+        channels: Of the module's images, by default 3; else None, or its own.
+        multiple: Number that must divide the sides of the module's images, by default 1; see
+            `finescale.networks.WrappedNetwork`.
         tiling: How images are cut; by default as few tiles as the free memory allows.
         ensemble: Average over the eight flips and transposes of each tile: slightly better, eight times slower.
         device: "cpu", "cuda", "cuda:1", ...
@@ -71,15 +75,19 @@ class Upscaler:
 
     Raises:
         ValueError: Unknown device, precision or engine, one that is not for this network, a network that takes neither
-            gray nor RGB images, or a published rule's tiles are not whole windows of the network.
+            gray nor RGB images, a module whose scale is missing or another one, or a published rule's tiles are not
+            whole windows of the network.
         DeviceError: There is no such device here.
         MissingExtraError: The engine is not installed.
     """
 
     def __init__(
         self,
-        network: Frame | ThirdPartyNetwork,
+        network: nn.Module,
         *,
+        scale: int | None = None,
+        channels: int | None = None,
+        multiple: int | None = None,
         tiling: Tiling | None = None,
         ensemble: bool = False,
         device: str | torch.device = "cpu",
@@ -87,13 +95,14 @@ class Upscaler:
         engine: EngineName = "torch",
         notes: Sequence[str] | None = None,
     ) -> None:
+        self.device = _check_device(device)
+        network = as_network(network.to(self.device), scale=scale, channels=channels, multiple=multiple)
         if network.in_channels not in (1, 3):
             raise ValueError(
                 f"the network takes images of {network.in_channels} channels, but pictures have 1 (gray) or 3 (RGB); "
                 f"call the network itself with tensors (N, {network.in_channels}, H, W)"
             )
-        self.device = _check_device(device)
-        self.network = network.to(self.device).eval()
+        self.network = network.eval()
         self.engine = engine
         self._compute = build_engine(engine, self.network, device=self.device)
         self.precision = choose_precision(
@@ -103,7 +112,7 @@ class Upscaler:
         self.in_channels = network.in_channels
         self.period = network.period
         if notes is None:
-            notes = network.notes if isinstance(network, ThirdPartyNetwork) else ()
+            notes = network.notes if isinstance(network, WrappedNetwork) else ()
         self.notes = tuple(notes)
         self.tiling = Tiling() if tiling is None else tiling
         self.tiling.check_windows(self.period)

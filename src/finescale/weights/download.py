@@ -73,6 +73,20 @@ def fetch(published: Published, *, offline: bool = False) -> Path:
     )
 
 
+def at_hand(published: Published) -> Path | None:
+    """The weight file of a published network, where it was fetched or put in place before; not checked.
+
+    Args:
+        published: What its authors publish.
+    """
+    if published.file is None:
+        return None
+    if (placed := _placed_by_hand(published)) is not None or published.hub is None:
+        return placed
+    file = cache_folder() / "hub" / published.hub / HUB_FILE
+    return file if file.is_file() and file.with_name(f"{HUB_FILE}.sha256").is_file() else None
+
+
 def fetch_repository(repository: str, *, offline: bool = False) -> Path:
     """The weight file of a repository on the hub, downloaded at first use and taken from the cache afterwards.
 

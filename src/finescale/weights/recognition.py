@@ -112,7 +112,7 @@ def build(content: Content, match: Match) -> Frame:
 
 def _recognise(content: Content, *, given: Mapping[str, Any], announced: Published | None) -> Match:
     stored, quantized = content.stored, content.quantized
-    family = _family_of(stored.tensors)
+    family = _family_of(stored)
     given = {**content.known, **given}
     if announced is not None:
         given = {**_known_by_name(stored, family, announced), **given}
@@ -162,11 +162,16 @@ def _is_announced(match: Match, announced: Published, given: Mapping[str, Any]) 
 # ---- which family
 
 
-def _family_of(tensors: Mapping[str, Tensor]) -> Family:
-    """The family whose marks the keys carry."""
-    found = [family for family in FAMILIES.values() if family.files.recognises(tensors)]
+def _family_of(stored: StoredTensors) -> Family:
+    """The family whose marks the keys carry; of several, the one that our header states, or else the last registered.
+
+    The families of the package exclude each other, but a registered one may extend another.
+    """
+    tensors = stored.tensors
+    found = {name: family for name, family in FAMILIES.items() if family.files.recognises(tensors)}
     if found:
-        return found[0]
+        stated = stored.header.get("family") if states_settings(stored.header) else None
+        return found.get(str(stated)) or [*found.values()][-1]
     for key, tensor in tensors.items():
         if key.endswith(".weight"):
             refuse_integers(key, tensor)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from finescale.errors import MissingExtraError, UnknownNetworkError, WeightsError, WeightsMismatchError, printable_name
-from finescale.networks import Frame, family_of
+from finescale.networks import Frame, WrappedNetwork, family_of
 from finescale.weightfiles.messages import naming
 from finescale.weightfiles.tensors import StoredTensors, as_float32, read_tensors, refuse_absurd_numbering
 from finescale.weights.header import stated_licence
@@ -34,8 +34,8 @@ logger = logging.getLogger("finescale")
 _INSTALL = "pip install 'finescale[spandrel]'"
 
 
-class ThirdPartyNetwork(nn.Module):
-    """A third-party network, for inference alone: image in, image ``scale`` times as large out.
+class ThirdPartyNetwork(WrappedNetwork):
+    """A third-party network: image in, image ``scale`` times as large out.
 
     Args:
         descriptor: What spandrel answers for a state dict, an image model with equal channels in and out.
@@ -43,28 +43,27 @@ class ThirdPartyNetwork(nn.Module):
         stored: The file's tensors and what was around them; the tensors are not kept.
     """
 
+    one_by_one = True  # spandrel promises nothing for several
+
     def __init__(self, descriptor: Any, *, path: Path, stored: StoredTensors) -> None:
-        super().__init__()
-        self.model: nn.Module = descriptor.model
+        super().__init__(
+            descriptor.model,
+            scale=descriptor.scale,
+            channels=descriptor.input_channels,
+            multiple=descriptor.size_requirements.multiple_of,
+        )
         self.path = path
         self.format, self.wrapper = stored.format, stored.wrapper
         self.prefix, self.header = stored.prefix, stored.header
         self.architecture: str = descriptor.architecture.name
-        self.scale: int = descriptor.scale
-        self.in_channels: int = descriptor.input_channels
-        self.period: int = descriptor.size_requirements.multiple_of
         self.supports_half: bool = descriptor.supports_half
         self.supports_bfloat16: bool = descriptor.supports_bfloat16
         self._descriptor = descriptor
 
-    def mirrored_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size itself: spandrel pads images as each network needs it."""
-        return size
-
     @property
-    def num_parameters(self) -> int:
-        """Values that were learned."""
-        return sum(parameter.numel() for parameter in self.parameters())
+    def name(self) -> str:
+        """Name of the architecture."""
+        return self.architecture
 
     @property
     def licence(self) -> str | None:
@@ -98,7 +97,6 @@ class ThirdPartyNetwork(nn.Module):
         Returns:
             (N, in_channels, scale * H, scale * W) in [0, 1].
         """
-        # One by one: spandrel promises nothing for several.
         return torch.cat([self._descriptor(single[None]) for single in image])
 
 

@@ -2,6 +2,7 @@
 
 from finescale.zoo.card import model_card
 from finescale.zoo.entries import Entry, Weights, choose_scale, entry, models
+from finescale.zoo.openmodeldb import openmodeldb_entry
 from finescale.zoo.page import networks_page
 from finescale.zoo.wording import NOT_STATED, citation, multiply_adds, parameters, printed, restriction, rules, score
 
@@ -16,6 +17,7 @@ __all__ = [
     "models",
     "multiply_adds",
     "networks_page",
+    "openmodeldb_entry",
     "parameters",
     "printed",
     "restriction",

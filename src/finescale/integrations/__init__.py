@@ -1,0 +1,1 @@
+"""finescale in other people's tools."""

@@ -1,0 +1,313 @@
+"""The queue and the worker process that empties it, picture by picture."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from finescale.serve.catalogue import Catalogue, Offer
+from finescale.serve.errors import ApiError
+from finescale.serve.jobs import STOPPED, Job, JobStore
+from finescale.serve.metrics import Metrics
+from finescale.serve.settings import ServeSettings
+from finescale.system.memory import free_host_memory
+
+_RATED_PIXELS = 4096
+"""Pixels of the smallest picture whose time says something about others."""
+_CANCEL_SECONDS = 30
+"""Seconds after which a worker that does not stop between two tiles is killed."""
+_LONGEST_LINE = 2**20
+_MOST_PARAMETERS = 2_000_000
+"""Of a network that is measured while nothing waits; larger ones are measured by the first picture."""
+_HINTS = {
+    "not_a_picture": "Send a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIC file.",
+    "too_many_pixels": "Send a smaller picture, or start the server with a larger --max-pixels.",
+    "cannot_upscale": "Send another picture or other settings.",
+    "too_slow": "Send a smaller picture, choose a smaller network, or start the server with a larger --max-seconds.",
+    "cancelled": "Send it again if you need it after all.",
+    "worker_died": "Send it again; if it happens again, the picture cannot be processed here.",
+}
+
+
+class EngineRoom:
+    """Queue of bounded length in front of one worker process.
+
+    Args:
+        settings: Of the server.
+        store: The jobs.
+        catalogue: The networks.
+        metrics: What is counted.
+    """
+
+    def __init__(self, settings: ServeSettings, store: JobStore, catalogue: Catalogue, metrics: Metrics) -> None:
+        self._settings, self._store, self._catalogue, self._metrics = settings, store, catalogue, metrics
+        self._waiting: deque[Job] = deque()
+        self._num_reserved = 0
+        self._wake = asyncio.Event()
+        self._running: Job | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_cancelled = False
+        self.is_ready = False
+        self.is_stopping = False
+        self.rates: dict[str, float] = {}
+        """Measured seconds per input megapixel, by ``id@scale``."""
+        self._unprobed = [offer for offer in catalogue.offers() if offer.num_parameters <= _MOST_PARAMETERS]
+        for job in store:
+            self._note_rate(job)
+
+    # ---- what requests call
+
+    def reserve(self) -> None:
+        """Take a place in the queue for a picture that is about to be received.
+
+        Raises:
+            ApiError: There is none, or the server is stopping.
+        """
+        if self.is_stopping:
+            raise ApiError(503, "stopping", "the server is being stopped", "Send it again later.", retry_after=30)
+        taken = len(self._waiting) + self._num_reserved
+        if taken >= self._settings.max_queued:
+            self._metrics.refused += 1
+            raise ApiError(
+                429,
+                "queue_full",
+                f"{taken} pictures are waiting already",
+                "Send it again after the seconds in Retry-After.",
+                retry_after=self._seconds_to_a_place(),
+            )
+        self._num_reserved += 1
+
+    def release(self) -> None:
+        """Give back a place that `reserve` took."""
+        self._num_reserved -= 1
+
+    def submit(self, job: Job) -> None:
+        """Put a job into the queue, in a place that was reserved and is released later."""
+        self._store.add(job)
+        self._waiting.append(job)
+        self._wake.set()
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs in the queue."""
+        return len(self._waiting)
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker."""
+        return self._process.pid if self._process else None
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job: at once where it waits, after the present tile where it runs."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+            self._fail(job, "cancelled", "cancelled")
+        elif job is self._running and not self._is_cancelled:
+            self._is_cancelled = True
+            self._send({"cancel": job.id})
+            asyncio.get_running_loop().call_later(_CANCEL_SECONDS, self._kill_if_running, job)
+
+    def _seconds_to_a_place(self) -> int:
+        left = self._running.seconds_left if self._running else None
+        return max(1, math.ceil(1 if left is None else min(left, 600)))
+
+    # ---- life of the worker
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Finish the picture at work within the stated time; what waits, and what takes longer, fails with a reason."""
+        self.is_stopping = True
+        while self._waiting:
+            self._fail(self._waiting.popleft(), "stopped", STOPPED["message"])
+        self._store.tell()
+        end = time.monotonic() + self._settings.stop_seconds
+        while self._running is not None and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._running is not None:
+            self._fail(self._running, "stopped", STOPPED["message"])
+        await self._end_worker()
+        self._store.tell()
+
+    async def _run(self) -> None:
+        while True:
+            if self._process is None or self._process.returncode is not None:
+                await self._start_worker()
+            while not self._waiting:
+                if self._unprobed:
+                    await self._probe(self._unprobed.pop(0))
+                    continue
+                self._wake.clear()
+                exited = asyncio.ensure_future(self._process.wait())  # type: ignore[union-attr]
+                woken = asyncio.ensure_future(self._wake.wait())
+                await asyncio.wait((exited, woken), return_when=asyncio.FIRST_COMPLETED)
+                has_exited = exited.done()
+                for task in (exited, woken):
+                    task.cancel()
+                if has_exited:
+                    self._metrics.worker_restarts += 1
+                    await self._start_worker()
+            job = self._waiting.popleft()
+            self._running, self._is_cancelled = job, False
+            try:
+                await asyncio.wait_for(self._work(job), self._settings.max_seconds)
+            except asyncio.TimeoutError:
+                self._fail(job, "too_slow", f"not done after {self._settings.max_seconds:g} seconds")
+                await self._end_worker()
+            self._running = None
+            self._store.expire()
+
+    async def _start_worker(self) -> None:
+        """Start a worker and wait until it is ready; one that fails at once is tried again more and more slowly."""
+        self.is_ready = False
+        pause = 0.5
+        while True:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "finescale.serve.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_LONGEST_LINE,
+                start_new_session=True,  # Ctrl+C is for the server, which ends it
+            )
+            settings = self._settings
+            # What CUDA maps into a process says nothing about the memory that it takes.
+            limit = (settings.max_memory or free_host_memory()) if settings.device == "cpu" else None
+            self._send(
+                {
+                    "max_memory": limit,
+                    "max_pixels": settings.max_pixels,
+                    "device": settings.device,
+                    "precision": settings.precision,
+                    "engine": settings.engine,
+                }
+            )
+            if await self._answer() is not None:
+                self.is_ready = True
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 30)
+
+    async def _end_worker(self) -> None:
+        self.is_ready = False
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    def _kill_if_running(self, job: Job) -> None:
+        if self._running is job and self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _answer(self) -> dict[str, Any] | None:
+        """Return the next answer of the worker; None where it has ended."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    async def _probe(self, offer: Offer) -> None:
+        """Measure a network for the page's estimates."""
+        self._send({"id": "probe", "probe": True, "network": offer.name, "scale": offer.scale})
+        answer = await self._answer()
+        if answer is None:
+            await self._end_worker()
+            await self._start_worker()
+            return
+        self.rates.setdefault(f"{offer.id}@{offer.scale}", answer["probed"])
+
+    # ---- one job
+
+    async def _work(self, job: Job) -> None:
+        offer = self._catalogue.choose(job.network, job.scale)
+        job.status = "running"
+        self._store.save(job)
+        self._send(
+            {
+                "id": job.id,
+                "input": str(self._store.input(job)),
+                "output": str(self._store.result(job)),
+                "network": offer.name,
+                "scale": offer.scale,
+                "ensemble": job.ensemble,
+                "settings": job.settings,
+            }
+        )
+        first_tile: tuple[float, int] | None = None
+        while True:
+            answer = await self._answer()
+            if answer is None:
+                if self._is_cancelled:
+                    self._fail(job, "cancelled", "cancelled")
+                else:
+                    self._metrics.worker_restarts += 1
+                    self._fail(job, "worker_died", "the process that worked on this picture ended without an answer")
+                await self._end_worker()
+                return
+            if answer["id"] != job.id:
+                continue
+            if "tiles" in answer:
+                done, total = answer["tiles"]
+                job.tiles = (done, total)
+                if first_tile is None or done <= first_tile[1]:
+                    first_tile = (time.monotonic(), done)
+                elif done > first_tile[1]:
+                    per_tile = (time.monotonic() - first_tile[0]) / (done - first_tile[1])
+                    job.seconds_left = round(per_tile * (total - done), 1)
+                self._store.tell()
+            elif "input_size" in answer:
+                job.input_size, job.input_format = answer["input_size"], answer["input_format"]
+            elif "failed" in answer:
+                self._fail(job, answer["failed"]["code"], answer["failed"]["message"])
+                return
+            else:
+                self._finish(job, answer["done"])
+                return
+
+    def _finish(self, job: Job, facts: dict[str, Any]) -> None:
+        job.notes = [self._without_paths(job, note) for note in facts["notes"]]
+        job.output_size, job.seconds = facts["output_size"], facts["seconds"]
+        job.result_bytes = self._store.result(job).stat().st_size
+        job.status, job.finished, job.seconds_left = "done", time.time(), 0.0
+        self._note_rate(job)
+        self._metrics.count(job)
+        self._store.save(job)
+
+    def _note_rate(self, job: Job) -> None:
+        if job.seconds is not None and job.input_size is not None and not job.ensemble:
+            pixels = math.prod(job.input_size)
+            if pixels >= _RATED_PIXELS:
+                self.rates[f"{job.network}@{job.scale}"] = job.seconds / (pixels / 1e6)
+
+    def _fail(self, job: Job, code: str, message: str) -> None:
+        job.status = "cancelled" if code == "cancelled" else "failed"
+        hint = STOPPED["hint"] if code == "stopped" else _HINTS[code]
+        job.error = {"code": code, "message": self._without_paths(job, message), "hint": hint}
+        job.finished, job.seconds_left = time.time(), None
+        self._store.result(job).unlink(missing_ok=True)
+        self._metrics.count(job)
+        self._store.save(job)
+
+    def _without_paths(self, job: Job, text: str) -> str:
+        """Replace paths of the server by the names that clients know."""
+        source, result = self._store.input(job), self._store.result(job)
+        names = [(str(source), job.name), (str(result), job.result_name), *self._catalogue.paths()]
+        for path, name in sorted(names, key=lambda pair: -len(pair[0])):
+            if "/" in path or "\\" in path:
+                text = text.replace(path, name)
+        return text.replace(str(source.parent), "").replace(str(Path.home()), "~")

@@ -1,0 +1,152 @@
+"""The page in a real browser: drop, follow, compare, cancel, reload, download; nothing leaves its own origin."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finescale.cli.main import run
+from pictures import draw
+from serving import Running
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Running) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    requests: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.goto(server.address)
+    page.locator("#scale input").first.wait_for(state="attached")
+    yield page
+    assert [url for url in requests if not url.startswith((server.address + "/", f"blob:{server.address}/"))] == []
+    assert complaints == []
+    context.close()
+
+
+def drop(page: Any, *pictures: Path) -> None:
+    """Let files fall onto the page, as a mouse would."""
+    files = [{"name": path.name, "bytes": list(path.read_bytes())} for path in pictures]
+    transfer = page.evaluate_handle(
+        """files => {
+          const transfer = new DataTransfer();
+          for (const { name, bytes } of files) {
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+          }
+          return transfer;
+        }""",
+        files,
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def screenshot(page: Any, name: str) -> None:
+    """Keep a picture of the page where somebody wants to look at it."""
+    if folder := os.environ.get("FINESCALE_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_pictures_are_dropped_enlarged_compared_and_downloaded(
+    page: Any, tmp_path: Path, tiny_weights: Path, server: Running
+) -> None:
+    draw(tmp_path / "one.png", width=30, height=20)
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "one.png").read_bytes()[:-30])
+    assert run(["upscale", str(tmp_path / "one.png"), "-n", str(tiny_weights)]) == 0
+    drop(page, tmp_path / "one.png", tmp_path / "damaged.png")
+    page.get_by_role("button", name="Enlarge 2 pictures").click()
+    done = page.locator("#jobs li.done", has_text="one.png").first
+    done.wait_for()
+    failed = page.locator("#jobs li.failed", has_text="damaged.png").first
+    failed.wait_for()
+    assert "Truncated PNG" in failed.inner_text()
+    assert "30 × 20 → 60 × 40" in done.inner_text()
+    assert page.locator("#waiting").is_hidden()
+
+    page.reload()
+    done.wait_for()
+    with page.expect_download() as download:
+        done.get_by_role("link", name="Download").click()
+    assert Path(download.value.path()).read_bytes() == (tmp_path / "one_x2.png").read_bytes()
+    assert download.value.suggested_filename == "one_x2.png"
+
+    done.get_by_role("button", name="Compare: one.png").last.click()
+    handle = page.get_by_role("slider")
+    assert handle.get_attribute("aria-valuenow") == "50"
+    page.keyboard.press("PageUp")
+    assert handle.get_attribute("aria-valuenow") == "60"
+    frame = page.locator("#compare").bounding_box()
+    middle = frame["y"] + frame["height"] / 2
+    page.mouse.move(frame["x"] + 0.6 * frame["width"], middle)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 0.25 * frame["width"], middle, steps=3)
+    page.mouse.up()
+    assert handle.get_attribute("aria-valuenow") == "25"
+    page.keyboard.press("1")
+    assert page.locator("#zoom").inner_text() == "100 %"
+    page.get_by_role("button", name="Zoom in").click(click_count=3, delay=10)
+    images = page.locator("#compare img")
+    transforms = [images.nth(n).evaluate("image => image.style.transform") for n in range(2)]
+    assert transforms[0] == transforms[1], "both are shown at the same place"
+    assert page.locator("#zoom").inner_text() == "338 %"
+    screenshot(page, "compare")
+    page.keyboard.press("Escape")
+    assert page.locator("#viewer").is_hidden()
+    for row in (done, failed):
+        row.get_by_role("button", name="Delete").click()
+        row.wait_for(state="detached")
+
+
+def test_a_picture_at_work_is_cancelled_and_tried_again(page: Any, tmp_path: Path) -> None:
+    draw(tmp_path / "large.png", width=900, height=380)
+    page.locator("summary").click()
+    page.get_by_label("Take eight times as long").check()
+    page.set_input_files("#files", tmp_path / "large.png")
+    page.get_by_role("button", name="Enlarge", exact=True).click()
+    row = page.locator("#jobs li", has_text="large.png")
+    row.get_by_role("button", name="Cancel").click()
+    row.get_by_text("Cancelled").wait_for()
+    row.get_by_role("button", name="Try again").click()
+    row.get_by_role("button", name="Cancel").click()
+    row.get_by_text("Cancelled").wait_for()
+    row.get_by_role("button", name="Delete").click()
+    row.wait_for(state="detached")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_the_page_fits_its_window(browser: Any, server: Running, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(server.address)
+    page.get_by_text("Drop pictures here").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(22, 24, 26)" if scheme == "dark" else "rgb(246, 245, 242)")
+    unnamed = page.locator("button:visible, select:visible, input:visible").evaluate_all(
+        "all => all.filter(one => !one.innerText && !one.ariaLabel && !one.labels?.length).map(one => one.outerHTML)"
+    )
+    assert unnamed == []
+    screenshot(page, f"{scheme}-{width}")
+    context.close()
