@@ -89,10 +89,16 @@ def test_craft_is_tested_on_images_that_always_grow_by_their_mirror(size: tuple[
     assert ((wanted - alone).abs().max() > 1e-4) == is_multiple
 
 
-def test_the_released_craft_grows_to_multiples_of_16() -> None:
-    family = FAMILIES["craft"]
-    assert family.publication.test_padding is not None
-    assert family.publication.test_padding(family.variants["craft"]) == 16
+@pytest.mark.parametrize(
+    ("family", "variant", "multiple"),
+    [("craft", "craft", 16), ("swinir", "swinir", 8), ("swinir", "swinir-gray-car", 7)],
+)
+def test_images_for_released_networks_grow_to_multiples_of_their_windows(
+    family: str, variant: str, multiple: int
+) -> None:
+    padding = FAMILIES[family].publication.test_padding
+    assert padding is not None
+    assert padding(FAMILIES[family].variants[variant]) == multiple
 
 
 @pytest.mark.parametrize("case", sorted((GOLDEN / "ngram" / "harness").glob("*.npz")), ids=lambda path: path.stem)
@@ -128,7 +134,10 @@ def test_the_published_ngswin_gives_its_published_table(data_root: Path) -> None
     assert model.published["Set5"] == (38.05, 0.9610)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("craft", "ngram")])
+@pytest.mark.parametrize(
+    "family",
+    [name for name, family in FAMILIES.items() if family.publication.test_padding is None and name != "ngram"],
+)
 def test_other_networks_are_tested_on_whole_images_as_they_are(family: str) -> None:
     network = tiny(family)
     lr = torch.rand(3, 13, 16)

@@ -1,6 +1,6 @@
 """Our networks, written out, give the same answer in code that is not ours, and the other way round.
 
-spandrel has the published networks of four families. It has no HiT-SR and no CIT; what it calls SPAN is another one.
+spandrel has the published networks of five families. It has no HiT-SR and no CIT; what it calls SPAN is another one.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ NETWORKS: dict[str, tuple[str, FrameSettings]] = {
     **{f"{variant}, tiny": ("drct", tiny) for variant, tiny in FAMILIES["drct"].tiny.items()},
     "hat-s, two groups": ("hat", FAMILIES["hat"].variants["hat-s"].model_copy(update=_TWO_GROUPS)),
     "hat, tiny": ("hat", FAMILIES["hat"].tiny["hat-l"].model_copy(update={"conv_scale": 0.01})),  # theirs, in any file
+    "swinir, tiny": ("swinir", FAMILIES["swinir"].tiny["swinir"]),
+    "swinir-light, two groups": (
+        "swinir",
+        FAMILIES["swinir"].variants["swinir-light"].model_copy(update={"depths": (2, 2), "num_heads": (6, 6)}),
+    ),
     **{f"{variant}, tiny": ("dat", tiny) for variant, tiny in FAMILIES["dat"].tiny.items()},
     **{
         f"{variant}, {len(settings.depths)} groups": ("dat", settings)
@@ -47,7 +52,7 @@ NETWORKS: dict[str, tuple[str, FrameSettings]] = {
 }
 """Family and settings; of the large ones few groups, as the others are more of the same."""
 
-SIZES = {"craft": (20, 40), "drct": (32, 48), "hat": (21, 35), "dat": (19, 35)}
+SIZES = {"craft": (20, 40), "drct": (32, 48), "hat": (21, 35), "swinir": (19, 35), "dat": (19, 35)}
 """Where the two agree how an image is padded.
 
 The published CRAFT adds a whole window where nothing is missing, ours nothing: no side is a multiple of 16. The DRCT of
@@ -86,6 +91,15 @@ def test_our_file_gives_our_answer_in_spandrel(name: str, scale: int, spandrel: 
     assert_same_answer(ours, theirs.model, family)
 
 
+@pytest.mark.parametrize("variant", ["swinir-real-m", "swinir-real-l", "swinir-gray-dn", "swinir-color-car"])
+def test_every_head_of_swinir_gives_our_answer_in_spandrel(variant: str, spandrel: ModuleType, tmp_path: Path) -> None:
+    family = FAMILIES["swinir"]
+    ours = network_of("swinir", family.tiny[variant], scale=family.scales(variant)[-1])
+    weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
+    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
+    assert_same_answer(ours, theirs.model, "swinir")
+
+
 @pytest.mark.parametrize("name", [name for name, (family, _) in NETWORKS.items() if family == "drct"])
 def test_spandrel_knows_the_shift_from_the_buffers(name: str, spandrel: ModuleType, tmp_path: Path) -> None:
     family, settings = NETWORKS[name]
@@ -97,7 +111,9 @@ def test_spandrel_knows_the_shift_from_the_buffers(name: str, spandrel: ModuleTy
     assert weights.load(tmp_path / "net.safetensors").settings == unshifted
 
 
-@pytest.mark.parametrize("name", ["craft", "drct, two groups", "hat, tiny", "dat, tiny", "dat-light, 2 groups"])
+@pytest.mark.parametrize(
+    "name", ["craft", "drct, two groups", "hat, tiny", "swinir, tiny", "dat, tiny", "dat-light, 2 groups"]
+)
 def test_their_file_gives_their_answer_in_ours(name: str, spandrel: ModuleType, tmp_path: Path) -> None:
     family, settings = NETWORKS[name]
     ours = network_of(family, settings, scale=4)

@@ -148,14 +148,14 @@ def trained_like(family: Family, tiny: FrameSettings) -> Frame:
     return network
 
 
-def images(number: int, *, seed: int) -> list[Tensor]:
-    return [seeded_input((2, 3, 16, 16), seed=10 * seed + each) for each in range(number)]
+def images(number: int, *, seed: int, channels: int = 3) -> list[Tensor]:
+    return [seeded_input((2, channels, 16, 16), seed=10 * seed + each) for each in range(number)]
 
 
 @families
 def test_switched_off_a_quantized_network_answers_as_the_float_one(family: Family, tiny: FrameSettings) -> None:
     network = trained_like(family, tiny)
-    (image,) = images(1, seed=1)
+    (image,) = images(1, seed=1, channels=tiny.in_channels)
     keys = list(network.state_dict())
     with torch.no_grad():
         wanted = network(image)
@@ -170,7 +170,7 @@ def test_every_quantizer_is_reached_and_at_16_bits_the_answer_is_close(family: F
     network = trained_like(family, tiny)
     settings = QuantSettings(bits=16, edge_bits=16, method="minmax")
     placement = family.quantization.placement(tiny)
-    seen = images(1, seed=1)
+    seen = images(1, seed=1, channels=tiny.in_channels)
     with torch.no_grad():
         wanted = network(seen[0])
         insert_quantizers(network, placement, settings)
@@ -187,7 +187,7 @@ def test_refined_ranges_come_closer_to_float_on_images_not_learned_from(family: 
     network = trained_like(family, tiny)
     placement = family.quantization.placement(tiny)
     settings = QuantSettings(bits=4, epochs=4, lr=5e-3)
-    learned, others = images(3, seed=1), images(1, seed=2)
+    learned, others = (images(count, seed=seed, channels=tiny.in_channels) for count, seed in ((3, 1), (1, 2)))
     with torch.no_grad():
         targets, wanted = ([network(image) for image in batch] for batch in (learned, others))
     insert_quantizers(network, placement, settings)
