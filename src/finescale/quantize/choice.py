@@ -12,7 +12,7 @@ from finescale.networks import Frame, WrappedNetwork
 from finescale.quantize.crops import calibration_images
 from finescale.quantize.losses import has_groups
 from finescale.quantize.modules import bounds_of, quantizers, switch
-from finescale.quantize.settings import RECIPES, Method, QuantSettings
+from finescale.quantize.settings import Method, QuantSettings
 from finescale.quantize.trials import OnProgress, Trials
 
 STARTS: tuple[Method, ...] = ("dual", "minmax", "percentile", "density", "search")
@@ -66,7 +66,10 @@ def choose(
 WHOLE_METHODS: Mapping[str, Mapping[str, Any]] = {
     "minmax": {"method": "minmax", "epochs": 0},
     "percentile": {"method": "percentile", "epochs": 0},
-    "ptq4sr": {**RECIPES["ptq4sr"], "lr_unit": "range", "weights_lr": 1e-3, "bound_gradients": "plain"},
+    "ptq4sr": {
+        "method": "density", "scheme": "anchored", "keep": ("first", "last"), "loss": "l1", "lr": 5e-3,
+        "weights_lr": 1e-3, "lr_end": 0.4,
+    },
     "dual": {"method": "dual"},
     "2dquant": {
         "method": "search", "scheme": "anchored", "granularity": "tensor", "split_qkv": True, "loss": "distill",
