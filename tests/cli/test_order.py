@@ -48,7 +48,11 @@ WRONG = [
     ("evaluate --data sets --precision float8", 1, "precision must be"),
     ("evaluate --data sets --protocol paper", 1, "no protocol is called 'paper'"),
     ("evaluate --data sets --set shift_mask", 1, "must have the form name=value"),
-    ("quantize --bits 5 -o n.safetensors --calibration pictures --crop-size 8", 1, "--bits must be 4, 6 or 8, got 5"),
+    (
+        "quantize --bits 5 -o n.safetensors --calibration pictures --crop-size 8",
+        1,
+        "--bits must be 2, 3, 4, 6 or 8, got 5",
+    ),
     ("export --size 8 -o n.onnx", 1, "--size must be WIDTHxHEIGHT"),
     ("export --size 8x8 -o n.onnx --set shift_mask", 1, "must have the form name=value"),
 ]

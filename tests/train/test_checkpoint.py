@@ -74,11 +74,15 @@ def test_settings_that_do_not_touch_the_steps_done_may_change(file: Path) -> Non
             "iterations": 20, "milestones": [8], "accumulate": 2, "checkpointing": True, "compile": True,
             "strategy": "fsdp", "bad_steps": 3, "explosion": 9.0,
         },
-        validation={"hr": "others", "lr": "small", "every": 3, "seconds": 5, "pictures": 4},
+        validation={
+            "hr": "others", "lr": "small", "border": 2, "channel": "rgb", "every": 3, "seconds": 5, "pictures": 4,
+        },
         keep={"every": 4, "last": 5, "log_every": 5, "tensorboard": True, "tracker": "trackio"},
     )  # fmt: skip
-    assert fields_that_differ(SETTINGS, free) == MAY_CHANGE
+    other_sets = changed(SETTINGS, validation={"sets": {"Set5": {"hr": "others"}}})
+    assert fields_that_differ(SETTINGS, free) | fields_that_differ(SETTINGS, other_sets) == MAY_CHANGE
     assert Checkpoint.load(file, free).state.step == 7
+    assert Checkpoint.load(file, other_sets).state.step == 7
 
 
 def fields_that_differ(one: TrainSettings, other: TrainSettings) -> set[str]:
@@ -145,6 +149,15 @@ def test_a_damaged_checkpoint_is_told(file: Path, damage: str) -> None:
     with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a readable checkpoint \(.+\); delete it") as caught:
         Checkpoint.load(file, SETTINGS)
     assert "\n" not in str(caught.value)
+
+
+def test_tensors_that_the_archive_calls_folders_are_refused(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    for found in re.finditer(rb"PK\x01\x02", bytes(content)):  # the central directory
+        content[found.start() + 38] |= 0x10  # PyTorch reads nothing then, and leaves the memory as it finds it
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a readable checkpoint \(damaged"):
+        Checkpoint.load(file, SETTINGS)
 
 
 def test_no_flipped_byte_goes_unnoticed(checkpoint: Checkpoint, file: Path) -> None:

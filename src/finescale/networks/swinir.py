@@ -166,7 +166,6 @@ _REPOSITORY = "https://github.com/JingyunLiang/SwinIR"
 _OWN = "the network's own formulas, which leave out parts of its last layers"
 
 _PRINTED = {
-    ("swinir", 4): (Count(788.6, size=(256, 256), rule=_OWN),),
     # For 1024 pixels, not the stated 1280, and a window more on each axis.
     ("swinir-light", 2): (Count(195.6, size=(368, 520), rule=_OWN),),
     ("swinir-light", 3): (Count(87.2, size=(248, 344), rule=_OWN),),
@@ -419,7 +418,8 @@ FAMILY = Family(
         remarks=(
             "The paper prints 878K, 886K and 897K parameters for SwinIR-light, without its tables of position biases.",
             "The authors print 195.6, 87.2 and 49.6 G for a result of 1280x720; the sizes in brackets are those that "
-            "give the numbers. For the classical network at x4 their formulas give 788.1 G.",
+            "give the numbers. For the classical network at x4 they print 788.6 G for 256x256, "
+            "where their formulas give 788.1 G.",
             "Of the classical network at x8 the authors print no results.",
         ),
     ),

@@ -174,6 +174,9 @@ def _read_archive(file: BinaryIO) -> Any:
         return plain_values(unpickle_archive(archive, size=os.fstat(file.fileno()).st_size))
 
 
+_FOLDER = 0x10  # of the attributes of a record in a zip archive, as MS-DOS has them
+
+
 def check_archive(file: BinaryIO) -> None:
     """Check a file of ``torch.save`` beyond what PyTorch does: checksums, and that it does not unfold into more bytes.
 
@@ -192,6 +195,9 @@ def check_archive(file: BinaryIO) -> None:
             stored = sum(record.file_size for record in records)
             if stored > os.fstat(file.fileno()).st_size or any(record.compress_type for record in records):
                 raise WeightsError("a zip archive that unfolds into more than the file; save it with torch.save")
+            if any(record.external_attr & _FOLDER for record in records):
+                # PyTorch reads nothing of such a record, and its tensor has whatever was in memory.
+                raise WeightsError("damaged (a record is marked as a folder)")
             damaged = archive.testzip()
     except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, struct.error) as error:
         raise WeightsError(f"truncated or damaged ({first_words(error)})") from None
