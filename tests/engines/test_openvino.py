@@ -29,8 +29,10 @@ pytest.importorskip("openvino")
 
 pytestmark = pytest.mark.usefixtures("cache")
 
+# Windows with softmax and without, and integers that fill half of a byte; tests/export asks every family.
 QUANTIZED = [
-    *(pytest.param(family, next(iter(family.tiny)), 8, id=family.name) for family in FAMILIES.values()),
+    pytest.param(FAMILIES["hit-sr"], "hit-sir", 8, id="hit-sr"),
+    pytest.param(FAMILIES["swinir"], "swinir", 8, id="swinir"),
     pytest.param(FAMILIES["hit-sr"], "hit-sng", 4, id="4 bits"),
 ]
 TRANSLATING = "translating the network for OpenVINO; the result is cached"

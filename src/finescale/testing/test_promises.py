@@ -28,7 +28,24 @@ EVERY = [
     for scale in family.scales(variant)
     if scale <= 4
 ]
-TINY = [pytest.param(each, id=f"{each[1]}-x{each[2]}") for each in EVERY]
+"""Every variant at every usual scale."""
+
+
+def bodies(usual: int) -> list[Any]:
+    """Each variant at one scale, which changes the head alone; of variants with equal bodies the first."""
+    chosen = {}
+    for family in FAMILIES.values():
+        for variant, settings in family.tiny.items():
+            # At x4 repeated pixels are 16 times the work.
+            offered = settings.scales[:1] if settings.upsampler == "nearest+conv" else settings.scales
+            scale = usual if usual in offered else offered[0]
+            body = (family.name, str(settings.model_dump(exclude={"upsampler"})))
+            chosen.setdefault(body, pytest.param((family, variant, scale), id=f"{variant}-x{scale}"))
+    return list(chosen.values())
+
+
+TINY = bodies(2)
+"""What most promises are asked of; heads at other scales have a test of their own below."""
 PUBLISHED = [pytest.param(*each, id=f"{each[1]}-x{each[2]}") for each in EVERY]
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (16, 16), (17, 23)]
 
@@ -57,19 +74,6 @@ def training(network: Frame) -> Frame:
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     return network
-
-
-def at_one_scale(usual: int) -> pytest.MarkDecorator:
-    """Ask a promise of each variant at one scale, which changes the head alone; variants with equal bodies but one."""
-    chosen: dict[str, Any] = {}
-    for family in FAMILIES.values():
-        for variant, settings in family.tiny.items():
-            # At x4 repeated pixels are 16 times the work.
-            offered = settings.scales[:1] if settings.upsampler == "nearest+conv" else settings.scales
-            scale = usual if usual in offered else offered[0]
-            body = str(settings.model_dump(exclude={"upsampler"}))
-            chosen.setdefault(body, pytest.param((family, variant, scale), id=f"{variant}-x{scale}"))
-    return pytest.mark.parametrize("network", chosen.values(), indirect=True)
 
 
 @pytest.fixture
@@ -146,7 +150,6 @@ def test_every_parameter_gets_a_gradient(network: Frame) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
 
 
-@at_one_scale(2)
 def test_the_network_is_sensitive_to_every_parameter(network: Frame) -> None:
     image = seeded_input((1, network.in_channels, 13, 11))
     expected = answer(network, image)
@@ -188,7 +191,7 @@ def test_autocast_is_near_float32(network: Frame, image: Tensor, dtype: torch.dt
     assert torch.equal(answer(network, image), expected)
 
 
-@at_one_scale(4)
+@pytest.mark.parametrize("network", bodies(4), indirect=True)
 @pytest.mark.parametrize(("dtype", "bound"), HALF)
 def test_a_white_image_whose_sums_are_large_keeps_its_precision(
     network: Frame, dtype: torch.dtype, bound: float
@@ -200,7 +203,7 @@ def test_a_white_image_whose_sums_are_large_keeps_its_precision(
     assert relative_error(converted(network, image, dtype), expected) < bound + rounding
 
 
-@at_one_scale(4)
+@pytest.mark.parametrize("network", bodies(4), indirect=True)
 def test_features_thirty_times_as_large_do_not_leave_the_range_of_float16(network: Frame) -> None:
     with torch.no_grad():
         for module in network.modules():
@@ -281,7 +284,6 @@ def test_a_published_size_is_read_back_where_it_is_seen(family: Family, variant:
     assert read_scale == scale
 
 
-@at_one_scale(2)
 def test_a_network_that_is_saved_is_loaded_as_itself(network: Frame, image: Tensor, tmp_path: Path) -> None:
     file = tmp_path / "network.safetensors"
     save(network, file, source="a promise")
@@ -292,7 +294,6 @@ def test_a_network_that_is_saved_is_loaded_as_itself(network: Frame, image: Tens
     assert torch.equal(answer(loaded.network, image), answer(network, image))
 
 
-@at_one_scale(2)
 def test_a_quantized_network_is_near_float32_and_loaded_as_itself(network: Frame, tmp_path: Path) -> None:
     image, file = seeded_input((1, network.in_channels, 16, 16)), tmp_path / "network.safetensors"
     expected = answer(network, image)
@@ -361,7 +362,6 @@ def test_a_copy_gives_the_same_answer_and_goes_its_own_way(
     assert torch.equal(answer(fresh, image), changed)
 
 
-@at_one_scale(2)
 def test_an_exported_program_gives_the_same_answer(network: Frame, image: Tensor) -> None:
     expected = answer(network, image)
     with torch.no_grad():
