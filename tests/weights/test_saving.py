@@ -34,7 +34,7 @@ def test_a_saved_network_comes_back_equal(family: Any, variant: str, scale: int,
     loaded = weights.load(path)
     assert (loaded.family, loaded.variant, loaded.scale, loaded.settings) == (family.name, None, scale, settings)
     assert loaded.notes == ()
-    image = torch.rand(1, 3, 9, 7)
+    image = torch.rand(1, network.in_channels, 9, 7)
     with torch.inference_mode():
         assert torch.equal(loaded.network(image), network(image))
 
