@@ -33,7 +33,7 @@ EVERY = [
 
 def bodies(usual: int) -> list[Any]:
     """Each variant at one scale, which changes the head alone; of variants with equal bodies the first."""
-    chosen = {}
+    chosen: dict[tuple[str, str], Any] = {}
     for family in FAMILIES.values():
         for variant, settings in family.tiny.items():
             # At x4 repeated pixels are 16 times the work.
