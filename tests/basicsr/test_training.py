@@ -140,7 +140,8 @@ def published(data_root: Path, name: str) -> Conversion:
     return convert(read_values(path), source=name)
 
 
-def test_drct_is_fine_tuned_as_its_file_says(data_root: Path) -> None:
+def test_drct_is_fine_tuned_as_its_file_says(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "has_tensorboard", lambda: True)
     conversion = published(data_root, "train_DRCT_SRx4_finetune_from_ImageNet_pretrain.yml")
     made = settings(conversion)
     assert (made.variant, made.train.average, made.train.lr, made.keep.tensorboard) == ("drct", 0.999, 1e-5, True)
@@ -216,6 +217,7 @@ def test_without_tensorboard_its_files_are_left_out_and_that_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = HIT.replace("use_tb_logger: False", "use_tb_logger: True")
+    monkeypatch.setattr(training, "has_tensorboard", lambda: True)
     assert settings(converted(text, tmp_path)).keep.tensorboard is True
     monkeypatch.setattr(training, "has_tensorboard", lambda: False)
     conversion = converted(text, tmp_path)
