@@ -71,11 +71,15 @@ def prepare_inputs(folder: Path) -> None:
     (folder / "training.yml").write_bytes(SETTINGS)
 
 
+TEXT_LOG = re.compile(r"(train|test)_\d{8}_\d{6}\.log")
+"""Logs with the time in their names, of which every run writes one."""
+
+
 def files_of(folder: Path, verb: Verb) -> dict[str, str]:
-    """Every file below a folder, hidden ones included, with the hash of its content where that is compared."""
+    """Every file below a folder but text logs, hidden ones too, with the hash of its content where it is compared."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and not TEXT_LOG.fullmatch(path.name):
             name = path.relative_to(folder).as_posix()
             is_compared = not re.fullmatch(verb.not_compared, name)
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_compared else ""
