@@ -102,6 +102,21 @@ def test_shards_of_an_evaluation_leave_only_the_tables(
     assert pictures_below(tmp_path / "out") == pictures_below(tmp_path / "whole")
 
 
+def test_shards_of_two_folders_are_measured_on_luma_and_in_rgb_once(
+    tiny_weights: Path, hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["evaluate", "-n", tiny_weights, "-s", 2, "--hr", hr, "-o"]
+    assert call(*flags, tmp_path / "whole") == 0
+    for shard in ("1/2", "2/2"):
+        assert call(*flags, tmp_path / "out", "--shard", shard) == 0
+    capsys.readouterr()
+    assert call(*flags, tmp_path / "out") == 0
+    assert "done: " not in capsys.readouterr().err  # all results are kept
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report == json.loads((tmp_path / "whole" / "report.json").read_text())
+    assert all({"psnr_rgb", "ssim_rgb"} <= image["metrics"].keys() for image in report["images"])
+
+
 def test_a_picture_that_cannot_be_measured_fails_its_shard(
     tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -219,7 +219,7 @@ def evaluate(
 def _run_share(plan: Plan, shard: Shard, *, metrics: Sequence[PerceptualMetric], results: ResultsFolder) -> None:
     """Measure the pictures of one shard into a folder that all share; the command without a shard makes the tables."""
     from finescale.evaluate import Failure
-    from finescale.evaluate.run import run
+    from finescale.evaluate.plan import measure
 
     shares = deal(plan.cases, shard.count, size=lambda case: sum(facts[0] for facts in case.fingerprint() if facts))
     results.begin()
@@ -230,15 +230,7 @@ def _run_share(plan: Plan, shard: Shard, *, metrics: Sequence[PerceptualMetric],
     num_found = dict.fromkeys(reasons, 0)
     try:
         with _watched(plan) as (on_tile, on_result):
-            for found in run(
-                plan.models,
-                plan.cases,
-                scale=plan.scale,
-                protocol=plan.protocol,
-                metrics=metrics,
-                results=results,
-                on_tile=on_tile,
-            ):
+            for found in measure(plan, metrics=metrics, results=results, on_tile=on_tile):
                 name = f"{found.set}/{found.image}"
                 num_found[name] += len(plan.models) if found.model is None else 1
                 if isinstance(found, Failure):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,26 @@ def tiling_of(*, tile: Any = None, overlap: int | None = None, rule: str | None 
     return parse_settings(Tiling, {key: value for key, value in given.items() if value is not None}, source="evaluate")
 
 
+def measure(
+    plan: Plan,
+    *,
+    metrics: Sequence[PerceptualMetric] = (),
+    results: ResultsFolder | None = None,
+    on_tile: OnCaseTile | None = None,
+) -> Iterator[Score | Failure]:
+    """Measure what a plan asks for, one picture after the other; arguments and errors as in `carry_out`."""
+    return run(
+        plan.models,
+        plan.cases,
+        scale=plan.scale,
+        protocol=plan.protocol,
+        metrics=metrics,
+        other_channel=plan.other_channel,
+        results=results,
+        on_tile=on_tile,
+    )
+
+
 def carry_out(
     plan: Plan,
     *,
@@ -292,16 +312,7 @@ def carry_out(
     if results is not None:
         results.begin()
         log = TextLog(results.path, "test")
-    for found in run(
-        plan.models,
-        plan.cases,
-        scale=plan.scale,
-        protocol=plan.protocol,
-        metrics=metrics,
-        other_channel=plan.other_channel,
-        results=results,
-        on_tile=on_tile,
-    ):
+    for found in measure(plan, metrics=metrics, results=results, on_tile=on_tile):
         if isinstance(found, Failure):
             failures.append(found)
         else:
