@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +73,14 @@ def write_image(path: Path | str, image: Image | Tensor, *, quality: int | None 
         raise ValueError(f"quality must be between 1 and 100, got {quality}")
     if isinstance(image, Tensor):
         image = Image(image)
-    try:
+    with _refusals(path):
         target = OUTPUT_FORMATS.get(path.suffix.lower())
         if target is None:
             raise ImageWriteError(f"no format has the suffix {path.suffix!r}; known: {' '.join(OUTPUT_FORMATS)}")
         encoded, notes = _encode(image, target, quality)
         with whole_file(path) as file:
             file.write(encoded)
-    except OSError as error:
-        reason = _reason_of_system(path, error)
-    except pyvips.Error as error:
-        if ran_out_of_memory(error):
-            raise MemoryError from None
-        reason = f"cannot be encoded{bracketed_message(error)}"
-    except ImageWriteError as error:
-        reason = str(error)
-    else:
-        return notes
-    raise ImageWriteError(f"{printable_name(path)}: {reason}")
+    return notes
 
 
 def write_stored(
@@ -115,7 +106,7 @@ def write_stored(
     if storage.target is TIFF:
         options |= {"tile": True, "tile_width": _TIFF_TILE, "tile_height": _TIFF_TILE, "pyramid": pyramid}
     forget_errors()
-    try:
+    with _refusals(path):
         source = pyvips.Source.new_from_file(os.fsencode(levels))
         picture = pyvips.Operation.call("tiffload_source", source, access="sequential", fail_on="error")
         picture = _without_metadata(picture)
@@ -127,15 +118,6 @@ def write_stored(
             pyvips.Operation.call(saver, storage.dressed(picture), os.fsencode(file.name), **options)
             if storage.texts:
                 insert_texts_into_file(Path(file.name), storage.texts)
-    except OSError as error:
-        reason = _reason_of_system(path, error)
-    except pyvips.Error as error:
-        if ran_out_of_memory(error):
-            raise MemoryError from None
-        reason = f"cannot be encoded{bracketed_message(error)}"
-    else:
-        return
-    raise ImageWriteError(f"{printable_name(path)}: {reason}")
 
 
 def _without_metadata(picture: pyvips.Image) -> pyvips.Image:
@@ -163,10 +145,8 @@ def check_size(path: Path, size: tuple[int, int]) -> None:
     Raises:
         ImageWriteError: A side of ``size`` is longer than the format holds.
     """
-    try:
+    with _refusals(path):
         _check_sides(size, _FORMATS[path.suffix.lower()])
-    except ImageWriteError as error:
-        raise ImageWriteError(f"{printable_name(path)}: {error}") from None
 
 
 def encode_png(levels: Tensor, *, compression: int = 6) -> bytes:
@@ -394,6 +374,24 @@ def _resized(name: str, value: bytes, size: tuple[int, int]) -> bytes:
         return _RESIZED[name](value, size)
     except ValueError:
         return value  # the caller's own: what is read from files has been checked
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Turn errors of the encoder and of the system into refusals that name the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = _reason_of_system(path, error)
+    except pyvips.Error as error:
+        if ran_out_of_memory(error):
+            raise MemoryError from None
+        reason = f"cannot be encoded{bracketed_message(error)}"
+    except ImageWriteError as error:
+        reason = str(error)
+    else:
+        return
+    raise ImageWriteError(f"{printable_name(path)}: {reason}")
 
 
 def _reason_of_system(path: Path, error: OSError) -> str:
