@@ -27,7 +27,7 @@ from typing_extensions import Self
 from finescale.layers.convolution import convolve
 from finescale.layers.feedforward import MLP
 from finescale.layers.upsampling import head_from_state
-from finescale.layers.window_attention import SwinLayer, WindowAttention
+from finescale.layers.window_attention import SwinLayer
 from finescale.networks import swin
 from finescale.networks.counting import count_as_torchinfo, count_linear_in_two_dimensions
 from finescale.networks.family import (
@@ -59,6 +59,7 @@ from finescale.networks.swin import (
     published_buffers,
     published_masks,
     shows_shift,
+    window_attention,
 )
 
 LAYERS = (1, 2, 3, 4, 5)
@@ -113,13 +114,11 @@ class DRCTSettings(SwinSettings):
 def swin_layer(settings: DRCTSettings, *, group: int, layer: int) -> SwinLayer:
     """Build layer 1 to 5 of a group."""
     channels = settings.width(layer)
-    attention = WindowAttention(
+    attention = window_attention(
+        settings,
         channels=channels,
         num_heads=settings.heads(group, layer),
-        window_size=settings.window_size,
         shifted=settings.shifted and layer % 2 == 0,
-        qkv_bias=settings.qkv_bias,
-        scale=settings.qk_scale,
     )
     return SwinLayer(
         attention=attention,

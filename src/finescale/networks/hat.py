@@ -28,7 +28,7 @@ from finescale.layers.feedforward import MLP
 from finescale.layers.linear import Linear
 from finescale.layers.parameter_cache import ParameterCache
 from finescale.layers.position import relative_bias, relative_index
-from finescale.layers.window_attention import SwinLayer, WindowAttention, attend_in_windows
+from finescale.layers.window_attention import SwinLayer, attend_in_windows
 from finescale.layers.windows import merge, partition, sliding_windows
 from finescale.networks.counting import count_as_fvcore
 from finescale.networks.family import (
@@ -61,6 +61,7 @@ from finescale.networks.swin import (
     fields_from_state,
     position_size_of,
     unseen_fields,
+    window_attention,
 )
 
 
@@ -149,14 +150,7 @@ class HAB(SwinLayer):
 
     def __init__(self, *, settings: HATSettings, num_heads: int, shifted: bool, drop_path: float) -> None:
         channels = settings.embed_dim
-        attention = WindowAttention(
-            channels=channels,
-            num_heads=num_heads,
-            window_size=settings.window_size,
-            shifted=shifted,
-            qkv_bias=settings.qkv_bias,
-            scale=settings.qk_scale,
-        )
+        attention = window_attention(settings, channels=channels, num_heads=num_heads, shifted=shifted)
         feed_forward = MLP(channels=channels, hidden=settings.hidden)
         super().__init__(attention=attention, feed_forward=feed_forward, channels=channels, drop_path=drop_path)
         self.conv_block = CAB(settings=settings)

@@ -19,7 +19,7 @@ from finescale.layers.initialisation import initialise_small
 from finescale.layers.patch_embed import PatchEmbed
 from finescale.layers.stochastic_depth import depth_rates
 from finescale.layers.upsampling import head_from_state
-from finescale.layers.window_attention import BiasedAttention, SwinLayer
+from finescale.layers.window_attention import BiasedAttention, SwinLayer, WindowAttention
 from finescale.layers.windows import Size, pad_reflect, whole_windows
 from finescale.networks.frame import Frame, FrameSettings, QKScale, check_groups
 from finescale.networks.options import take_options
@@ -89,6 +89,18 @@ def check_heads(embed_dim: int, num_heads: Sequence[int]) -> None:
     for heads in num_heads:
         if embed_dim % heads:
             raise ValueError(f"embed_dim must be a multiple of the heads, got {embed_dim} and {heads}")
+
+
+def window_attention(settings: SwinSettings, *, channels: int, num_heads: int, shifted: bool) -> WindowAttention:
+    """Build the attention of one layer."""
+    return WindowAttention(
+        channels=channels,
+        num_heads=num_heads,
+        window_size=settings.window_size,
+        shifted=shifted,
+        qkv_bias=settings.qkv_bias,
+        scale=settings.qk_scale,
+    )
 
 
 class Blocks(nn.Module):

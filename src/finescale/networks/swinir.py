@@ -21,7 +21,7 @@ from typing_extensions import Self
 from finescale.layers.convolution import ResidualGroup
 from finescale.layers.feedforward import MLP
 from finescale.layers.upsampling import SCALES
-from finescale.layers.window_attention import SwinLayer, WindowAttention
+from finescale.layers.window_attention import SwinLayer
 from finescale.networks.counting import count_as_swinir
 from finescale.networks.family import (
     HALVED,
@@ -54,6 +54,7 @@ from finescale.networks.swin import (
     published_buffers,
     published_masks,
     unseen_fields,
+    window_attention,
 )
 
 
@@ -92,13 +93,11 @@ class SwinIR(SwinFrame):
         channels = settings.embed_dim
         layers = [
             self.layer(
-                attention=WindowAttention(
+                attention=window_attention(
+                    settings,
                     channels=channels,
                     num_heads=settings.num_heads[number],
-                    window_size=settings.window_size,
                     shifted=settings.shifted and layer % 2 == 1,
-                    qkv_bias=settings.qkv_bias,
-                    scale=settings.qk_scale,
                 ),
                 feed_forward=MLP(channels=channels, hidden=settings.hidden),
                 channels=channels,
