@@ -76,7 +76,7 @@ def network_model(
     network = upscaler.network
     family = family_of(network) if isinstance(network, Frame) else None
     padding = 0
-    if follow_published_padding and isinstance(network, Frame) and family and family.publication.test_padding:
+    if follow_published_padding and isinstance(network, Frame) and family is not None:
         padding = family.publication.test_padding(network.settings)
 
     def upscale(lr: Tensor, on_tile: OnTile | None) -> Tensor:

@@ -160,9 +160,10 @@ class Publication:
     beyond: Mapping[type[nn.Module], Beyond] = field(default_factory=dict)
     """Modules that compute by other steps than the published network, with the multiply-adds that its steps take more,
     or (below zero) less."""
-    test_padding: Callable[[Any], int] | None = None
+    test_padding: Callable[[Any], int] = lambda _: 0
     """How the published test code extends images before they reach the network: from settings to a number of lr pixels.
-    Each side grows by its mirror to the next multiple, a whole one more where it is a multiple already."""
+    Each side grows by its mirror to the next multiple, a whole one more where it is a multiple already; 0: not at all.
+    """
 
 
 # ---- reading published files and options

@@ -69,9 +69,7 @@ def calibration_images(
         DataError: The folder does not exist, or no picture is large enough.
         ImageReadError: A picture cannot be read.
     """
-    multiple = 0
-    if isinstance(network, Frame) and (padding := family_of(network).publication.test_padding):
-        multiple = padding(network.settings)
+    multiple = family_of(network).publication.test_padding(network.settings) if isinstance(network, Frame) else 0
 
     def pad(images: Tensor) -> Tensor:
         padded = pad_to_next_multiple(images, multiple)
