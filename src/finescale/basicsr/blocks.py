@@ -182,12 +182,12 @@ def rules_of(metrics: Mapping[str, MetricOptions], *, source: str) -> tuple[int,
     return None
 
 
-def present_weights(path: Path | None) -> Path | None:
+def present_weights(path: Path) -> Path:
     """Return a weight file, or in its place that of our training which BasicSR would have written it in.
 
     It writes ``experiments/NAME/models/net_g_latest.pth``, where we write ``experiments/NAME/weights.safetensors``.
     """
-    if path is None or path.parent.name != "models" or path.exists():
+    if path.parent.name != "models" or path.exists():
         return path
     ours = path.parent.parent / "weights.safetensors"
     return ours if ours.is_file() else path

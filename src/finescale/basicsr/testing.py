@@ -135,7 +135,7 @@ def load_option_file(path: Path) -> OptionPlan:
     tiling = _tiling(options, source)
     protocol = _protocol(metrics, scale=options.scale, source=source)
     cases = [case for block in datasets.values() for case in _cases(block, source, scale=options.scale)]
-    path_of_weights = present_weights(options.path.pretrain_network_g) or options.path.pretrain_network_g
+    path_of_weights = present_weights(options.path.pretrain_network_g)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         network = _network(options, path_of_weights, source)

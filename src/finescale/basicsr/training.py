@@ -260,7 +260,7 @@ def convert(values: Mapping[str, Any], *, source: str, devices: int = 1) -> Conv
             "variant": variant,
             "network": fields,
             "scale": options.scale,
-            "warm_start": present_weights(options.path.pretrain_network_g),
+            "warm_start": None if (start := options.path.pretrain_network_g) is None else present_weights(start),
             "data": _data(data, scale=options.scale, source=f"{source}: datasets.train"),
             "train": {
                 **_steps(options.train, source=f"{source}: train"),
