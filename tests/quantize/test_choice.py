@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from finescale.images import write_image
 from finescale.networks import FAMILIES, Frame
 from finescale.quantize import (
     QuantizationResult,
@@ -22,17 +21,8 @@ from finescale.quantize.calibrate import calibrate
 from finescale.quantize.choice import STARTS, choose
 from finescale.quantize.modules import bounds_of
 from finescale.quantize.trials import Trials
-from small_sets import picture
 
 SETTINGS = QuantSettings(bits=3, epochs=0)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(2):
-        write_image(folder / f"{seed}.png", picture(30, 34, seed=seed).float() / 255)
-    return folder
 
 
 def tiny(family: str = "swinir") -> Frame:

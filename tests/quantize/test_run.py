@@ -31,14 +31,6 @@ from small_sets import picture
 SETTINGS = QuantSettings(bits=4, method="minmax", epochs=2)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(2):
-        write_image(folder / f"{seed}.png", picture(30, 34, seed=seed).float() / 255)
-    return folder
-
-
 def tiny(family: str = "drct") -> Frame:
     torch.manual_seed(0)
     known = FAMILIES[family]
