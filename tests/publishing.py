@@ -25,7 +25,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, family: str, published: Iterable[Pu
     """Let a family's authors have published these, its tiny networks being its variants."""
     publication = replace(FAMILIES[family].publication, networks=tuple(published))
     changed = replace(FAMILIES[family], variants=FAMILIES[family].tiny, publication=publication)
-    monkeypatch.setitem(FAMILIES._families, family, changed)
+    monkeypatch.setitem(FAMILIES.families, family, changed)
 
 
 def tiny_network(family: str, variant: str, *, scale: int) -> Frame:

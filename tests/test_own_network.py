@@ -47,7 +47,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def family(package: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     """The family, registered for one test."""
     monkeypatch.syspath_prepend(package)
-    monkeypatch.setattr(FAMILIES, "_families", dict(FAMILIES))
+    monkeypatch.setattr(FAMILIES, "families", dict(FAMILIES))
     family: Family = import_module("ripple").FAMILY
     finescale.register(family)
     return family

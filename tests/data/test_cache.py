@@ -170,7 +170,7 @@ def test_a_cache_whose_replacement_was_killed_between_old_and_new_is_put_back(
     before = {file.name: file.read_bytes() for file in cache.iterdir()}
     subprocess.run([sys.executable, "-c", KILLED, cache, *originals], check=False, timeout=120)
     assert not cache.exists()
-    monkeypatch.setattr(files, "_swept", set())  # as in the process of the next run
+    monkeypatch.setattr(files, "swept", set())  # as in the process of the next run
     source = open_source([cache], scale=2, patch=8, seed=0, augmentation="none")
     assert len(source.names) == 3
     assert [report.status for report in write_cache([*originals], cache)] == ["kept"] * 3

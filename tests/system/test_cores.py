@@ -16,8 +16,6 @@ from finescale.system import cores
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty tree of control groups, on a machine with eight cores."""
     (tmp_path / "cgroup").mkdir()
-    monkeypatch.setattr(cores, "_PROC", tmp_path / "proc")
-    monkeypatch.setattr(cores, "_CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     return tmp_path
 
@@ -54,18 +52,23 @@ def test_cores_heed_the_quota_of_the_container(
         write(groups / "proc", proc)
     for name, text in files.items():
         write(groups / "cgroup" / name, text)
-    assert cores.available_cores() == expected
+    found = cores.available_cores(membership=groups / "proc", control_groups=groups / "cgroup")
+    assert found == expected
 
 
 def test_cores_heed_the_affinity(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 6})
-    assert cores.available_cores() == 3
+    assert cores.available_cores(membership=groups / "proc", control_groups=groups / "cgroup") == 3
 
 
 def test_settings_of_the_environment_are_kept(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "ACTIVE", "VIPS_CONCURRENCY": "3"})
     cores.configure_threads()
-    assert os.environ == {"OMP_WAIT_POLICY": "ACTIVE", "VIPS_CONCURRENCY": "3", "OMP_NUM_THREADS": "8"}
+    assert os.environ == {
+        "OMP_WAIT_POLICY": "ACTIVE",
+        "VIPS_CONCURRENCY": "3",
+        "OMP_NUM_THREADS": str(cores.available_cores()),
+    }
 
 
 def test_a_loaded_pytorch_gets_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def writer(kind: str, folder: Path, moment: str) -> Iterator[subprocess.Popen[st
 @pytest.fixture(autouse=True)
 def _no_folder_was_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test stands for a new process."""
-    monkeypatch.setattr(files, "_swept", set())
+    monkeypatch.setattr(files, "swept", set())
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -195,12 +195,12 @@ def test_what_a_killed_process_left_is_swept_and_what_a_running_one_writes_is_no
     with whole_file(tmp_path / "other") as file:
         file.write(b"others of this process are in use")  # its folder was looked at already
     assert temporaries(tmp_path) == left
-    monkeypatch.setattr(files, "_swept", set())
+    monkeypatch.setattr(files, "swept", set())
     with whole_file(tmp_path / "again") as file, whole_file(tmp_path / "third") as third:
         file.write(b"again")
         third.write(b"third")
         assert set(temporaries(tmp_path)).isdisjoint(left)
-        monkeypatch.setattr(files, "_swept", set())
+        monkeypatch.setattr(files, "swept", set())
         sweep_temporaries(tmp_path)
         assert len(temporaries(tmp_path)) == 2  # the two being written
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "other", "third"]
@@ -256,7 +256,7 @@ def test_temporaries_of_unknown_processes_are_left_alone_for_a_week(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {*names, *others}
     for name in (*names, *others):
         os.utime(tmp_path / name, (0, time.time() - 8 * 24 * 3600))
-    files._swept.clear()
+    files.swept.clear()
     sweep_temporaries(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(others)
     sweep_temporaries(tmp_path / "missing")

@@ -86,7 +86,7 @@ def test_a_file_that_was_deleted_between_opening_and_locking_is_not_taken_for_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "lock"
-    lock = finescale.system.lock._lock  # type: ignore[attr-defined]
+    lock = finescale.system.lock.lock_file
     calls = []
 
     def delete_first(file: object) -> None:
@@ -95,7 +95,7 @@ def test_a_file_that_was_deleted_between_opening_and_locking_is_not_taken_for_th
         if len(calls) == 1:
             path.unlink()
 
-    monkeypatch.setattr(finescale.system.lock, "_lock", delete_first)
+    monkeypatch.setattr(finescale.system.lock, "lock_file", delete_first)
     with exclusive(path):
         assert len(calls) == 2
         assert path.exists()
@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
     def refuse(_file: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(finescale.system.lock, "_lock", refuse)
+    monkeypatch.setattr(finescale.system.lock, "lock_file", refuse)
     with exclusive(tmp_path / "lock") as is_held:
         assert not is_held
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ from finescale import weights
 from finescale.networks import variants
 from finescale.settings import settings_text
 from finescale.train import TrainSettings, loop, train
-from finescale.train.distributed import Team, _with_plain_strides, joined
+from finescale.train.distributed import Team, joined, with_plain_strides
 from training_run import changed, run, run_by_torchrun, tiny_settings, write_textures
 
 
@@ -55,7 +55,7 @@ def assert_close(one: TrainSettings, other: TrainSettings) -> None:
 
 def test_gradients_get_the_strides_of_their_parameters_where_they_lie() -> None:
     gradient = torch.empty_strided((40, 1, 5, 5), (25, 1, 5, 1)).normal_()
-    plain = _with_plain_strides(gradient)
+    plain = with_plain_strides(gradient)
     assert plain.stride() == (25, 25, 5, 1)
     assert plain.data_ptr() == gradient.data_ptr()
     assert torch.equal(plain, gradient)

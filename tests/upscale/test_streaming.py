@@ -220,8 +220,8 @@ def test_a_pyramid_holds_reduced_copies_in_tiles(upscaler: Upscaler, tmp_path: P
 
 def test_the_memory_does_not_grow_with_the_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numpy's arrays are counted by tracemalloc, tensors by their storages; libvips' buffers by neither."""
-    monkeypatch.setattr(alpha, "_MAX_IN_MEMORY", 1000)
-    monkeypatch.setattr(stored, "_BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(alpha, "MAX_IN_MEMORY", 1000)
+    monkeypatch.setattr(stored, "BLOCK_BYTES", 10_000)
     peaks = {}
     upscaler = Upscaler(Nearest(), tiling=TILES)
     for height in (160, 480):
@@ -246,7 +246,7 @@ def natural_image_of(height: int, width: int) -> Image:
 def test_colours_are_extended_on_disk_as_in_memory(
     size: tuple[int, int], block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alpha, "_MAX_IN_MEMORY", 30)
+    monkeypatch.setattr(alpha, "MAX_IN_MEMORY", 30)
     pixels = natural(*size)
     opacity = (torch.rand(1, *size, generator=torch.Generator().manual_seed(1)) > 0.97).float()
     opacity[:, : size[0] // 2] = 0

@@ -18,7 +18,7 @@ from finescale.images.image import Levels
 
 _STRIP_ROWS = 16
 _TIFF_TYPES = {"H": 3, "I": 4, "Q": 16}
-_BLOCK_BYTES = 2**24  # of the file that are mapped into memory at once
+BLOCK_BYTES = 2**24  # of the file that are mapped into memory at once
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float64}
 
 
@@ -73,7 +73,7 @@ class StoredLevels:
         return np.ascontiguousarray(levels)
 
     def _blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        step = max(1, _BLOCK_BYTES // self._row_bytes)
+        step = max(1, BLOCK_BYTES // self._row_bytes)
         return ((top, min(top + step, last)) for top in range(first, last, step))
 
     @property
@@ -145,5 +145,5 @@ def row_blocks(levels: AnyLevels) -> Iterator[Levels]:
     """Yield all rows of levels from top to bottom, some at a time."""
     height = levels.shape[0]
     row_bytes = levels.shape[1] * levels.shape[2] * levels.dtype.itemsize
-    step = max(1, _BLOCK_BYTES // row_bytes)
+    step = max(1, BLOCK_BYTES // row_bytes)
     return (levels[top : top + step] for top in range(0, height, step))

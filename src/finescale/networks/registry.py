@@ -25,10 +25,13 @@ class Families(Mapping[str, Family]):
 
     Args:
         own: The families of the package.
+
+    Attributes:
+        families: Those that are known so far, which entry points may add to.
     """
 
     def __init__(self, own: Iterable[Family]) -> None:
-        self._families = {family.name: family for family in own}
+        self.families = {family.name: family for family in own}
         self._lock = threading.RLock()
         self._stage: Literal["new", "loading", "complete"] = "new"
 
@@ -58,7 +61,7 @@ class Families(Mapping[str, Family]):
                     for entry in entry_points(group=GROUP):
                         self._load(entry)
                     self._stage = "complete"
-        return self._families
+        return self.families
 
     def _load(self, entry: EntryPoint) -> None:
         """Register the family of an entry point; one that cannot be used is logged, so that others stay usable."""

@@ -10,18 +10,23 @@ import os
 import sys
 from pathlib import Path
 
-_PROC, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # Variables that fix a number of threads: of OpenMP (PyTorch, OpenBLAS) and of libvips.
 _NUM_THREADS = ("OMP_NUM_THREADS", "VIPS_CONCURRENCY")
 
 
-def available_cores() -> int:
+def available_cores(
+    *, membership: Path = Path("/proc/self/cgroup"), control_groups: Path = Path("/sys/fs/cgroup")
+) -> int:
     """Return the number of cores that this process may use: those of its affinity, within the quota of its container.
 
     A quota of 1.5 cores counts as two, since two threads use it up and one cannot.
+
+    Args:
+        membership: Linux's list of the control groups that the process belongs to.
+        control_groups: Folder of all control groups.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, _quota())))
+    return max(1, math.ceil(min(cores, _quota(membership, control_groups))))
 
 
 def configure_threads() -> None:
@@ -47,19 +52,19 @@ def use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def _quota() -> float:
+def _quota(membership: Path, control_groups: Path) -> float:
     """Return the number of cores of the tightest quota of the control groups (version 1 or 2), else infinity."""
     try:
-        lines = _PROC.read_text().splitlines()
+        lines = membership.read_text().splitlines()
     except OSError:  # no Linux
         return math.inf
     quotas = [math.inf]
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers == "":  # version 2
-            root, read = _CGROUPS, _quota_v2
+            root, read = control_groups, _quota_v2
         elif "cpu" in controllers.split(","):
-            root, read = _CGROUPS / "cpu", _quota_v1
+            root, read = control_groups / "cpu", _quota_v1
         else:
             continue
         # In a container the group may be named as the host sees it, while its own folder is mounted at the root.

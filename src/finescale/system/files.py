@@ -32,7 +32,7 @@ _OLD, _NEW, _NAME, _GONE = "old", "new", "name", "gone"  # what the temporary of
 
 _lock = Lock()
 _in_use: set[str] = set()  # names of this process' temporaries
-_swept: set[str] = set()
+swept: set[str] = set()
 
 logger = logging.getLogger("finescale")
 
@@ -101,9 +101,9 @@ def sweep_temporaries(folder: Path) -> None:
     """
     place = os.path.realpath(folder)
     with _lock:
-        if place in _swept:
+        if place in swept:
             return
-        _swept.add(place)
+        swept.add(place)
     try:
         names = [name for name in os.listdir(place) if name.startswith(TEMPORARY_PREFIX)]  # noqa: PTH208 - of many files
     except OSError:

@@ -49,7 +49,7 @@ def _open_and_lock(path: Path) -> BinaryIO | None:
     while True:
         file = path.open("ab")
         try:
-            _lock(file)
+            lock_file(file)
         except BlockingIOError:
             file.close()
             raise
@@ -76,7 +76,8 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
         return False
 
 
-def _lock(file: BinaryIO) -> None:
+def lock_file(file: BinaryIO) -> None:
+    """Lock an open file; raise BlockingIOError where another process holds it, OSError where there are no locks."""
     if sys.platform == "win32":
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

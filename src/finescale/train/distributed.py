@@ -142,7 +142,7 @@ def spread(
     if strategy == "ddp":
         for parameter in network.parameters():
             if parameter.requires_grad and 1 in parameter.shape:
-                parameter.register_hook(_with_plain_strides)  # type: ignore[no-untyped-call]
+                parameter.register_hook(with_plain_strides)  # type: ignore[no-untyped-call]
         parallel = nn.parallel.DistributedDataParallel
         # With either strategy the learner itself sends buffers, by `Team.broadcast_tensors`. Torch renamed the argument
         # in 2.13.
@@ -157,7 +157,7 @@ def spread(
     return shell
 
 
-def _with_plain_strides(gradient: Tensor) -> Tensor:
+def with_plain_strides(gradient: Tensor) -> Tensor:
     """Return a gradient with the strides of its parameter, whose axes of length 1 some kernels stride differently.
 
     The numbers lie in memory as before; DistributedDataParallel compares strides, and warns of any difference.

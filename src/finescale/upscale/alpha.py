@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_MAX_IN_MEMORY = 2**20
+MAX_IN_MEMORY = 2**20
 """Pixels of the largest level of the pyramid that stays in memory, where the image is on disk."""
 
 
@@ -59,7 +59,7 @@ class ColorExtension:
         self._read, self._size, self._block = read, size, block
         levels: list[_Level] = []
         fine: Callable[[int, int], tuple[Tensor, Tensor]] = self._visible
-        while math.prod(size) > _MAX_IN_MEMORY or not levels:
+        while math.prod(size) > MAX_IN_MEMORY or not levels:
             level = _Level(folder / f"colors-{len(levels)}", (math.ceil(size[0] / 2), math.ceil(size[1] / 2)))
             for first, last in _blocks(size[0], block):
                 level.write(first // 2, *_reduced(*fine(first, last)))
