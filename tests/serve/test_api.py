@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import re
 import shlex
@@ -86,7 +87,9 @@ def test_a_job_is_followed_listed_and_deleted(client: Any, picture: Path) -> Non
     assert events[-1]["name"] == "wd.png"
     assert events[-1]["result_name"] == "wd_x2.png"
     assert id in [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
+    assert (events[-1]["depth"], events[-1]["profile"], events[-1]["viewable"]) == (8, None, True)
     assert client.get(f"/v1/jobs/{id}/view/input").content == picture.read_bytes()
+    assert client.get(f"/v1/jobs/{id}/view/thumbnail").content == client.get(f"/v1/jobs/{id}/result").content
     assert client.delete(f"/v1/jobs/{id}").status_code == 200
     assert client.get(f"/v1/jobs/{id}").json()["error"]["code"] == "unknown_job"
 
@@ -97,6 +100,48 @@ def test_what_was_lost_is_said(client: Any, tmp_path: Path) -> None:
     answer = post(client, "/v1/upscale", tmp_path / "clear.png", format="jpg")
     (note,) = json.loads(unquote(answer.headers["finescale-notes"]))
     assert "transparency" in note
+
+
+def test_pictures_that_browsers_cannot_show_are_shown_as_copies(client: Any, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (600, 300), (10, 200, 30)).save(tmp_path / "scan.tif")
+    job = finished(client, post(client, "/v1/jobs", tmp_path / "scan.tif", format="tif"))
+    sizes = {"input": (600, 300), "result": (1200, 600), "thumbnail": (256, 128)}
+    for which, size in sizes.items():
+        answer = client.get(f"/v1/jobs/{job['id']}/view/{which}")
+        assert answer.headers["content-type"] == "image/png"
+        assert image.open(io.BytesIO(answer.content)).size == size
+
+
+def test_the_hostile_files_are_answered_as_documented(client: Any, server: Running) -> None:
+    data = os.environ.get("FINESCALE_DATA")
+    if data is None:
+        pytest.skip("FINESCALE_DATA names no folder with hostile files")
+    statuses = {}
+    for path in sorted((Path(data) / "hostile" / "images").iterdir()):
+        answer = post(client, "/v1/upscale", path, path.name)
+        statuses[path.name] = answer.status_code
+        if answer.status_code != 200:
+            assert set(answer.json()["error"]) == {"code", "message", "hint"}
+            assert str(server.folder) not in answer.text
+    assert set(statuses.values()) <= {200, 400, 413, 415, 422}
+    expected = {
+        "text.png": 415,
+        "zero_bytes.png": 400,
+        "truncated.jpg": 422,
+        "bomb_30000x30000.png": 413,
+        "rgb16.png": 200,
+    }
+    assert {name: statuses[name] for name in expected} == expected
+
+
+def test_the_profile_and_the_depth_are_reported(client: Any) -> None:
+    data = os.environ.get("FINESCALE_DATA")
+    if data is None:
+        pytest.skip("FINESCALE_DATA names no folder with hostile files")
+    images = Path(data) / "hostile" / "images"
+    assert finished(client, post(client, "/v1/jobs", images / "rgb16.png"))["depth"] == 16
+    assert finished(client, post(client, "/v1/jobs", images / "icc_wide_gamut.png"))["profile"] is not None
 
 
 def test_results_are_packed_into_one_file(client: Any, picture: Path) -> None:

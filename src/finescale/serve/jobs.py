@@ -20,6 +20,9 @@ _RECORD = "job.json"
 _ID = re.compile(r"[0-9a-f]{32}")
 _FINAL = ("done", "failed", "cancelled")
 
+VIEWS = ("input", "result", "thumbnail")
+"""What browsers show of a job."""
+
 STOPPED = {
     "code": "stopped",
     "message": "the server was stopped before this picture was done",
@@ -51,6 +54,14 @@ class Job:
     input_size: list[int] | None = None
     """Height and width."""
     input_format: str | None = None
+    depth: int | None = None
+    """Bits per channel of the input."""
+    profile: str | None = None
+    """Name of the input's colour profile."""
+    is_viewable: bool = False
+    """Whether there is something for browsers to show."""
+    view_bytes: int = 0
+    """Size of the copies for browsers."""
     output_size: list[int] | None = None
     result_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -74,6 +85,11 @@ class Job:
         stem = Path(self.name).stem or "picture"
         return f"{stem}_x{self.scale}.{self.format}"
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on the disk, besides the record."""
+        return self.size_bytes + (self.result_bytes or 0) + self.view_bytes
+
     def as_json(self) -> dict[str, Any]:
         """Return what clients see."""
         return {
@@ -93,6 +109,9 @@ class Job:
             "input_size": self.input_size,
             "input_format": self.input_format,
             "input_bytes": self.size_bytes,
+            "depth": self.depth,
+            "profile": self.profile,
+            "viewable": self.is_viewable,
             "output_size": self.output_size,
             "result_bytes": self.result_bytes,
             "result_name": self.result_name,
@@ -187,12 +206,12 @@ class JobStore:
         return self._folder / job.id / f"result.{job.format}"
 
     def view(self, job: Job, which: str) -> Path:
-        """Path of a copy for browsers, which cannot show every format; it exists only where it is needed."""
+        """Path of a copy for browsers of the "input", the "result" or, reduced, the "thumbnail"; where it is needed."""
         return self._folder / job.id / f"view_{which}.png"
 
     def stored_bytes(self) -> int:
-        """Bytes of all inputs and results."""
-        return sum(job.size_bytes + (job.result_bytes or 0) for job in self._jobs.values())
+        """Bytes of all inputs, results and copies for browsers."""
+        return sum(job.stored_bytes for job in self._jobs.values())
 
     def expire(self) -> None:
         """Delete finished jobs that are too old, then the oldest ones while all together take too much."""
@@ -201,5 +220,5 @@ class JobStore:
         stored = self.stored_bytes()
         for job in finished:
             if (job.finished or 0) < too_old or stored > self._max_stored:
-                stored -= job.size_bytes + (job.result_bytes or 0)
+                stored -= job.stored_bytes
                 self.delete(job)

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from finescale.errors import DeviceError, FinescaleError, ImageError, ImageWriteError, printable_name
-from finescale.images import LARGE_FORMATS, MAX_PIXELS, Image, check_size, read_image, read_size, write_image
+from finescale.images import (
+    LARGE_FORMATS,
+    MAX_PIXELS,
+    Image,
+    check_size,
+    profile_name,
+    read_image,
+    read_size,
+    write_image,
+)
 from finescale.resize import resize
 from finescale.system.files import sweep_temporaries
 from finescale.system.jobs import guard
@@ -47,6 +56,8 @@ class _Picture:
     input_size: tuple[int, int]
     seconds: float
     """Time spent on it so far."""
+    profile: str | None
+    """Name of the input's colour profile, for the report."""
     compression: Compression | None
     """Visible compression of the input, for the report."""
 
@@ -179,7 +190,8 @@ def _read(
     started = time.monotonic()
     image = read_image(job.input, max_pixels=max_pixels)
     compression = compression_of(image) if detect_compression else None
-    return _Picture(job, image, image.size, time.monotonic() - started, compression)
+    profile = None if image.profile is None else profile_name(image.profile)
+    return _Picture(job, image, image.size, time.monotonic() - started, profile, compression)
 
 
 def _is_large(path: Path, output: Path, settings: OutputSettings, upscaler: Upscaler) -> bool:
@@ -359,5 +371,7 @@ def _write(picture: _Picture | UpscaleReport, settings: OutputSettings) -> Upsca
         input_size=picture.input_size,
         output_size=picture.image.size,
         seconds=round(picture.seconds + time.monotonic() - started, 3),
+        depth=picture.image.depth,
+        profile=picture.profile,
         compression=picture.compression,
     )

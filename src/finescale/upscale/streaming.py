@@ -33,6 +33,7 @@ from finescale.images import (
     Storage,
     check_size,
     levels_header,
+    profile_name,
     read_samples,
     write_stored,
 )
@@ -173,6 +174,8 @@ def upscale_on_disk(
         input_size=samples.size,
         output_size=size,
         seconds=round(time.monotonic() - started, 3),
+        depth=samples.depth,
+        profile=None if samples.profile is None else profile_name(samples.profile),
         compression=compression,
     )
 

@@ -95,7 +95,7 @@ class Upscaler:
         engine: EngineName = "torch",
         notes: Sequence[str] | None = None,
     ) -> None:
-        self.device = _check_device(device)
+        self.device = check_device(device)
         network = as_network(network.to(self.device), scale=scale, channels=channels, multiple=multiple)
         if network.in_channels not in (1, 3):
             raise ValueError(
@@ -158,7 +158,7 @@ class Upscaler:
         """
         check_engine(engine)
         check_precision(precision)
-        device = _check_device(device)
+        device = check_device(device)
         network, notes = third_party.load_named_or_third_party(name, scale=scale, offline=offline, settings=settings)
         return cls(
             network,
@@ -430,7 +430,13 @@ class Upscaler:
         return self._compute(lr, precision=precision or self.precision)
 
 
-def _check_device(device: str | torch.device) -> torch.device:
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device, once it is known to exist.
+
+    Raises:
+        ValueError: It is no name of a device.
+        DeviceError: This machine has none of this name.
+    """
     try:
         checked = torch.device(device)
     except RuntimeError:

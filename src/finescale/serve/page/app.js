@@ -87,7 +87,10 @@ function showEstimate() {
 
 async function add(files) {
   for (const file of files) {
-    if (!file.type.startsWith("image/") && !/\.(tiff?|hei[cf]|avif|bmp|webp|png|jpe?g|gif)$/i.test(file.name)) continue;
+    if (!file.type.startsWith("image/") && !/\.(tiff?|hei[cf]|avif|bmp|webp|png|jpe?g|gif)$/i.test(file.name)) {
+      addRefused(file.name, { message: "This is not a picture", hint: "Choose a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIC file." });
+      continue;
+    }
     const one = { file, address: URL.createObjectURL(file), size: null };
     const image = make("img", { alt: "", src: one.address });
     const remove = make("button", { type: "button", textContent: "✕", ariaLabel: `Remove ${file.name}` });
@@ -191,16 +194,17 @@ function draw(row, job) {
     made.addEventListener("click", act);
     return made;
   };
-  const thumb = job.status === "done"
+  const canShow = job.status === "done" && job.viewable;
+  const thumb = canShow
     ? make("button", { type: "button", className: "thumb", ariaLabel: `Compare: ${job.name}` },
-      make("img", { src: `/v1/jobs/${job.id}/view/result`, alt: "", loading: "lazy" }))
+      make("img", { src: `/v1/jobs/${job.id}/view/thumbnail`, alt: "", loading: "lazy" }))
     : make("div", { className: "thumb" });
-  if (job.status === "done") thumb.addEventListener("click", () => view(job.id));
+  if (canShow) thumb.addEventListener("click", () => view(job.id));
   const actions = make("div", { className: "buttons actions" });
   if (!isOver) actions.append(button("Cancel", () => act(job, "DELETE")));
   if (job.status === "done") {
-    actions.append(button("Compare", () => view(job.id)),
-      make("a", { className: "button main", href: `/v1/jobs/${job.id}/result`, download: job.result_name, textContent: "Download" }));
+    if (canShow) actions.append(button("Compare", () => view(job.id)));
+    actions.append(make("a", { className: "button main", href: `/v1/jobs/${job.id}/result`, download: job.result_name, textContent: "Download" }));
   }
   if (["failed", "cancelled"].includes(job.status)) actions.append(button("Try again", () => act(job, "POST", "/retry")));
   if (isOver) {
@@ -245,6 +249,7 @@ function view(id) {
   $("viewer-download").download = job.result_name;
   $("viewer-facts").replaceChildren(
     make("span", { textContent: `${job.input_format}, ${bytes(job.input_bytes)} → ${job.format.toUpperCase()}, ${bytes(job.result_bytes)}` }),
+    make("span", { textContent: `${job.depth} bits per channel, ${job.profile ? `colour profile ${job.profile}` : "no colour profile"}` }),
     make("span", { textContent: `Network ${job.network}, ${job.scale}×` }),
     ...job.notes.map((note) => make("span", { className: "note", textContent: plain(note) })));
   if (!$("viewer").open) $("viewer").showModal();
