@@ -71,7 +71,7 @@ def _address(server: subprocess.Popen[bytes], errors: Path) -> str:
 
 def measure(
     address: str, upscaler: Upscaler, picture: Path, side: int, given: argparse.Namespace
-) -> dict[str, float | bool]:
+) -> dict[str, str | float | bool]:
     """Alternate the two for pictures of one size, and return and print what they reach."""
     write_image(picture, torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)))
     data = picture.read_bytes()
@@ -104,8 +104,8 @@ def measure(
     served(1)
     latencies.clear()
     pairs = [(direct(given.seconds), served(given.seconds)) for _ in range(given.rounds)]
-    row: dict[str, float | bool] = {
-        "side": side,
+    row: dict[str, str | float | bool] = {
+        "subject": f"{side} x {side}",
         "direct_per_second": round(statistics.median(rate for rate, _ in pairs), 2),
         "served_per_second": round(statistics.median(rate for _, rate in pairs), 2),
         "lost": round(statistics.median(1 - served_rate / direct_rate for direct_rate, served_rate in pairs), 3),

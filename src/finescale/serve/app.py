@@ -285,18 +285,16 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.post("/v1/upscale", openapi_extra=_form(), summary="Upscale a picture and answer with the result.")
     async def upscale(request: Request) -> Response:
         job = await service.receive(request, is_direct=True)
-        gone = asyncio.create_task(_disconnect(request))
+        gone, end = asyncio.create_task(_disconnect(request)), asyncio.create_task(store.end(job))
         try:
-            while not job.is_final and not gone.done():
-                change = asyncio.ensure_future(store.change(_BEAT))
-                await asyncio.wait((change, gone), return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
+            await asyncio.wait((gone, end), return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
             if not job.is_final:
                 engine.cancel(job)
         if job.status != "done":
-            await _end(store, job)
+            await end  # nothing works on it any more
+            store.delete(job)
             error = job.error or {"code": "cancelled", "message": "cancelled", "hint": ""}
             status = STATUS_OF_FAILURE[error["code"]]
             raise ApiError(status, **error, retry_after=5 if status == 503 else None)
@@ -395,13 +393,6 @@ async def _disconnect(request: Request) -> None:
     """Wait until the client has gone away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _end(store: JobStore, job: Job) -> None:
-    """Delete a job as soon as nothing works on it any more."""
-    while not job.is_final:
-        await store.change(_BEAT)
-    store.delete(job)
 
 
 def _add_results(app: FastAPI, service: Service) -> None:

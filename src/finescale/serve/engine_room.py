@@ -105,8 +105,8 @@ class EngineRoom:
             self._fail(job, "cancelled", "cancelled")
             return
         for worker in self._workers:
-            if worker.job is job and not worker.is_cancelled:
-                worker.is_cancelled = True
+            if job in (worker.job, worker.ahead) and job.id not in worker.cancelled:
+                worker.cancelled.add(job.id)
                 worker.send({"cancel": job.id})
                 asyncio.get_running_loop().call_later(_CANCEL_SECONDS, self._kill_if_at, worker, job)
 
@@ -127,6 +127,10 @@ class EngineRoom:
     async def stop(self) -> None:
         """Finish pictures at work within the stated time; what waits, and what takes longer, fails with a reason."""
         self.is_stopping = True
+        for worker in self._workers:
+            if worker.ahead is not None:
+                worker.send({"cancel": worker.ahead.id})
+            self._recall(worker)
         while self._waiting:
             self._fail(self._waiting.popleft(), "stopped", STOPPED["message"])
         self._store.tell()
@@ -147,7 +151,7 @@ class EngineRoom:
         while True:
             if not worker.is_alive:
                 await worker.start()
-            while not self._waiting:
+            while not self._waiting and worker.ahead is None:
                 if self._unprobed:
                     await self._probe(worker, self._unprobed.pop(0))
                     continue
@@ -161,14 +165,17 @@ class EngineRoom:
                 if has_exited:
                     self._metrics.worker_restarts += 1
                     await worker.start()
-            job = self._waiting.popleft()
-            worker.job, worker.is_cancelled = job, False
+            job = worker.job = worker.ahead or self._send_next(worker)
+            worker.ahead = None
+            worker.cancelled &= {job.id}
             try:
                 await asyncio.wait_for(self._work(worker, job), self._settings.max_seconds)
             except asyncio.TimeoutError:
                 self._fail(job, "too_slow", f"not done after {self._settings.max_seconds:g} seconds")
                 await worker.end()
             worker.job = None
+            if not worker.is_alive:
+                self._recall(worker)
             self._store.expire()
 
     async def _probe(self, worker: WorkerProcess, offer: Offer) -> None:
@@ -183,10 +190,10 @@ class EngineRoom:
 
     # ---- one job
 
-    async def _work(self, worker: WorkerProcess, job: Job) -> None:
+    def _send_next(self, worker: WorkerProcess) -> Job:
+        """Send a worker the first job that waits, to begin with when it has nothing else to do, and return the job."""
+        job = self._waiting.popleft()
         offer = self._catalogue.choose(job.network, job.scale)
-        job.status = "running"
-        self._store.save(job)
         worker.send(
             {
                 "id": job.id,
@@ -199,11 +206,25 @@ class EngineRoom:
                 "settings": job.settings,
             }
         )
+        return job
+
+    def _recall(self, worker: WorkerProcess) -> None:
+        """Put back what a worker has not begun."""
+        job, worker.ahead = worker.ahead, None
+        if job is not None and job.id in worker.cancelled:
+            self._fail(job, "cancelled", "cancelled")
+        elif job is not None:
+            self._waiting.appendleft(job)
+            self._wake.set()
+
+    async def _work(self, worker: WorkerProcess, job: Job) -> None:
+        job.status = "running"
+        self._store.tell()
         first_tile: tuple[float, int] | None = None
         while True:
             answer = await worker.answer()
             if answer is None:
-                if worker.is_cancelled:
+                if job.id in worker.cancelled:
                     self._fail(job, "cancelled", "cancelled")
                 else:
                     self._metrics.worker_restarts += 1
@@ -220,6 +241,8 @@ class EngineRoom:
                 elif done > first_tile[1]:
                     per_tile = (time.monotonic() - first_tile[0]) / (done - first_tile[1])
                     job.seconds_left = round(per_tile * (total - done), 1)
+                if done == total and self._waiting and worker.ahead is None:
+                    worker.ahead = self._send_next(worker)  # it is there when the present result is written
                 self._store.tell()
             elif "input_size" in answer:
                 job.input_size, job.input_format = answer["input_size"], answer["input_format"]

@@ -133,6 +133,7 @@ class JobStore:
         self._folder, self._max_age, self._max_stored = folder, max_age, max_stored
         self._jobs: dict[str, Job] = {}
         self._changed = asyncio.Event()
+        self._ends: dict[str, asyncio.Event] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for found in sorted(folder.iterdir()):
             if _ID.fullmatch(found.name):
@@ -142,10 +143,7 @@ class JobStore:
         """Take up the job of an earlier process; one that was not finished has failed."""
         try:
             job = Job(**json.loads((folder / _RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # killed before its first record was written
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-        if job.is_direct:
+        except (OSError, ValueError, TypeError):  # of a direct request, or killed before its first record was written
             shutil.rmtree(folder, ignore_errors=True)
             return
         if not job.is_final:
@@ -167,9 +165,12 @@ class JobStore:
         self.save(job)
 
     def save(self, job: Job) -> None:
-        """Write the record of a job and wake those who wait for its changes."""
-        with whole_file(self._folder / job.id / _RECORD) as file:
-            file.write(json.dumps(asdict(job)).encode())
+        """Write the record of a job, where a restart is to find it, and wake those who wait for its changes."""
+        if not job.is_direct:
+            with whole_file(self._folder / job.id / _RECORD) as file:
+                file.write(json.dumps(asdict(job)).encode())
+        if job.is_final and job.id in self._ends:
+            self._ends[job.id].set()
         self.tell()
 
     def tell(self) -> None:
@@ -184,6 +185,11 @@ class JobStore:
         except asyncio.TimeoutError:
             return
 
+    async def end(self, job: Job) -> None:
+        """Wait until a job is finished."""
+        if not job.is_final:
+            await self._ends.setdefault(job.id, asyncio.Event()).wait()
+
     def get(self, id: str) -> Job | None:
         """Return a job by its id."""
         return self._jobs.get(id)
@@ -194,6 +200,7 @@ class JobStore:
     def delete(self, job: Job) -> None:
         """Delete a job with its files."""
         self._jobs.pop(job.id, None)
+        self._ends.pop(job.id, None)
         shutil.rmtree(self._folder / job.id, ignore_errors=True)
         self.tell()
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,6 @@ _LISTED_PIXELS = 500_000  # of the largest result that is its own thumbnail
 _VIEWED_PIXELS = 120_000_000  # of the largest result that browsers are to show
 _VIEWABLE = ("PNG", "JPEG", "WebP", "GIF", "BMP", "AVIF")
 """Formats that browsers show."""
-
-
-@dataclass
-class _Current:
-    """The job at work, as the thread that reads commands sees it."""
-
-    id: str | None = None
-    is_cancelled: bool = False
 
 
 class _Cancelled(BaseException):
@@ -85,7 +77,8 @@ class _Worker:
     def __init__(self, setup: dict[str, Any], answer: Answer) -> None:
         self._setup, self._answer = setup, answer
         self._upscalers: dict[tuple[str, int, bool], Any] = {}
-        self._current = _Current()
+        self._cancelled: set[str] = set()
+        """Jobs that are no longer wanted."""
         self._jobs: list[dict[str, Any]] = []
         self._has_job = threading.Condition()
 
@@ -103,10 +96,9 @@ class _Worker:
             command = json.loads(line)
             with self._has_job:
                 if "cancel" in command:
-                    if self._current.id == command["cancel"]:
-                        self._current.is_cancelled = True
+                    self._cancelled.add(command["cancel"])
                 else:
-                    self._current = _Current(command["id"])
+                    self._cancelled.discard(command["id"])  # of an earlier attempt
                     self._jobs.append(command)
                     self._has_job.notify()
         os._exit(0)
@@ -129,6 +121,7 @@ class _Worker:
 
         source, max_pixels = Path(job["input"]), self._setup["max_pixels"]
         try:
+            self._check_wanted(job)
             try:
                 with source.open("rb") as file:
                     kind = identify_format(file.read(SIGNATURE_LENGTH))
@@ -162,8 +155,7 @@ class _Worker:
         started = time.monotonic()
 
         def on_tile(_job: Job, done: int, total: int) -> None:
-            if self._current.is_cancelled:
-                raise _Cancelled
+            self._check_wanted(job)
             self._answer({"id": job["id"], "tiles": [done, total]})
 
         (report,) = run_jobs(
@@ -191,6 +183,10 @@ class _Worker:
                 **_views(job, kind, report.output_size),
             }
         }
+
+    def _check_wanted(self, job: dict[str, Any]) -> None:
+        if job["id"] in self._cancelled:
+            raise _Cancelled
 
     def _upscaler(self, network: str, scale: int, ensemble: bool) -> Any:
         from finescale.upscale import Upscaler

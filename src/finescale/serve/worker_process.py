@@ -33,8 +33,10 @@ class WorkerProcess:
         self.is_ready = False
         self.job: Job | None = None
         """What it works on."""
-        self.is_cancelled = False
-        """Whether it was told to stop its job."""
+        self.ahead: Job | None = None
+        """What it was sent to begin with as soon as it has written its present result."""
+        self.cancelled: set[str] = set()
+        """Ids of those that it was told to stop."""
 
     @property
     def is_alive(self) -> bool:

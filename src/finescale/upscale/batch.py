@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ def run_jobs(
             iterator instead misses the reports of results that are still being written.)
     """
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
-    pool = single_core_threads(1 + num_writers, "pictures")
+    pool: ThreadPoolExecutor | None = None  # one image alone needs no threads, whose start takes milliseconds
     read = partial(_read, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
     max_whole = max_pixels or MAX_PIXELS
     reports: deque[Future[UpscaleReport]] = deque()
@@ -114,7 +114,9 @@ def run_jobs(
             while reports and (reports[0].done() or len(reports) > num_writers or not _is_room_for(result_bytes)):
                 yield reports.popleft().result()
             following, early = next(remaining, None), None
-            if following is not None and _is_room_for(result_bytes):
+            if following is not None and pool is None:
+                pool = single_core_threads(1 + num_writers, "pictures")
+            if pool is not None and following is not None and _is_room_for(result_bytes):
                 early = pool.submit(_read_early, partial(read, following), max_whole)
             try:
                 if isinstance(picture, _Picture):
@@ -125,11 +127,16 @@ def run_jobs(
             except BaseException:
                 yield from (report.result() for report in reports)
                 raise
-            reports.append(pool.submit(_guarded, job, partial(_write, picture, settings)))
+            write = partial(_guarded, job, partial(_write, picture, settings))
+            if pool is None:
+                yield write()
+            else:
+                reports.append(pool.submit(write))
             job = following
         yield from (report.result() for report in reports)
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
 
 
 def num_pixels(job: Job) -> int:
