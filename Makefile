@@ -1,7 +1,7 @@
 # Exactly what CI runs. PYTHON is the interpreter of the environment in which `pip install -e .[dev]` was done.
 PYTHON ?= python
 
-.PHONY: check test bench docs format
+.PHONY: check test bench docs site format
 
 check:
 	$(PYTHON) -m ruff check .
@@ -17,6 +17,10 @@ bench:
 docs:
 	$(PYTHON) -m finescale.zoo > docs/networks.md
 	$(PYTHON) benchmarks/tables.py
+
+# The manual as pages in out/site, which need no server and no network; the extra "docs" brings what builds them.
+site:
+	$(PYTHON) -m mkdocs build --strict --quiet
 
 format:
 	$(PYTHON) -m ruff check --fix .
