@@ -62,7 +62,8 @@ def _names(entry: Any) -> Iterator[str]:
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page, in its order."""
     found = re.finditer(
-        r"^(?P<indent> *)(?:<!-- not run: (?P<reason>[^\n]+) -->\n *)?```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
+        r"^(?P<indent> *)(?:<!-- not run: (?P<reason>[^\n]+) -->\n *)?"
+        r"```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
         page.read_text(encoding="utf-8"),
         re.DOTALL | re.MULTILINE,
     )

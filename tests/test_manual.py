@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -26,6 +27,9 @@ from finescale.images import write_image
 from published_options import CUTS
 from serving import Running, start
 from small_sets import picture, write_set
+
+if TYPE_CHECKING:
+    from finescale.serve.settings import ServeSettings
 
 RUN_ELSEWHERE = {"coming-from.md": "test_coming_from.py", "own-network.md": "test_own_network.py"}
 """Pages whose commands another file of tests runs."""
@@ -58,9 +62,10 @@ def test_every_page_of_the_folder_is_in_the_nav() -> None:
     assert sorted(set((manual.ROOT / "docs").rglob("*.md")) - set(PAGES)) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
 def test_a_page_begins_with_a_sentence(page: Path) -> None:
-    heading, _, rest = page.read_text(encoding="utf-8").partition("\n\n")
+    text = re.sub(r"<!-- (?!not run).*? -->\s*", "", page.read_text(encoding="utf-8"))
+    heading, _, rest = text.partition("\n\n")
     assert heading.startswith("# ")
     assert re.match(r"[A-Z#`](?!#)", rest), "what one can do with the page comes before tables and examples"
 
@@ -99,7 +104,6 @@ ORIGINALS = ("datasets/DIV2K/HR/one.png", "DIV2K/HR/one.png", "originals/one.png
 
 WEIGHTS = {
     "HiT-SRF-4x.pth": ("hit-srf", 4),
-    "cache/HiT-SRF-4x.pth": ("hit-srf", 4),
     "CRAFT_MODEL_x4.pth": ("craft", 4),
     "SwinIR.pth": ("swinir", 4),
     "NGswin_x2.pth": ("ngswin", 2),
@@ -108,7 +112,6 @@ WEIGHTS = {
     "mine.safetensors": ("hit-srf", 4),
     "mine_x2.safetensors": ("hit-srf", 2),
     "mine_x4.safetensors": ("craft", 4),
-    "hit-srf_x4.safetensors": ("hit-srf", 4),
     "experiments/mine/weights.safetensors": ("hit-srf", 4),
     "experiments/pretrained_models/HiT-SRF-4x.pth": ("hit-srf", 4),
 }
@@ -117,8 +120,8 @@ WEIGHTS = {
 FIRST = {
     "docs/analyze.md": [
         "finescale evaluate -n default -s 4 --data datasets/benchmark --sets Set5 -o results/mine",
-        "finescale train hit-srf -s 4 --hr hr",
-        "finescale train hit-srf -s 4 --hr hr --name mine",
+        "finescale train hit-srf -s 4 --hr hr --start none",
+        "finescale train hit-srf -s 4 --hr hr --name mine --start none",
     ],
     "docs/report.md": ["finescale upscale photos -o large --shard 1/2"],
 }
@@ -141,8 +144,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_image(root / name, picture(side, side + 4, seed=number).float() / 255)
     for name in ("datasets/benchmark", "ROOT", "DATA", "sets", "benchmark"):
         for scale in (2, 4):
-            for test_set in ("Set5", "Set14"):
-                write_set(root / name, test_set, scale=scale, sizes={"one": (36, 40)})
+            write_set(root / name, "Set5", scale=scale, sizes={"one": (36, 40)})
+            write_set(root / name, "Set14", scale=scale, sizes={"two": (32, 36)})
     shutil.copytree(root / "datasets/benchmark/Set5/LR_bicubic/X4", root / "small")
     (root / "originals" / "one.png").unlink()
     shutil.copy(root / "datasets/benchmark/Set5/HR/one.png", root / "originals")
@@ -153,6 +156,9 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.save({"params": tiny(variant, scale).state_dict()}, path)
         else:
             finescale.save(tiny(variant, scale), path, source="a test")
+    published = networks.build("hit-srf", scale=4)  # a name is that of the published size
+    (root / "cache").mkdir()
+    torch.save({"params": published.state_dict()}, root / "cache" / "HiT-SRF-4x.pth")
     write_option_files(root / "options")
     settings = {
         "name": "small_x4",
@@ -191,6 +197,8 @@ def write_option_files(folder: Path) -> None:
             "name": "HiT_SRF_x4",
             "model_type": "HITModel",
             "scale": 4,
+            "num_gpu": 1,
+            "manual_seed": 0,
             "datasets": {"test_1": pair(4)},
             "network_g": {**network, "upscale": 4},
             "path": {"pretrain_network_g": weights},
@@ -200,6 +208,7 @@ def write_option_files(folder: Path) -> None:
             "model_type": "HITModel",
             "scale": 2,
             "num_gpu": 1,
+            "manual_seed": 0,
             "datasets": {"train": {**pair(2), "gt_size": 16, "batch_size_per_gpu": 2}},
             "network_g": {**network, "upscale": 2},
             "path": {"pretrain_network_g": None},
@@ -219,11 +228,10 @@ def write_option_files(folder: Path) -> None:
 @pytest.fixture
 def here(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of one page."""
-    work = tmp_path / "work"
+    work = tmp_path / "page"
     shutil.copytree(stand_ins, work)
     monkeypatch.chdir(work)
     monkeypatch.setenv("FINESCALE_CACHE", str(work / "cache"))
-    monkeypatch.setenv("BROWSER", "true")  # what `--open` starts
     return work
 
 
@@ -234,8 +242,9 @@ def quickened(words: list[str]) -> list[str]:
     """The words of a command with what makes it quick: tiny networks, few steps."""
     verb = words[:2]
     if words[:3] == ["analyze", "cost", "-n"] and "--hierarchical" not in words:
+        scale = int(words[words.index("-s") + 1]) if "-s" in words else 4
         words = [
-            str(tiny_file(word)) if before == "-n" and word != "default" else word
+            str(tiny_file(word, scale)) if before == "-n" and word != "default" else word
             for before, word in zip(["", *words], words, strict=False)
         ]
         words += ["--input", "16x16", "--runs", "1"] if "--no-time" not in words else []
@@ -246,7 +255,7 @@ def quickened(words: list[str]) -> list[str]:
         fields = {"network": sizes, "data.patch": 4, "train.batch": 2, "train.iterations": 2}
         words = words + [word for name, value in fields.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     elif words[0] in ("quantize", "export"):
-        words = ["mine.safetensors" if word == "default" else word for word in words]
+        words = ["mine.safetensors" if word in ("default", "hit-srf") else word for word in words]
         if words[0] == "quantize" and "--epochs" not in words:
             words = [*words, "--epochs", "1"]
         if words[0] == "quantize" and not {"--recipe", "--start"} & set(words):
@@ -254,23 +263,23 @@ def quickened(words: list[str]) -> list[str]:
     return words
 
 
-def tiny_file(name: str) -> Path:
-    """A weight file of a tiny network at x4, under the name of a known one."""
-    path = Path("tiny") / f"{name}.safetensors"
+def tiny_file(name: str, scale: int) -> Path:
+    """A weight file of a tiny network, under the name of a known one."""
+    path = Path("tiny") / f"x{scale}" / f"{name}.safetensors"
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        finescale.save(tiny(name, 4), path, source="a test")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        finescale.save(tiny(name, scale), path, source="a test")
     return path
 
 
 class Terminal:
-    """Runs the commands of a page, one after the other; servers keep running until the page ends."""
+    """Runs the commands of a page, one after the other."""
 
     def __init__(self, folder: Path, captured: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.captured = captured
         self.monkeypatch = monkeypatch
-        self.servers: list[Running] = []
+        self.server: Running | None = None
 
     def run(self, command: str) -> None:
         words = [SMALLER.get(word, word) for word in shlex.split(command)]
@@ -318,20 +327,21 @@ class Terminal:
                 target.write_text(told.out)
 
     def serve(self, words: list[str]) -> None:
+        """Run the command until it would listen; a page's requests go to one server, which `ready` starts."""
         pytest.importorskip("fastapi")
-        running = start(Path(f"server_{len(self.servers)}"), Path("mine_x2.safetensors").resolve(), *words, wait=False)
-        self.servers.append(running)
+        from finescale.serve import server
+
+        started: list[ServeSettings] = []
+        with self.monkeypatch.context() as patch:
+            patch.setattr(server, "serve", lambda settings, *, on_start: started.append(settings))
+            assert run(["serve", *words]) == 0
+        assert len(started) == 1
 
     def ready(self) -> str:
-        """The address of the page's first server, when it takes pictures."""
-        if not self.servers:
-            self.serve([])
-        first = self.servers[0]
-        subprocess.run(
-            ["curl", "-sf", "--retry", "60", "--retry-delay", "1", "--retry-all-errors", f"{first.address}/readyz"],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        return first.address
+        """The address of a server that takes pictures."""
+        if self.server is None:
+            self.server = start(Path("server"), Path("mine_x2.safetensors").resolve())
+        return self.server.address
 
     def curl(self, words: list[str]) -> None:
         address = self.ready()
@@ -346,8 +356,8 @@ class Terminal:
         runpy.run_path(words[0], run_name="__main__")
 
     def stop(self) -> None:
-        for server in self.servers:
-            server.stop()
+        if self.server is not None:
+            self.server.stop()
 
 
 @pytest.fixture
@@ -377,6 +387,8 @@ def test_the_commands_of_a_page_run(page: Path, terminal: Terminal, request: pyt
         if needed in text:
             for package in packages:
                 pytest.importorskip(package)
+    if page.name == "hub.md":  # where its examples put the network that its command takes
+        run_examples(page, terminal, request)
     for command in [*FIRST.get(name_of(page), []), *commands]:
         terminal.run(command)
 
@@ -395,13 +407,8 @@ IN_THE_EXAMPLES = {
 WITH_EXAMPLES = [page for page in PAGES if any(block.language == "python" for block in manual.blocks(page))]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page",
-    [page for page in WITH_EXAMPLES if page.name not in {*IN_TEST_DOCS, *RUN_ELSEWHERE}],
-    ids=name_of,
-)
-def test_the_examples_of_a_page_run(page: Path, terminal: Terminal, request: pytest.FixtureRequest) -> None:
+def run_examples(page: Path, terminal: Terminal, request: pytest.FixtureRequest) -> None:
+    """Run the examples of a page together: later ones build on earlier ones."""
     blocks = [block for block in manual.blocks(page) if block.language == "python" and block.not_run is None]
     text = "\n".join(block.text for block in blocks)
     if "HubNetwork" in text:
@@ -413,4 +420,14 @@ def test_the_examples_of_a_page_run(page: Path, terminal: Terminal, request: pyt
         text = text.replace(there, here)
     if "http://127.0.0.1:8188" in text:
         text = text.replace("http://127.0.0.1:8188", terminal.ready())
-    exec(text, {"image": finescale.read_image("photo.png")})  # later examples build on earlier ones
+    exec(text, {"image": finescale.read_image("photo.png")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [page for page in WITH_EXAMPLES if page.name not in {*IN_TEST_DOCS, *RUN_ELSEWHERE, "hub.md"}],
+    ids=name_of,
+)
+def test_the_examples_of_a_page_run(page: Path, terminal: Terminal, request: pytest.FixtureRequest) -> None:
+    run_examples(page, terminal, request)
