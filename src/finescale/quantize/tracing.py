@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
@@ -81,6 +82,20 @@ class Trace:
             first=self.layers[0],
             last=(self.layers[-1],),
         )
+
+
+def trace_of(facts: Any) -> Trace:
+    """Return the trace that a weight file states as plain values.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return TypeAdapter(Trace).validate_python(facts, extra="forbid")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"its traced places are damaged ({where}: {first['msg']})") from None
 
 
 def trace(network: WrappedNetwork, image: Tensor) -> Trace:
@@ -202,6 +217,7 @@ def insert_products(network: WrappedNetwork, traced: Trace, settings: QuantSetti
     def quantizer() -> Quantizer:
         return Quantizer(bits=settings.bits, include_zero=settings.include_zero, anchored=anchored).to(device)
 
+    network.traced = traced
     for path, calls in traced.products.items():
         module = network.get_submodule(path)
         quantizers = [nn.ModuleList(quantizer() for _ in range(number)) for number in calls]
