@@ -19,8 +19,11 @@ import torch
 from finescale import Upscaler, weights
 from finescale.cli.main import run
 from finescale.images import read_image, write_image
-from finescale.networks import WrappedNetwork
+from finescale.networks import FAMILIES, Frame, WrappedNetwork
+from finescale.quantize import QuantSettings, insert_quantizers, trace
+from finescale.quantize.calibrate import calibrate
 from finescale.quantize.modules import quantizers
+from finescale.quantize.tracing import insert_products
 from finescale.weights.third_party import ThirdPartySettings, build_third_party
 from helpers import seeded_input
 from publishing import write
@@ -49,7 +52,7 @@ TRAINING = """
 name: {name}
 scale: 2
 {variant}
-data: {{hr: [{hr}], patch: 8}}
+data: {{hr: [{hr}], patch: 16}}
 train: {{batch: 2, iterations: 2, lr: 1e-3, average: 0}}
 output: {output}
 """
@@ -116,7 +119,7 @@ def test_a_saved_file_states_architecture_and_arguments(pair: tuple[Path, Path])
 
 def test_upscale(pair: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
     for path in pair:
-        words = ["upscale", str(pictures), "-n", str(path), "-o", str(tmp_path / path.stem), "-t", "24"]
+        words = ["upscale", str(pictures), "-n", str(path), "-o", str(tmp_path / path.stem), "-t", "0"]
         assert run(words) == 0
     for name in ("0_x2.png", "1_x2.png"):
         own, other = (read_image(tmp_path / path.stem / name).pixels for path in pair)
@@ -126,43 +129,69 @@ def test_upscale(pair: tuple[Path, Path], pictures: Path, tmp_path: Path) -> Non
 
 def test_evaluate(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_set(tmp_path / "data", scale=2)
-    reports = in_both(
-        pair, lambda path: ["evaluate", "-n", str(path), "--data", str(data), "-o", str(tmp_path / path.stem)], capsys
-    )
+
+    def words(path: Path) -> list[str]:  # how the authors' test code extends images is not known of a third party
+        flags = ["--protocol", "network-padding", "-o", str(tmp_path / path.stem)]
+        return ["evaluate", "-n", str(path), "--data", str(data), *flags]
+
+    reports = in_both(pair, words, capsys)
     own, other = ([row for row in report["rows"] if row["model"] != "bicubic"] for report in reports)
     assert [row["psnr"] for row in own] == pytest.approx([row["psnr"] for row in other], abs=1e-3)
     assert [row["ssim"] for row in own] == pytest.approx([row["ssim"] for row in other], abs=1e-5)
 
 
 def test_quantize(pair: tuple[Path, Path], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each layer and operand has the same range. The network's result stays in float in spandrel's network alone."""
+    """The crops are extended as in the authors' test code for finescale's network alone, so ranges are not equal."""
 
     def words(path: Path) -> list[str]:
         flags = ["--bits", "8", "--method", "minmax", "--epochs", "0", "--crops", "4", "--crop-size", "16"]
         return ["quantize", "-n", str(path), "--calibration", str(pictures), *flags, "-o", str(tmp_path / path.name)]
 
-    reports = in_both(pair, words, capsys)
-    assert reports[0]["traced"] is None
-    traced = reports[1]["traced"]
-    assert traced["in_float"] == {}
-    assert list(traced["products"].values()) == [2, 2]  # of both blocks
-    assert reports[1]["fidelity_db"]["minmax"] == pytest.approx(reports[0]["fidelity_db"]["minmax"], abs=1.0)
-    own, other = (weights.load(tmp_path / path.name) for path in pair)
-    assert other.quantization == own.quantization
-    places, theirs = quantizers(own.network), quantizers(other.network)
+    own, other = in_both(pair, words, capsys)
+    assert own["traced"] is None
+    assert other["traced"]["in_float"] == {}
+    assert list(other["traced"]["products"].values()) == [2, 2]  # of both blocks
+    assert other["fidelity_db"]["minmax"] == pytest.approx(own["fidelity_db"]["minmax"], abs=1.5)
+    assert weights.load(tmp_path / pair[1].name).quantization == weights.load(tmp_path / pair[0].name).quantization
+
+
+def test_quantizers_have_equal_ranges_for_equal_images(pair: tuple[Path, Path]) -> None:
+    """The network's result is quantized in finescale's network alone, which makes it less close to the float network."""
+    images, settings = seeded_input((4, 3, 16, 20)), QuantSettings(bits=8, method="minmax")
+    own, other = (weights.load(path).network for path in pair)
+    assert isinstance(own, Frame)
+    assert isinstance(other, WrappedNetwork)
+    placement = FAMILIES["swinir"].quantization.placement(own.settings)
+    insert_quantizers(own, placement, settings)
+    calibrate(own, [images], placement, settings)
+    other.allow_batches()
+    traced = trace(other, images)
+    insert_quantizers(other, traced.placement, settings)
+    insert_products(other, traced, settings)
+    calibrate(other, [images], traced.placement, settings)
+    places, theirs = quantizers(own), quantizers(other)
     assert len(places) == len(theirs) + 1
     for path, one in theirs.items():
-        if path.endswith(("input_quantizer", "weight_quantizer")):
-            twin = places[path.removeprefix("model.")]
-            torch.testing.assert_close(one.low, twin.low, rtol=1e-3, atol=1e-5)
-            torch.testing.assert_close(one.high, twin.high, rtol=1e-3, atol=1e-5)
-            assert one.bits == twin.bits
-    places["result"].is_on = False
-    image = seeded_input((1, 3, 19, 27))
+        if "quantized_products" in path:
+            continue
+        twin = places[path.removeprefix("model.")]
+        torch.testing.assert_close(one.low, twin.low, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(one.high, twin.high, rtol=1e-3, atol=1e-5)
+        assert one.bits == twin.bits
+    operands = [(float(one.low), float(one.high)) for path, one in theirs.items() if "quantized_products" in path]
+    attention = ("query", "key", "probabilities", "value")
+    twins = [
+        (float(places[f"{path}.{name}"].low), float(places[f"{path}.{name}"].high))
+        for path in dict.fromkeys(place.rpartition(".")[0] for place in places if place.endswith(".query"))
+        for name in attention
+    ]
+    assert sorted(operands) == [pytest.approx(twin, rel=1e-3, abs=1e-5) for twin in sorted(twins)]
     with torch.no_grad():
-        error = (own.network(image) - other.network(image)).square().mean().sqrt()
-        whole = (own.network(image) - weights.load(pair[0]).network(image)).square().mean().sqrt()
-    assert error < whole  # numbers midway between two integers may be rounded to either
+        error = (other(images) - weights.load(pair[1]).network(images)).square().mean()
+        whole = (own(images) - weights.load(pair[0]).network(images)).square().mean()
+        places["result"].is_on = False
+        # Numbers midway between two integers may be rounded to either, of which there are few.
+        assert (own(images) - other(images)).square().mean() < 0.5 * error <= whole
 
 
 def test_a_quantized_file_loads_in_other_verbs(
@@ -225,8 +254,8 @@ def test_train(pair: tuple[Path, Path], pictures: Path, tmp_path: Path) -> None:
         results.append(weights.load(tmp_path / path.stem / "weights.safetensors"))
     own, other = results
     assert (other.family, other.nearest) == ("third-party", "SwinIR")
-    assert difference(own.network, other.network) <= CLOSE
-    assert difference(other.network, weights.load(pair[1]).network) > 100 * CLOSE
+    assert difference(own.network, other.network) <= 10 * CLOSE  # Adam scales gradients near zero up
+    assert difference(other.network, weights.load(pair[1]).network) > 1000 * CLOSE
 
 
 def own_sizes(path: Path) -> str:

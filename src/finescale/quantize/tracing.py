@@ -91,11 +91,14 @@ def trace_of(facts: Any) -> Trace:
         ValueError: It is none.
     """
     try:
-        return TypeAdapter(Trace).validate_python(facts, extra="forbid")
+        found = TypeAdapter(Trace).validate_python(facts)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"its traced places are damaged ({where}: {first['msg']})") from None
+    if not found.layers or any(number not in (2, 4) for calls in found.products.values() for number in calls):
+        raise ValueError("its traced places are damaged (no layer, or a product without 2 or 4 operands)")
+    return found
 
 
 def trace(network: WrappedNetwork, image: Tensor) -> Trace:

@@ -54,11 +54,6 @@ class ThirdPartySettings(Settings):
     in_channels: int = Field(ge=1)
     """Channels of the image."""
 
-    @property
-    def name(self) -> str:
-        """Name for users."""
-        return self.architecture
-
     def check_scale(self, scale: int) -> None:
         """Refuse a scale that no network has; that of the network follows from ``arguments``, see `build_third_party`.
 
@@ -164,8 +159,10 @@ class ThirdPartyNetwork(WrappedNetwork):
         height, width = image.shape[-2:]
         size = self._whole(height), self._whole(width)
         if self._square:
-            size = (max(size), max(size))
-        if size != (height, width):
+            size = (torch.sym_max(*size), torch.sym_max(*size))
+        takes_any = self.least_size <= 1 and self.period == 1 and not self._square
+        # A compiled network is for sizes that are extended, and for others.
+        if size != (height, width) if not torch.compiler.is_compiling() else not takes_any:
             image = pad_reflect(image.permute(0, 2, 3, 1), size).permute(0, 3, 1, 2)
         sr: Tensor = self._call(self.model, image)
         return sr[..., : self.scale * height, : self.scale * width]
