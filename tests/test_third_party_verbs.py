@@ -156,7 +156,7 @@ def test_quantize(pair: tuple[Path, Path], pictures: Path, tmp_path: Path, capsy
 
 
 def test_quantizers_have_equal_ranges_for_equal_images(pair: tuple[Path, Path]) -> None:
-    """The network's result is quantized in finescale's network alone, which makes it less close to the float network."""
+    """The network's result is quantized in finescale's network alone, which makes that less close to the float one."""
     images, settings = seeded_input((4, 3, 16, 20)), QuantSettings(bits=8, method="minmax")
     own, other = (weights.load(path).network for path in pair)
     assert isinstance(own, Frame)

@@ -127,7 +127,7 @@ class ThirdPartyNetwork(WrappedNetwork):
         largest = max(lists, key=lambda one: sum(each.numel() for each in one.parameters()), default=None)
         return [] if largest is None else list(largest)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def allow_batches(self) -> None:
         """Let the images of a batch pass together from now on, if two do so with the answers that each has alone."""
         generator, tensor = torch.Generator().manual_seed(0), next(self.parameters())
@@ -162,7 +162,7 @@ class ThirdPartyNetwork(WrappedNetwork):
             size = (torch.sym_max(*size), torch.sym_max(*size))
         takes_any = self.least_size <= 1 and self.period == 1 and not self._square
         # A compiled network is for sizes that are extended, and for others.
-        if size != (height, width) if not torch.compiler.is_compiling() else not takes_any:
+        if not takes_any if torch.compiler.is_compiling() else size != (height, width):
             image = pad_reflect(image.permute(0, 2, 3, 1), size).permute(0, 3, 1, 2)
         sr: Tensor = self._call(self.model, image)
         return sr[..., : self.scale * height, : self.scale * width]
