@@ -225,7 +225,9 @@ def _compare(
     from rich.table import Table
 
     from finescale import weights
+    from finescale.networks import Frame
     from finescale.quantize import compare
+    from finescale.weights.third_party import ThirdPartyNetwork
 
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder, _watched(None) as on_progress:
@@ -233,6 +235,7 @@ def _compare(
         for one in compare(
             loaded.network, calibration, settings, crops=crops, crop_size=crop_size, seed=seed, on_progress=on_progress
         ):
+            assert isinstance(one.network, Frame | ThirdPartyNetwork)  # as what was loaded
             weights.save(one.network, file, source=loaded.path.name)
             facts = {"fidelity_db": one.fidelity, "seconds": one.seconds, "bytes": file.stat().st_size}
             rows.append({"method": one.name, **facts})

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from finescale.errors import WeightsError, WeightsMismatchError
-from finescale.networks import FAMILIES
+from finescale.networks import FAMILIES, Frame
 from finescale.networks.family import TRAINING_ALONE, Key
 from finescale.weightfiles.messages import naming
 from finescale.weightfiles.tensors import StoredTensors, as_float32, read_tensors, write_archive, write_tensors
@@ -117,6 +117,7 @@ def _convert(
 ) -> Conversion:
     """Convert a network of ours."""
     network, files = loaded.network, FAMILIES[loaded.family].files
+    assert isinstance(network, Frame)  # since its family is one of ours
     is_archive = output.suffix == ".pth"
     derived = files.derived(network, image_size=image_size) if is_archive or reader is not None else {}
     tensors = {**stored_state(network), **derived}

@@ -213,6 +213,7 @@ def _is_announced(match: Match, announced: Published, given: Mapping[str, Any]) 
     family = variants()[announced.variant]
     if (match.family, match.scale) != (family.name, announced.scale):
         return False
+    assert isinstance(match.settings, FrameSettings)  # since a family of ours recognises it
     return set(family.differing(match.settings, announced.variant)) <= {*given, *family.files.varying}
 
 

@@ -159,7 +159,7 @@ class ThirdPartyNetwork(WrappedNetwork):
         height, width = image.shape[-2:]
         size = self._whole(height), self._whole(width)
         if self._square:
-            size = (torch.sym_max(*size), torch.sym_max(*size))
+            size = (torch.sym_max(*size),) * 2  # type: ignore[no-untyped-call]
         takes_any = self.least_size <= 1 and self.period == 1 and not self._square
         # A compiled network is for sizes that are extended, and for others.
         if not takes_any if torch.compiler.is_compiling() else size != (height, width):
@@ -170,7 +170,7 @@ class ThirdPartyNetwork(WrappedNetwork):
     def _whole(self, side: int) -> int:
         """The side to which an image is extended."""
         if self.least_size > 1:
-            side = torch.sym_max(side, self.least_size)
+            side = torch.sym_max(side, self.least_size)  # type: ignore[no-untyped-call]
         return side if self.period == 1 else (side + self.period - 1) // self.period * self.period
 
 
@@ -192,7 +192,7 @@ def read_third_party(stored: StoredTensors, stated: ThirdPartySettings | None = 
     tensors = {
         key: as_float32(key, tensor) if tensor.is_floating_point() else tensor for key, tensor in stored.tensors.items()
     }
-    descriptor = _build(spandrel, tensors, architecture=stated and stated.architecture)
+    descriptor = _build(spandrel, tensors, architecture=None if stated is None else stated.architecture)
     _check_purpose(spandrel, descriptor)
     if stated is not None and _settings_of(descriptor) != stated:
         _replace_network(spandrel, descriptor, stated)
