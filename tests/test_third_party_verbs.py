@@ -19,6 +19,7 @@ import torch
 from finescale import Upscaler, weights
 from finescale.cli.main import run
 from finescale.images import read_image, write_image
+from finescale.integrations.openmodeldb import entry_of
 from finescale.networks import FAMILIES, Frame, WrappedNetwork
 from finescale.quantize import QuantSettings, insert_quantizers, trace
 from finescale.quantize.calibrate import calibrate
@@ -362,3 +363,8 @@ def test_a_file_that_nobody_reads_is_refused_by_one_sentence(
     last = capsys.readouterr().err.splitlines()[-1].removeprefix("finescale: ")
     assert last.startswith(f"{file}: no known family has its keys (first: 'some.weight'); known: ")
     assert last.endswith(f"; {reason}")
+
+
+def test_an_entry_of_openmodeldb_is_for_networks_of_finescale(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match=r"theirs\.safetensors: SwinIR, a third-party network; entries are"):
+        entry_of(pair[1], author="me", date="2026-01-31", urls=["https://example.org/theirs.safetensors"])
