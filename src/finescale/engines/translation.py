@@ -10,6 +10,7 @@ bits, every quantizer as a pair of QuantizeLinear and DequantizeLinear, which ru
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import logging
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 
@@ -45,6 +46,8 @@ MAX_FOLDED = 4096
 
 Size = tuple[int, int]
 
+_META = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]  # what is registered by it lives as long as it does
+
 
 def to_program(network: Frame | WrappedNetwork, *, size: Size | None = None, integers: bool = True) -> ExportedProgram:
     """Translate a network into a program of `torch.export`.
@@ -68,7 +71,10 @@ def to_program(network: Frame | WrappedNetwork, *, size: Size | None = None, int
         raise MissingExtraError(f"export needs PyTorch 2.9 or later, this is {torch.__version__}; update it")
     if isinstance(network, WrappedNetwork):
         network.allow_batches()
-    form: nn.Module = integer_form(network) if integers and is_quantized(network) else network
+    form: nn.Module = network
+    if integers and is_quantized(network):
+        _describe_fake_quantization()
+        form = integer_form(network)
     if isinstance(network, Frame):  # other code may use more of a convolution than its call
         form = exportable(form)
     batch, height, width = TRACED if size is None else (1, *size)
@@ -87,6 +93,19 @@ def to_program(network: Frame | WrappedNetwork, *, size: Size | None = None, int
             raise ValueError(f"{network.name} cannot be translated ({reason}); {remedy}") from None
     _drop_assertions(program)
     return program
+
+
+@functools.cache
+def _describe_fake_quantization() -> None:
+    """Tell PyTorch the shape of fake-quantized operands, which it knows for stated sizes alone."""
+    operator = "fake_quantize_per_tensor_affine_cachemask"
+    if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", "Meta"):
+        return
+
+    def shapes(x: Tensor, _step: float, _zero: int, _lowest: int, _highest: int) -> tuple[Tensor, Tensor]:
+        return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+
+    _META.impl(operator, shapes)  # type: ignore[no-untyped-call]
 
 
 def _drop_assertions(program: ExportedProgram) -> None:
