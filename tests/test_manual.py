@@ -171,6 +171,9 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": {"batch": 2, "iterations": 2},
     }
     (root / "settings.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    own = ("variant", "network")
+    finetune = {key: value for key, value in settings.items() if key not in own} | {"name": "finetuned"}
+    (root / "finetune.yml").write_text(yaml.safe_dump(finetune), encoding="utf-8")
     (root / "others.csv").write_text("name,psnr,parameters,multiply-adds\nELAN-light,26.54,601K,43.2G\n")
     (root / "picture.ppm").write_bytes(b"P6\n20 16\n255\n" + picture(16, 20).permute(1, 2, 0).numpy().tobytes())
     shutil.copy(manual.ROOT / "examples" / "onnx_tiles.py", root)
@@ -247,13 +250,13 @@ def quickened(words: list[str]) -> list[str]:
     """The words of a command with what makes it quick: tiny networks, few steps."""
     verb = words[:2]
     if words[:3] == ["analyze", "cost", "--all"]:  # test_analyze.py shows that it counts all
-        words = ["analyze", "cost", "-n", "hit-sir", "-n", "ngswin", "--no-time", *words[3:]]
+        words = ["analyze", "cost", "-n", "hit-sir", "-n", "span", "--no-time", *words[3:]]
     elif words[0] == "convert" and any(word.endswith(".pth") for word in words[2:]):
         words = [*words, "--unstated"]  # a .pth cannot state sizes of tiny networks
     elif words[:3] == ["analyze", "cost", "-n"] and "--hierarchical" not in words:
         scale = int(words[words.index("-s") + 1]) if "-s" in words else 4
         words = [
-            str(tiny_file(word, scale)) if before == "-n" and word != "default" else word
+            str(tiny_file(word, scale)) if before == "-n" and word in networks.variants() else word
             for before, word in zip(["", *words], words, strict=False)
         ]
         given = {"--input": "16x16", "--runs": "1"} if "--no-time" not in words else {}
@@ -272,6 +275,8 @@ def quickened(words: list[str]) -> list[str]:
         words = words + [word for name, value in fields.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     elif words[0] in ("quantize", "export"):
         words = ["mine.safetensors" if word in ("default", "hit-srf") else word for word in words]
+        if words[0] == "export" and "small.safetensors" in words:
+            words = [*words, "--size", "16x16"]
         if words[0] == "quantize" and "--epochs" not in words:
             words = [*words, "--epochs", "1"]
         if words[0] == "quantize" and not {"--recipe", "--start"} & set(words):
@@ -399,8 +404,10 @@ WITH_COMMANDS = [
 def test_the_commands_of_a_page_run(page: Path, terminal: Terminal, request: pytest.FixtureRequest) -> None:
     commands = [*manual.table_commands(page), *manual.commands(page)]
     text = "\n".join(commands)
-    if "--for spandrel" in text:
-        request.getfixturevalue("spandrel")
+    if "--for spandrel" in text or "theirs.pth" in text:
+        spandrel = request.getfixturevalue("spandrel")
+        theirs = spandrel.architectures.ESRGAN.ESRGAN(num_filters=4, num_blocks=1)
+        torch.save(theirs.state_dict(), terminal.folder / "theirs.pth")
     for needed, packages in {
         "finescale export": ["onnx", "onnxruntime", "onnxscript"],
         "openvino": ["openvino"],

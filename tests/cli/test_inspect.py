@@ -101,7 +101,7 @@ def test_a_third_party_file_is_reported_where_spandrel_knows_it(spandrel: Module
     assert {name: arguments[name] for name in ("num_filters", "num_blocks", "scale")} == {
         "num_filters": 8, "num_blocks": 2, "scale": 4,
     }  # fmt: skip
-    assert settings == {"architecture": "ESRGAN", "constructor": type(network).__name__, "in_channels": 3}
+    assert settings == {"architecture": "ESRGAN", "constructor": "ESRGAN", "in_channels": 3}
     assert report == {
         "file": str(path),
         "format": "torch",

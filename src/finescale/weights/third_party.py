@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -304,13 +305,19 @@ def _build(spandrel: Any, tensors: Mapping[str, Tensor], *, architecture: str | 
 
 def _settings_of(descriptor: Any) -> ThirdPartySettings:
     """How the network of a descriptor is built again."""
-    arguments = getattr(descriptor.model, "hyperparameters", None)
+    kind, arguments = type(descriptor.model), getattr(descriptor.model, "hyperparameters", None)
+    offered = vars(_module_of(descriptor.architecture))  # ESRGAN's network is called RRDBNet elsewhere
     return ThirdPartySettings(
         architecture=descriptor.architecture.id,
-        constructor=type(descriptor.model).__name__,
+        constructor=next((name for name, value in offered.items() if value is kind), kind.__name__),
         arguments=None if arguments is None else _plain(arguments),
         in_channels=descriptor.input_channels,
     )
+
+
+def _module_of(architecture: Any) -> ModuleType:
+    """Return the module in which spandrel describes an architecture, with the constructors of its networks."""
+    return importlib.import_module(type(architecture).__module__)
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,8 +357,7 @@ def _constructed(spandrel: Any, settings: ThirdPartySettings, arguments: Mapping
     ids = {entry.architecture.id: entry.architecture for entry in spandrel.MAIN_REGISTRY.architectures("detection")}
     if settings.architecture not in ids:
         raise WeightsMismatchError(f"spandrel knows no architecture {settings.architecture!r}; update spandrel")
-    module = importlib.import_module(type(ids[settings.architecture]).__module__)
-    constructor = vars(module).get(settings.constructor)
+    constructor = vars(_module_of(ids[settings.architecture])).get(settings.constructor)
     if not (inspect.isclass(constructor) and issubclass(constructor, nn.Module)):
         raise WeightsMismatchError(f"spandrel's {settings.architecture} has no network {settings.constructor!r}")
     try:
