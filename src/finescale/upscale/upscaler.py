@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from finescale import weights
 from finescale.engines import EngineName, Precision, build_engine, check_engine, check_precision, choose_precision
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
@@ -37,7 +38,6 @@ from finescale.upscale.report import UpscaleReport
 from finescale.upscale.streaming import upscale_on_disk
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 from finescale.upscale.tiny import crop, extend, margin_of
-from finescale.weights import third_party
 
 AnyImage = TypeVar("AnyImage")
 
@@ -159,15 +159,15 @@ class Upscaler:
         check_engine(engine)
         check_precision(precision)
         device = check_device(device)
-        network, notes = third_party.load_named_or_third_party(name, scale=scale, offline=offline, settings=settings)
+        loaded = weights.load_named(name, scale=scale, offline=offline, settings=settings)
         return cls(
-            network,
+            loaded.network,
             tiling=tiling,
             ensemble=ensemble,
             device=device,
             precision=precision,
             engine=engine,
-            notes=notes,
+            notes=loaded.doubts,
         )
 
     def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None, mirror: bool = True) -> AnyImage:
