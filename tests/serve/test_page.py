@@ -145,7 +145,7 @@ def test_pictures_are_dropped_enlarged_compared_and_downloaded(
         row.wait_for(state="detached")
 
 
-def test_pictures_are_pasted_and_enlarged_by_the_keyboard_alone(page: Any, tmp_path: Path) -> None:
+def test_pictures_are_pasted_and_enlarged_by_the_keyboard_alone(page: Any, tmp_path: Path, server: Running) -> None:
     """Two pictures of one name, as browsers call all pasted ones, in one file at the end."""
     draw(tmp_path / "image.png", width=12, height=10)
     for _ in range(2):
@@ -154,6 +154,8 @@ def test_pictures_are_pasted_and_enlarged_by_the_keyboard_alone(page: Any, tmp_p
             transfer(page, tmp_path / "image.png"),
         )
     page.get_by_text("about 2 kB").wait_for()
+    page.locator("summary").click()
+    page.get_by_label("Take eight times as long").check()
     page.locator("#scale input").first.focus()
     for _ in range(20):
         if page.evaluate("document.activeElement.id") == "go":
@@ -162,6 +164,8 @@ def test_pictures_are_pasted_and_enlarged_by_the_keyboard_alone(page: Any, tmp_p
     page.keyboard.press("Enter")
     page.locator("#jobs li.done").nth(1).wait_for()
     assert page.locator("#jobs .thumb img").count() == 2
+    sent = page.request.get(f"{server.address}/v1/jobs").json()["jobs"]
+    assert [job["ensemble"] for job in sent if job["name"] == "image.png"] == [True, True]
     with page.expect_download() as download:
         page.get_by_role("link", name="Download all").click()
     with zipfile.ZipFile(download.value.path()) as archive:
