@@ -138,7 +138,7 @@ def evaluate(
     if not compare_picture and (crop, picture) != (None, None):
         raise typer.BadParameter("--crop and --picture need --compare-picture")
     detail = None if crop is None else _crop(crop)
-    engine_name = options.engine_of(engine, compile=compile)
+    engine_name = options.engine_of(engine, compile=compile, default="torch")
     execution = Execution(
         device=options.device_of(device, engine=engine_name),
         precision=cast("engines.Precision", precision),
