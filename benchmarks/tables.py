@@ -44,6 +44,12 @@ THEMES: Mapping[str, Sequence[Column]] = {
         Column("outside the network", "outside_seconds"),
         *_TIME,
     ),
+    "spandrel": (
+        Column("network", "subject"),
+        *_TIME,
+        Column("spandrel's yards", "spandrel_yards"),
+        Column("times as fast", "times_as_fast"),
+    ),
     "busy": (
         Column("beside", "subject"),
         Column("seconds", "plain"),
