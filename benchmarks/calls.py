@@ -81,7 +81,7 @@ def measured(network: str, file: Path, one: str, *, folder: Path, threads: int) 
     for number, (width, height) in enumerate(SETS[one]):
         picture = pyvips.Image.new_from_file(str(EXAMPLE)).replicate(4, 4).crop(7 * number, 5 * number, width, height)
         picture.write_to_file(str(pictures / f"{number:02}.png"))
-        picture.write_to_file(str(folder / f"{number:02}.ppm"))
+        (folder / f"{number:02}.ppm").write_bytes(b"P6 %d %d 255\n" % (width, height) + picture.write_to_memory())
     caches = {name: folder / name for name in ("auto", "known")}
     row: dict[str, Any] = {"subject": f"{network}, {NAMES[one]}"}
     row["torch"], _ = _upscale(file, pictures, "torch", cache=caches["known"], threads=threads)

@@ -39,3 +39,9 @@ def test_a_program_that_differs_is_not_written(network: Frame, tmp_path: Path, m
     with pytest.raises(NumericalError, match=r"the program differs from the network by .*; nothing is written"):
         export_program(network, tmp_path / "n.pt2", size=(9, 12))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_is_translated_in_inference_mode_too(network: Frame, tmp_path: Path) -> None:
+    with torch.inference_mode():
+        told = export_program(network, tmp_path / "n.pt2", size=(9, 12))
+    assert told.largest < 1e-5

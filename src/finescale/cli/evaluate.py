@@ -78,7 +78,7 @@ def evaluate(
     tile_rule: options.TileRule = None,
     ensemble: options.Ensemble = False,
     precision: options.Precision = "float32",
-    engine: options.Engine = None,
+    engine: Annotated[str | None, typer.Option(help="torch (default), compile or openvino.")] = None,
     compile: options.Compile = False,
     device: options.Device = None,
     output: Annotated[

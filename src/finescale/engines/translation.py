@@ -64,11 +64,12 @@ def to_program(network: Frame, *, size: Size | None = None, integers: bool = Tru
         )
     if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
         raise MissingExtraError(f"export needs PyTorch 2.9 or later, this is {torch.__version__}; update it")
-    form: nn.Module = exportable(integer_form(network) if integers and is_quantized(network) else network)
     batch, height, width = TRACED if size is None else (1, *size)
-    image = torch.rand(batch, network.in_channels, height, width)
     free = None if size is not None else ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)
     with _quiet(), torch.inference_mode(False), torch.no_grad(), _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        # The copy too must be made outside a caller's inference mode: the exporter refuses tensors of that mode.
+        form: nn.Module = exportable(integer_form(network) if integers and is_quantized(network) else network)
+        image = torch.rand(batch, network.in_channels, height, width)
         program = torch.export.export(
             form, (image,), dynamic_shapes=free, strict=False, prefer_deferred_runtime_asserts_over_guards=True
         )
