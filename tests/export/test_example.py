@@ -31,11 +31,12 @@ def test_tiles_of_an_exported_file_make_the_same_picture(tmp_path: Path) -> None
     export_onnx(network, tmp_path / "n.onnx")
     source = np.ascontiguousarray(picture(93, 61).permute(1, 2, 0).numpy())
     (tmp_path / "in.ppm").write_bytes(b"P6\n61 93\n255\n" + source.tobytes())
-    words = [str(EXAMPLE), "n.onnx", "in.ppm", "out.ppm", "40"]
-    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], cwd=tmp_path, check=True, timeout=60)
-    header, _, pixels = (tmp_path / "out.ppm").read_bytes().partition(b"255\n")
-    assert header == b"P6 122 186 "
-    found = np.frombuffer(pixels, np.uint8).reshape(186, 122, 3)
-    expected = Upscaler(network, tiling=Tiling(tile=40))(source)
-    assert np.abs(found.astype(int) - expected).max() <= 1
-    assert (found != expected).mean() < 0.01
+    for tile, words in ((40, ["40"]), (0, [])):  # without a number the whole picture is one tile
+        given = [str(EXAMPLE), "n.onnx", "in.ppm", "out.ppm", *words]
+        subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *given], cwd=tmp_path, check=True, timeout=60)
+        header, _, pixels = (tmp_path / "out.ppm").read_bytes().partition(b"255\n")
+        assert header == b"P6 122 186 "
+        found = np.frombuffer(pixels, np.uint8).reshape(186, 122, 3)
+        expected = Upscaler(network, tiling=Tiling(tile=tile))(source)
+        assert np.abs(found.astype(int) - expected).max() <= 1
+        assert (found != expected).mean() < 0.01

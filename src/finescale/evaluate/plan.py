@@ -42,8 +42,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.engine == "auto":
             raise ValueError(
-                "engine must be 'torch', 'compile', 'openvino' in an evaluation, whose digits must not depend on what is "
-                "installed; got 'auto'"
+                "engine must be 'torch', 'compile', 'openvino' in an evaluation, got 'auto': digits must not depend on "
+                "what is installed"
             )
 
 
