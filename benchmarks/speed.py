@@ -30,7 +30,7 @@ from yardstick import Times, in_turns, measure, yardstick
 import finescale
 from finescale import weights
 from finescale.networks import variants
-from finescale.weights.third_party import load_third_party
+from finescale.weights import load_by_spandrel
 
 # The published code at x4, 1x3x128x128, two threads: yards, and the peak of its process in GB.
 PUBLISHED_YARDS = {"hit-srf": 37, "span": 21, "dat-light": 17, "craft": 9, "drct": 61}
@@ -75,7 +75,7 @@ def spandrel_row(variant: str, *, rounds: int, threads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{variant}.safetensors"
         weights.save(ours, file, source="a benchmark", published_buffers=True)
-        theirs = load_third_party(file).model.eval()
+        theirs = load_by_spandrel(file).network.eval()
     image = torch.rand(ONE_IMAGE["input"], generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         answer, expected = ours(image), theirs(image)

@@ -53,7 +53,7 @@ def weights(spans, index, scale):
     def ramp(first, last):
         return 0.5 - 0.5 * np.cos(np.pi * np.clip((centre - first * scale) / max((last - first) * scale, 1), 0, 1))
 
-    rise = ramp(*spans[index][2]) if index else np.ones(len(centre))
+    rise = ramp(*spans[index][2]) if index else np.ones_like(centre)
     return rise - (ramp(*spans[index + 1][2]) if index + 1 < len(spans) else 0)
 
 

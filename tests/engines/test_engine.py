@@ -70,7 +70,7 @@ def test_an_unknown_engine_is_refused() -> None:
 def test_openvino_takes_neither_another_device_nor_others_networks() -> None:
     with pytest.raises(ValueError, match="computes on device 'cpu', got 'cuda:1'; use engine 'torch'"):
         build_engine("openvino", nn.Identity(), device=torch.device("cuda:1"))
-    with pytest.raises(ValueError, match="supports only finescale's networks, got another one; use engine 'torch'"):
+    with pytest.raises(ValueError, match="supports networks of weight files, got another module; use engine 'torch'"):
         build_engine("openvino", nn.Identity(), device=CPU)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from finescale.engines.pytorch import PyTorchEngine
 from finescale.networks import Frame, WrappedNetwork
+from finescale.weights.third_party import ThirdPartyNetwork
 
 RuntimeName = Literal["torch", "compile", "openvino"]
 """Engines that can be built."""
@@ -38,7 +39,7 @@ def build_engine(name: RuntimeName, network: nn.Module, *, device: torch.device)
     Args:
         name: "torch" calls the network itself, "compile" compiles it with `torch.compile`, "openvino" translates it for
             OpenVINO, once for all sizes of image; the first call of the last two takes a while.
-        network: One of finescale's networks for "openvino"; any for "torch" and "compile".
+        network: That of a weight file for "openvino"; any for "torch" and "compile".
         device: Device of the network; "openvino" requires the CPU.
 
     Raises:
@@ -51,8 +52,8 @@ def build_engine(name: RuntimeName, network: nn.Module, *, device: torch.device)
         return PyTorchEngine(network, device=device, precisions=precisions, compiled=name == "compile")
     if device.type != "cpu":
         raise ValueError(f"engine 'openvino' computes on device 'cpu', got {str(device)!r}; use engine 'torch' there")
-    if not isinstance(network, Frame):
-        raise ValueError("engine 'openvino' supports only finescale's networks, got another one; use engine 'torch'")
+    if not isinstance(network, Frame | ThirdPartyNetwork):
+        raise ValueError("engine 'openvino' supports networks of weight files, got another module; use engine 'torch'")
     from finescale.engines.openvino import OpenVINOEngine
 
     return OpenVINOEngine(network)

@@ -85,7 +85,7 @@ class Compared:
 
     name: str
     """Of `WHOLE_METHODS`, with ", refined" after a refinement."""
-    network: Frame
+    network: Frame | WrappedNetwork
     """The quantized network; a refinement goes on to change it."""
     fidelity: float
     """PSNR to the float network's answers, in dB, on images that nothing was learned from."""
@@ -94,7 +94,7 @@ class Compared:
 
 
 def compare(
-    network: Frame,
+    network: Frame | WrappedNetwork,
     calibration: Path,
     settings: QuantSettings,
     *,
@@ -115,7 +115,6 @@ def compare(
         how = _by(settings, changes, groups=has_groups(network))
         start = perf_counter()
         quantized = trials.quantized(how)
-        assert isinstance(quantized, Frame)  # as the network of the trials
         fidelity = trials.calibrate(quantized, how)
         yield Compared(name=name, network=quantized, fidelity=fidelity, seconds=perf_counter() - start)
         if how.epochs:

@@ -82,7 +82,7 @@ def image(network: Frame) -> Tensor:
 
 
 @torch.no_grad()
-def answer(network: Frame, image: Tensor) -> Tensor:
+def answer(network: nn.Module, image: Tensor) -> Tensor:
     output: Tensor = network(image)
     return output
 

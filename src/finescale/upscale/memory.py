@@ -124,8 +124,17 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes that could be allocated now on a device or the host, or None where they are unknown."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_host_memory()
+    """Return the bytes that could be allocated now on a device or the host, or None where they are unknown.
+
+    On CUDA blocks that PyTorch keeps for reuse count as free, and a limit of
+    `torch.cuda.set_per_process_memory_fraction` holds.
+    """
+    if device.type != "cuda":
+        return free_host_memory()
+    free, total = torch.cuda.mem_get_info(device)
+    used = torch.cuda.memory_allocated(device)
+    allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    return max(0, min(free + torch.cuda.memory_reserved(device), allowed) - used)
 
 
 def too_small(device: torch.device) -> DeviceError:

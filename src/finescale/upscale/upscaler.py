@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from finescale import weights
 from finescale.engines import (
     EngineChoice,
     EngineName,
@@ -50,7 +51,6 @@ from finescale.upscale.report import UpscaleReport
 from finescale.upscale.streaming import upscale_on_disk
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 from finescale.upscale.tiny import crop, extend, margin_of
-from finescale.weights import third_party
 
 AnyImage = TypeVar("AnyImage")
 
@@ -186,15 +186,15 @@ class Upscaler:
         check_engine(engine)
         check_precision(precision)
         device = _check_device(device)
-        network, notes = third_party.load_named_or_third_party(name, scale=scale, offline=offline, settings=settings)
+        loaded = weights.load_named(name, scale=scale, offline=offline, settings=settings)
         return cls(
-            network,
+            loaded.network,
             tiling=tiling,
             ensemble=ensemble,
             device=device,
             precision=precision,
             engine=engine,
-            notes=notes,
+            notes=loaded.doubts,
         )
 
     def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None, mirror: bool = True) -> AnyImage:
