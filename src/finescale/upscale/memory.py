@@ -133,7 +133,8 @@ def free_memory(device: torch.device) -> int | None:
         return free_host_memory()
     free, total = torch.cuda.mem_get_info(device)
     used = torch.cuda.memory_allocated(device)
-    allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    fraction_of = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # PyTorch 2.9 and later tell it
+    allowed = total if fraction_of is None else int(fraction_of(device) * total)
     return max(0, min(free + torch.cuda.memory_reserved(device), allowed) - used)
 
 
