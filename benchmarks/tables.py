@@ -56,7 +56,19 @@ THEMES: Mapping[str, Sequence[Column]] = {
         Column("waiting threads spin", "spinning"),
         Column("one thread", "one_thread"),
         Column("times faster than spinning", "times_faster"),
-        Column("of the best", "against_best"),
+        Column("times the best", "against_best"),
+    ),
+    "calls": (
+        Column("network, pictures", "subject"),
+        Column("PyTorch", "torch"),
+        Column("PyTorch bf16", "torch_bf16"),
+        Column("OpenVINO, first", "openvino_first"),
+        Column("OpenVINO, again", "openvino_again"),
+        Column("OpenVINO bf16", "openvino_bf16"),
+        Column("ONNX Runtime", "onnxruntime"),
+        Column("auto", "auto"),
+        Column("auto is", "auto_is"),
+        Column("times the best", "against_best"),
     ),
 }
 """What is measured, with the columns of its table."""

@@ -20,6 +20,7 @@ MAX_TILE = 256  # HiT-SRF on one CPU core takes 48 us per lr pixel at 256 a side
 MAX_WHOLE = 448  # up to here, one tile costs about as much as several that overlap, and has no seams
 TILE_STEP = 64  # the largest window of the known networks, which pad to its multiples
 PROBE_SIDES = (128, 64, 32)
+OPENVINO_MEMORY = 3.5  # times what PyTorch takes per pixel; 1.6 (default) to 3.5 (sliding proxy network) were measured
 HEADROOM = 1.5  # for what the count misses: workspaces inside operators, gaps between allocations
 
 
