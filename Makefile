@@ -9,7 +9,7 @@ COMPILE = uv pip compile --quiet --no-header --no-annotate pyproject.toml $(addp
 WITHOUT_CUDA = grep -vE '^(nvidia-|cuda-|triton|torchvision)'
 LOWEST = build/lowest
 
-.PHONY: check test bench docs site format constraints lowest dist
+.PHONY: check test bench docs site gpu format constraints lowest dist
 
 check:
 	$(PYTHON) -m ruff check .
@@ -29,6 +29,10 @@ docs:
 # The manual as pages in out/site, which need no server and no network; the extra "docs" brings what builds them.
 site:
 	$(PYTHON) -m mkdocs build --strict --quiet
+
+# What a CUDA device proves, in under nine minutes.
+gpu:
+	$(PYTHON) benchmarks/gpu.py
 
 format:
 	$(PYTHON) -m ruff check --fix .

@@ -44,6 +44,12 @@ def test_a_program_that_differs_is_not_written(network: Frame, tmp_path: Path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_is_translated_in_inference_mode_too(network: Frame, tmp_path: Path) -> None:
+    with torch.inference_mode():
+        told = export_program(network, tmp_path / "n.pt2", size=(9, 12))
+    assert told.largest < 1e-5
+
+
 @torch.no_grad()
 def test_a_quantized_network_is_translated_for_every_size() -> None:
     network = one_block("pixelshuffledirect", 2)

@@ -129,6 +129,8 @@ def quantize(
     if result.traced is not None:
         _say_found(result.traced)
     say(f"weights: {output}, {report['bytes']:,} bytes instead of {report['float_bytes']:,}")
+    if result.settings.keep != settings.keep:
+        say("note: the first and last layer have 8 bits, which comes closer to the float network")
     better = result.better_method
     if better is not None:
         say(

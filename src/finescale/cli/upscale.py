@@ -16,6 +16,7 @@ from finescale.cli.progress import bars
 from finescale.cli.shards import REPORT, ShareReport
 
 if TYPE_CHECKING:
+    from finescale.engines import EngineName
     from finescale.upscale import Upscaler
     from finescale.upscale.outputs import Job
     from finescale.upscale.report import UpscaleReport
@@ -104,7 +105,7 @@ def upscale(
     from finescale.system.search import is_folder
     from finescale.system.shards import deal
     from finescale.upscale import Tiling
-    from finescale.upscale.batch import num_pixels, run_jobs
+    from finescale.upscale.batch import num_pixels, run_jobs, size_of
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
         OUTPUT_SUFFIXES,
@@ -125,6 +126,8 @@ def upscale(
     engine_name = options.engine_of(engine, compile=compile)
     on_devices = _devices(devices, workers=workers, device=device)
     own_shard = options.shard_of(shard)
+    if engine_name == "auto" and on_devices is not None and set(on_devices) != {"cpu"}:
+        engine_name = "torch"
     if device is None and on_devices is None and own_shard.count > 1:
         device = _device_of_launcher()
     if suffix is not None:
@@ -179,21 +182,28 @@ def upscale(
             "tiling": tiling,
             "ensemble": ensemble,
             "precision": precision,
-            "engine": engine_name,
             "offline": offline,
             "settings": overrides,
         },
+        engine=engine_name,
     )
     with console.messages_of_the_library():
         upscaler = build("cpu" if on_devices else options.device_of(device, engine=engine_name))
     for note in upscaler.notes:
         console.say(f"note: {note}")
-    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
-    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
-    console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}")
     jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
+    why = ""
+    if upscaler.engine == "auto":  # chosen by the whole batch, so that all shards and processes have one engine
+        choice = upscaler.choose_engine(size_of(job) for job in jobs)
+        with console.messages_of_the_library():
+            upscaler = upscaler.by(choice.engine)
+        build = partial(build, engine=choice.engine)
+        why = f", since {choice.reason}"
+    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
+    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
+    console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}{why}")
     shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=num_pixels)
     share = shares[own_shard.number - 1]
     reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
@@ -253,11 +263,11 @@ def upscale(
         raise typer.Exit(console.SOME_FAILED)
 
 
-def _build(network: str, arguments: Mapping[str, Any], device: str) -> Upscaler:
+def _build(network: str, arguments: Mapping[str, Any], device: str, *, engine: EngineName) -> Upscaler:
     """Build the upscaler of a device; other processes call this as well."""
     from finescale.upscale import Upscaler
 
-    return Upscaler.from_pretrained(network, device=device, **arguments)
+    return Upscaler.from_pretrained(network, device=device, engine=engine, **arguments)
 
 
 def _devices(named: str | None, *, workers: int | None, device: str | None) -> list[str] | None:

@@ -11,7 +11,11 @@ from finescale.engines.pytorch import PyTorchEngine
 from finescale.networks import Frame, WrappedNetwork
 from finescale.weights.third_party import ThirdPartyNetwork
 
-EngineName = Literal["torch", "compile", "openvino"]
+RuntimeName = Literal["torch", "compile", "openvino"]
+"""Engines that can be built."""
+
+EngineName = Literal["auto", "torch", "compile", "openvino"]
+"""Engines that can be asked for; "auto" is "torch" or "openvino", see `finescale.engines.choose_engine`."""
 
 
 class Engine(Protocol):
@@ -29,7 +33,7 @@ class Engine(Protocol):
         """Upscale images (N, in_channels, H, W); returns float32 on the same device, ``scale`` times as large."""
 
 
-def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) -> Engine:
+def build_engine(name: RuntimeName, network: nn.Module, *, device: torch.device) -> Engine:
     """Build an engine for a network that is on its device and in evaluation mode.
 
     Args:

@@ -69,18 +69,12 @@ def to_program(network: Frame | WrappedNetwork, *, size: Size | None = None, int
         )
     if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
         raise MissingExtraError(f"export needs PyTorch 2.9 or later, this is {torch.__version__}; update it")
-    if isinstance(network, WrappedNetwork):
-        network.allow_batches()
-    form: nn.Module = network
-    if integers and is_quantized(network):
-        _describe_fake_quantization()
-        form = integer_form(network)
-    if isinstance(network, Frame):  # other code may use more of a convolution than its call
-        form = exportable(form)
     batch, height, width = TRACED if size is None else (1, *size)
-    image = torch.rand(batch, network.in_channels, height, width)
     free = None if size is not None else ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)
     with _quiet(), torch.inference_mode(False), torch.no_grad(), _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        # The copy too must be made outside a caller's inference mode: the exporter refuses tensors of that mode.
+        form = _form(network, integers=integers)
+        image = torch.rand(batch, network.in_channels, height, width)
         try:
             program = torch.export.export(
                 form, (image,), dynamic_shapes=free, strict=False, prefer_deferred_runtime_asserts_over_guards=True
@@ -106,6 +100,19 @@ def _describe_fake_quantization() -> None:
         return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
 
     _META.impl(operator, shapes)  # type: ignore[no-untyped-call]
+
+
+def _form(network: Frame | WrappedNetwork, *, integers: bool) -> nn.Module:
+    """Return what is traced in place of a network."""
+    if isinstance(network, WrappedNetwork):
+        network.allow_batches()
+    form: nn.Module = network
+    if integers and is_quantized(network):
+        _describe_fake_quantization()
+        form = integer_form(network)
+    if isinstance(network, Frame):  # other code may use more of a convolution than its call
+        form = exportable(form)
+    return form
 
 
 def _drop_assertions(program: ExportedProgram) -> None:

@@ -61,7 +61,7 @@ class ServeSettings(Settings):
     """Where networks compute: a worker process for each."""
     precision: Precision = "auto"
     """Precision of their arithmetic."""
-    engine: EngineName = "torch"
+    engine: EngineName = "auto"
     """Runtime that computes them."""
 
 

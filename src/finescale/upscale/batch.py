@@ -141,10 +141,15 @@ def run_jobs(
 
 def num_pixels(job: Job) -> int:
     """Return the number of pixels of a job's input, 0 where it cannot be read; nothing is decoded."""
+    return math.prod(size_of(job))
+
+
+def size_of(job: Job) -> tuple[int, int]:
+    """Return the height and width of a job's input, 0 where it cannot be read; nothing is decoded."""
     try:
-        return math.prod(read_size(job.input))
+        return read_size(job.input)
     except ImageError:
-        return 0
+        return 0, 0
 
 
 def _guarded(job: Job, step: Callable[[], T]) -> T | UpscaleReport:

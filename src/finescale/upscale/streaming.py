@@ -133,6 +133,7 @@ def upscale_on_disk(
         raise ValueError(f"quality must be between 1 and 100, got {quality}")
     with _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
+        upscaler = upscaler.resolved([samples.size])
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)
         check_size(output, size)
