@@ -163,6 +163,7 @@ def test_pictures_are_pasted_and_enlarged_by_the_keyboard_alone(page: Any, tmp_p
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.locator("#jobs li.done").nth(1).wait_for()
+    page.locator("#jobs .thumb img").nth(1).wait_for()  # both have a small copy, a moment after they are done
     assert page.locator("#jobs .thumb img").count() == 2
     sent = page.request.get(f"{server.address}/v1/jobs").json()["jobs"]
     assert [job["ensemble"] for job in sent if job["name"] == "image.png"] == [True, True]
