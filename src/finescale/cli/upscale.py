@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,8 +20,12 @@ from finescale.cli.shards import REPORT, ShareReport
 if TYPE_CHECKING:
     from finescale.engines import EngineName
     from finescale.upscale import Upscaler
+    from finescale.upscale.forecast import Forecast
     from finescale.upscale.outputs import Job
     from finescale.upscale.report import UpscaleReport
+
+_LONG = timedelta(minutes=1)
+"""From here on, the time left is told without a terminal too, once."""
 
 
 def upscale(
@@ -94,6 +100,7 @@ def upscale(
     width: Annotated[int | None, typer.Option(help="Width of the result in pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Height of the result in pixels.")] = None,
     long_side: Annotated[int | None, typer.Option(help="Longer side of the result in pixels.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Start even where results may not fit on the disk.")] = False,
     settings: options.NetworkSettings = None,
     offline: options.Offline = False,
     as_json: options.AsJson = False,
@@ -106,6 +113,7 @@ def upscale(
     from finescale.system.shards import deal
     from finescale.upscale import Tiling
     from finescale.upscale.batch import num_pixels, run_jobs, size_of
+    from finescale.upscale.forecast import forecast
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
         OUTPUT_SUFFIXES,
@@ -206,6 +214,9 @@ def upscale(
     console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}{why}")
     shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=num_pixels)
     share = shares[own_shard.number - 1]
+    expected = forecast(share, output_as, scale=upscaler.scale)
+    if len(share) > 1:
+        _check_forecast(expected, force=force)
     reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
     notes = list(upscaler.notes)
     share_report = None
@@ -218,7 +229,7 @@ def upscale(
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     interrupted = 0
     try:
-        with console.messages_of_the_library(), _watched(len(share)) as (on_tile, on_report, is_interrupted):
+        with console.messages_of_the_library(), _watched(len(share), expected) as (on_tile, on_report, is_interrupted):
             if on_devices:
                 done = run_on_workers(
                     deal(share, len(on_devices), size=num_pixels),
@@ -309,27 +320,58 @@ def _arithmetic(upscaler: Upscaler) -> str:
     return f"{upscaler.precision} what integers of {bits} bits give ('--engine openvino' multiplies integers)"
 
 
+def _check_forecast(expected: Forecast, *, force: bool) -> None:
+    """Print what a batch will take, and refuse one whose results have no room.
+
+    Raises:
+        ImageWriteError: A disk has too little room, and ``force`` is not set.
+    """
+    from finescale.errors import ImageWriteError
+
+    needed = sum(number for number, _ in expected.disks)
+    free = min((free for _, free in expected.disks), default=0)
+    console.say(
+        f"{len(expected.pixels):,} pictures to make, {expected.input_pixels / 1e6:,.1f} megapixels in, "
+        f"{expected.output_pixels / 1e6:,.1f} out; about {needed / 1e9:,.2f} GB of disk, {free / 1e9:,.1f} GB free"
+    )
+    if not expected.fits and not force:
+        raise ImageWriteError("the results may not fit on the disk; free some, choose another folder, or give --force")
+
+
 @contextmanager
 def _watched(
-    num_jobs: int,
+    num_jobs: int, expected: Forecast
 ) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[UpscaleReport], None], Callable[[], bool]]]:
     """Show the progress of a batch; yield what is called for each tile and each report, and whether to stop."""
     from finescale.system.interrupt import deferred_interrupt
 
-    num_done = 0
+    num_done, pixels_done, start = 0, 0, time.monotonic()
+    is_told = num_jobs == 1
+
     with deferred_interrupt() as is_interrupted, bars() as shown:
         shown.show("pictures", 0, num_jobs)
+
+        def time_left(begun: float = 0) -> timedelta | None:
+            left = expected.seconds_left(pixels_done + begun, time.monotonic() - start)
+            return None if left is None else timedelta(seconds=round(left))
 
         def on_tile(job: Job, done: int, total: int) -> None:
             if is_interrupted():
                 raise KeyboardInterrupt
             shown.show("tiles", done, total, label=job.input.name)
+            left = time_left(expected.pixels.get(job.input, 0) * done / total)
+            shown.show("pictures", num_done, num_jobs, note="" if left is None else f"{left} left for all")
 
         def on_report(report: UpscaleReport) -> None:
-            nonlocal num_done
+            nonlocal num_done, pixels_done, is_told
             num_done += 1
+            pixels_done += expected.pixels.get(report.input, 0)
             shown.show("pictures", num_done, num_jobs)
             _say_report(report)
+            left = time_left()
+            if not is_told and left is not None and left >= _LONG:
+                is_told = True
+                console.say(f"about {left} left for all")
 
         yield on_tile, on_report, is_interrupted
 
