@@ -64,7 +64,7 @@ def test_a_batch_without_room_is_refused_before_it_starts(
     words = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-s", "2", *(["--force"] if force else [])]
     assert run(words) == (0 if force else 1)
     told = capsys.readouterr().err
-    assert "2 pictures to make, 0.0 megapixels in, 0.0 out; about 0.00 GB of disk, 0.0 GB free" in told
+    assert "2 pictures to make, 0.0 megapixels in, 0.0 out; about 0.0 MB of disk, 0.0 MB free" in told
     refusal = "finescale: the results may not fit on the disk; free some, choose another folder, or give --force"
     assert (refusal in told) is not force
     assert len(list((tmp_path / "out").glob("*.png"))) == (2 if force else 0)

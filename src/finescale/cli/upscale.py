@@ -328,14 +328,20 @@ def _check_forecast(expected: Forecast, *, force: bool) -> None:
     """
     from finescale.errors import ImageWriteError
 
-    needed = sum(number for number, _ in expected.disks)
-    free = min((free for _, free in expected.disks), default=0)
+    if not expected.pixels:
+        return
+    needed, free = sum(number for number, _ in expected.disks), min(free for _, free in expected.disks)
     console.say(
         f"{len(expected.pixels):,} pictures to make, {expected.input_pixels / 1e6:,.1f} megapixels in, "
-        f"{expected.output_pixels / 1e6:,.1f} out; about {needed / 1e9:,.2f} GB of disk, {free / 1e9:,.1f} GB free"
+        f"{expected.output_pixels / 1e6:,.1f} out; about {_disk(needed)} of disk, {_disk(free)} free"
     )
     if not expected.fits and not force:
         raise ImageWriteError("the results may not fit on the disk; free some, choose another folder, or give --force")
+
+
+def _disk(number: int) -> str:
+    """Describe a number of bytes in MB or GB."""
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
 
 
 @contextmanager
