@@ -41,6 +41,8 @@ def page(browser: Any, server: Running) -> Iterator[Any]:
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    for job in context.request.get(f"{server.address}/v1/jobs").json()["jobs"]:  # of other tests with this server
+        context.request.delete(f"{server.address}/v1/jobs/{job['id']}")
     page.goto(server.address)
     page.locator("#scale input").first.wait_for(state="attached")
     yield page
