@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import json
 import math
-import re
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 import finescale
 from finescale import Tiling, Upscaler
 from finescale.engines import build_engine
-from finescale.networks import FAMILIES, Frame, from_options, variants
+from finescale.networks import FAMILIES, Frame, variants
 from finescale.train import TrainSettings, train
 from finescale.train.progress import TrainingProgress
 from finescale.upscale.memory import LiveBytes
@@ -39,9 +38,8 @@ from finescale.weights import load_by_spandrel
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from helpers import GOLDEN, load_case, seeded_state  # noqa: E402  # golden cases lie with the tests
+from helpers import GOLDEN, exactness, load_case, network_of  # noqa: E402  # golden cases lie with the tests
 
-TOLERANCE = 1e-4
 LEAST_DB = {"tf32": 50.0, "bf16": 30.0, "fp16": 40.0}
 """Least PSNR in dB of an answer to that in float32, whose largest value is the peak."""
 
@@ -104,13 +102,8 @@ def golden(asked: Asked) -> None:
 @torch.inference_mode()
 def _golden_row(asked: Asked, path: Path, name: str) -> dict[str, Any]:
     case = load_case(path)
-    network = from_options(case.options).eval()
-    network.load_state_dict({**network.state_dict(), **seeded_state(case.shapes)})
-    noise = re.search(r"Float32 noise [^:]*: (\d\.\d+e[+-]\d+)", case.note)
-    allowed = max(TOLERANCE, 3 * float(noise[1])) if noise else TOLERANCE
-    exact = torch.float64 if "COMPARE IN FLOAT64" in case.note else torch.float32
-    if exact is torch.float64:
-        allowed = 1e-5 * float(case.output.std())
+    network = network_of(case)
+    exact, allowed = exactness(case)
     image = case.input.to(asked.device)
     _allow_tf32(False)
     answer = network.to(asked.device, exact)(image.to(exact))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,10 +110,11 @@ def upscale(
     """Upscale pictures. Inputs are never changed, existing results are kept unless --overwrite is given."""
     from finescale import weights
     from finescale.settings import parse_settings, read_overrides
+    from finescale.system.cores import threads_each
     from finescale.system.search import is_folder
     from finescale.system.shards import deal
     from finescale.upscale import Tiling
-    from finescale.upscale.batch import num_pixels, run_jobs, size_of
+    from finescale.upscale.batch import run_jobs, size_of
     from finescale.upscale.forecast import forecast
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
@@ -202,9 +204,14 @@ def upscale(
     jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
+    read_size_of = cache(size_of)  # of each header once
+
+    def pixels_of(job: Job) -> int:
+        return math.prod(read_size_of(job))
+
     why = ""
     if upscaler.engine == "auto":  # chosen by the whole batch, so that all shards and processes have one engine
-        choice = upscaler.choose_engine(size_of(job) for job in jobs)
+        choice = upscaler.choose_engine(map(read_size_of, jobs))
         with console.messages_of_the_library():
             upscaler = upscaler.by(choice.engine)
         build = partial(build, engine=choice.engine)
@@ -212,9 +219,9 @@ def upscale(
     arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
     where = ", ".join(on_devices) if on_devices else str(upscaler.device)
     console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}{why}")
-    shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=num_pixels)
+    shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=pixels_of)
     share = shares[own_shard.number - 1]
-    expected = forecast(share, output_as, scale=upscaler.scale)
+    expected = forecast(share, output_as, scale=upscaler.scale, size_of=read_size_of)
     if len(share) > 1:
         _check_forecast(expected, force=force)
     reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
@@ -232,13 +239,13 @@ def upscale(
         with console.messages_of_the_library(), _watched(len(share), expected) as (on_tile, on_report, is_interrupted):
             if on_devices:
                 done = run_on_workers(
-                    deal(share, len(on_devices), size=num_pixels),
+                    deal(share, len(on_devices), size=pixels_of),
                     build,
                     on_devices,
                     output_as,
                     max_pixels=max_pixels,
                     detect_compression=photo_network is not None,
-                    threads=_threads_each(on_devices),
+                    threads=threads_each(on_devices),
                     stop=is_interrupted,
                 )
             else:
@@ -288,13 +295,6 @@ def _devices(named: str | None, *, workers: int | None, device: str | None) -> l
     if named is not None:
         return options.names_of(named) or None
     return None if workers is None else [device or "cpu"] * workers
-
-
-def _threads_each(devices: Sequence[str]) -> int | None:
-    """Return the number of threads of each process: processes on the CPU share its cores."""
-    from finescale.system.cores import available_cores
-
-    return max(1, available_cores() // len(devices)) if set(devices) == {"cpu"} else None
 
 
 def _device_of_launcher() -> str | None:

@@ -46,8 +46,6 @@ MAX_FOLDED = 4096
 
 Size = tuple[int, int]
 
-_META = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]  # what is registered by it lives as long as it does
-
 
 def to_program(network: Frame | WrappedNetwork, *, size: Size | None = None, integers: bool = True) -> ExportedProgram:
     """Translate a network into a program of `torch.export`.
@@ -90,16 +88,22 @@ def to_program(network: Frame | WrappedNetwork, *, size: Size | None = None, int
 
 
 @functools.cache
-def _describe_fake_quantization() -> None:
-    """Tell PyTorch the shape of fake-quantized operands, which it knows for stated sizes alone."""
+def _describe_fake_quantization() -> object:
+    """Tell PyTorch the shape of fake-quantized operands, which it knows for stated sizes alone.
+
+    Returns:
+        What the registration lives as long as; the cache keeps it.
+    """
     operator = "fake_quantize_per_tensor_affine_cachemask"
     if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", "Meta"):
-        return
+        return None
 
     def shapes(x: Tensor, _step: float, _zero: int, _lowest: int, _highest: int) -> tuple[Tensor, Tensor]:
         return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
 
-    _META.impl(operator, shapes)  # type: ignore[no-untyped-call]
+    library = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
+    library.impl(operator, shapes)  # type: ignore[no-untyped-call]
+    return library
 
 
 def _form(network: Frame | WrappedNetwork, *, integers: bool) -> nn.Module:

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from finescale.system.cores import available_cores
+from finescale.system.cores import threads_each
 from finescale.system.memory import free_host_memory
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ class WorkerProcess:
     def _num_threads(self) -> int | None:
         """Return the threads that compute; workers on the CPU share its cores, and one alone takes what is usual."""
         devices = self._settings.devices
-        is_shared = len(devices) > 1 and set(devices) == {"cpu"}
-        return max(1, available_cores() // len(devices)) if is_shared else None
+        return threads_each(devices) if len(devices) > 1 else None
 
     def _memory(self) -> int | None:
         """Return the memory for one picture; None on a GPU, where mapped memory says nothing about what is taken."""

@@ -139,11 +139,6 @@ def run_jobs(
             pool.shutdown(cancel_futures=True)
 
 
-def num_pixels(job: Job) -> int:
-    """Return the number of pixels of a job's input, 0 where it cannot be read; nothing is decoded."""
-    return math.prod(size_of(job))
-
-
 def size_of(job: Job) -> tuple[int, int]:
     """Return the height and width of a job's input, 0 where it cannot be read; nothing is decoded."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,13 @@ class Forecast:
         return elapsed * max(0.0, self.input_pixels - done) / done if done > 0 else None
 
 
-def forecast(jobs: Iterable[Job], settings: OutputSettings, *, scale: int) -> Forecast:
+def forecast(
+    jobs: Iterable[Job],
+    settings: OutputSettings,
+    *,
+    scale: int,
+    size_of: Callable[[Job], tuple[int, int]] = size_of,
+) -> Forecast:
     """Say what jobs will take; only the headers of pictures are read.
 
     Results that exist and are kept, and inputs that cannot be read, take nothing.
@@ -57,6 +63,7 @@ def forecast(jobs: Iterable[Job], settings: OutputSettings, *, scale: int) -> Fo
         jobs: The inputs and their outputs.
         settings: How results are written.
         scale: Factor by which the network enlarges.
+        size_of: Reads height and width of a job's input, 0 where it cannot be read.
     """
     pixels: dict[Path, int] = {}
     output_pixels = 0
