@@ -13,9 +13,11 @@ from types import ModuleType
 import pytest
 
 import hub_stand_in
+from finescale.system.allocation import reuse_memory
 
 # Workers share the cores; threads of theirs would wait for one another. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+reuse_memory()
 
 # A script's background job ignores Ctrl+C from its start; tests send it, to themselves and to processes they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

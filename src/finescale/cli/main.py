@@ -26,6 +26,7 @@ from finescale.cli.serve import serve
 from finescale.cli.train import train
 from finescale.cli.upscale import upscale
 from finescale.errors import FinescaleError
+from finescale.system.allocation import reuse_memory
 from finescale.system.cores import configure_threads
 from finescale.system.interrupt import termination_as_interrupt
 
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     _open_closed_streams()
     configure_threads()
+    reuse_memory()
     sys.exit(run(arguments))
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from finescale.system.allocation import reuse_memory
 from finescale.system.cores import configure_threads, use_threads
 
 Answer = Callable[[dict[str, Any]], None]
@@ -37,6 +38,7 @@ class _Cancelled(BaseException):
 def main() -> None:
     """Serve commands until standard input ends."""
     configure_threads()
+    reuse_memory()
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what a library prints is no answer
     setup = json.loads(sys.stdin.readline())

@@ -46,11 +46,13 @@ def bodies(usual: int) -> list[Any]:
 
 TINY = bodies(2)
 """What most promises are asked of; heads at other scales have a test of their own below."""
+FIRST = list({param.values[0][0].name: param for param in reversed(TINY)}.values())
+"""The first variant of each family, for what takes seconds and differs little between variants."""
 PUBLISHED = [pytest.param(*each, id=f"{each[1]}-x{each[2]}") for each in EVERY]
 CANCELLED = (".pos.pos3.0.bias", ".pos.pos3.2.bias")
 """What adds one number to all products of a window, as far as a tiny network's ReLU lets everything through.
 
-Where a softmax follows, it takes that number away again: the gradient and the effect are rounding, and may be 0.
+Where a softmax follows, it takes that number away again: the gradient is rounding, and may be 0.
 """
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (16, 16), (17, 23)]
 
@@ -158,20 +160,6 @@ def test_every_parameter_gets_a_gradient(network: Frame) -> None:
     assert all(gradient.isfinite().all() for gradient in learned.values())
 
 
-def test_the_network_is_sensitive_to_every_parameter(network: Frame) -> None:
-    image = seeded_input((1, network.in_channels, 13, 11))
-    expected = answer(network, image)
-    for name, parameter in network.named_parameters():
-        kept = parameter.detach().clone()
-        with torch.no_grad():
-            parameter.add_(0.5 * seeded_input((1, 1, 1, kept.numel()), seed=2).reshape(kept.shape))
-        same = torch.equal(answer(network, image), expected)
-        assert not same or name.endswith(CANCELLED), f"{name} has no effect"
-        with torch.no_grad():
-            parameter.copy_(kept)
-    assert torch.equal(answer(network, image), expected)
-
-
 def test_float64_is_close_to_float32(network: Frame, image: Tensor) -> None:
     expected = answer(network, image)
     output = answer(network.double(), image.double())
@@ -205,7 +193,7 @@ def test_autocast_is_near_float32(network: Frame, image: Tensor, dtype: torch.dt
 def test_a_white_image_whose_sums_are_large_keeps_its_precision(
     network: Frame, dtype: torch.dtype, bound: float
 ) -> None:
-    image = torch.ones(1, network.in_channels, 96, 96)
+    image = torch.ones(1, network.in_channels, 64, 64)
     expected = answer(network, image)
     assert relative_error(autocast(network, image, dtype), expected) < bound
     rounding = relative_error(expected.to(dtype), expected)  # of an image that hardly differs from white
@@ -218,7 +206,7 @@ def test_features_thirty_times_as_large_do_not_leave_the_range_of_float16(networ
         for module in network.modules():
             if isinstance(module, nn.LayerNorm):
                 module.weight.mul_(30)
-    for image in (torch.ones(1, network.in_channels, 96, 96), seeded_input((1, network.in_channels, 96, 96))):
+    for image in (torch.ones(1, network.in_channels, 64, 64), seeded_input((1, network.in_channels, 64, 64))):
         assert autocast(network, image, torch.float16).isfinite().all()
         assert converted(network, image, torch.float16).isfinite().all()
 
@@ -371,6 +359,7 @@ def test_a_copy_gives_the_same_answer_and_goes_its_own_way(
     assert torch.equal(answer(fresh, image), changed)
 
 
+@pytest.mark.parametrize("network", FIRST, indirect=True)
 def test_an_exported_program_gives_the_same_answer(network: Frame, image: Tensor) -> None:
     expected = answer(network, image)
     with torch.no_grad():

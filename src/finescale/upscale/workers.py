@@ -16,6 +16,7 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 from finescale.errors import FinescaleError, printable_name
+from finescale.system.allocation import reuse_memory
 from finescale.system.cores import use_threads
 from finescale.upscale.batch import run_jobs
 from finescale.upscale.outputs import Job, OutputSettings
@@ -141,6 +142,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it as well, and decides
     parent = parent_process()
     assert parent is not None
+    reuse_memory()
     if threads is not None:
         use_threads(threads)
 
