@@ -1,6 +1,6 @@
 """Whole calls of ``finescale upscale`` by engine, from the start of Python to its end, as the theme "calls".
 
-Usage: python benchmarks/calls.py [NETWORK...] [--sets one,twenty,large] [--threads 2]
+Usage: python benchmarks/calls.py [NETWORK...] [--sets one,three,twenty,hundreds,large] [--threads 2]
 
 Each call is a process of its own, and runs once. "OpenVINO, first" begins with an empty cache, so it translates and
 compiles; "OpenVINO, again" has what the first call kept. ONNX Runtime computes the exported file by
@@ -33,11 +33,12 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "still_life.png"
 TILES = ROOT / "examples" / "onnx_tiles.py"
 MIXED = ((240, 180), (180, 240), (200, 200), (320, 180), (160, 120))  # width and height, in turns
-SETS = {"one": MIXED[:1], "three": MIXED[:3], "twenty": MIXED * 4, "large": ((1000, 750),)}
+SETS = {"one": MIXED[:1], "three": MIXED[:3], "twenty": MIXED * 4, "hundreds": MIXED * 40, "large": ((1000, 750),)}
 NAMES = {
     "one": "1 picture",
     "three": "3 pictures of 3 sizes",
     "twenty": "20 pictures of 5 sizes",
+    "hundreds": "200 pictures of 5 sizes",
     "large": "1 picture to 12 megapixels",
 }
 BF16 = {"torch_bf16": "torch", "openvino_bf16": "openvino"}
@@ -46,7 +47,7 @@ BF16 = {"torch_bf16": "torch", "openvino_bf16": "openvino"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=["default", "hit-srf"])
-    parser.add_argument("--sets", default="one,twenty,large", help=f"with commas, of: {', '.join(SETS)}")
+    parser.add_argument("--sets", default="one,three,twenty,large", help=f"with commas, of: {', '.join(SETS)}")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     if unknown := [one for one in given.sets.split(",") if one not in SETS]:
@@ -79,9 +80,9 @@ def measured(network: str, file: Path, one: str, *, folder: Path, threads: int) 
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     for number, (width, height) in enumerate(SETS[one]):
-        picture = pyvips.Image.new_from_file(str(EXAMPLE)).replicate(4, 4).crop(7 * number, 5 * number, width, height)
-        picture.write_to_file(str(pictures / f"{number:02}.png"))
-        (folder / f"{number:02}.ppm").write_bytes(b"P6 %d %d 255\n" % (width, height) + picture.write_to_memory())
+        picture = pyvips.Image.new_from_file(str(EXAMPLE)).replicate(8, 8).crop(7 * number, 5 * number, width, height)
+        picture.write_to_file(str(pictures / f"{number:03}.png"))
+        (folder / f"{number:03}.ppm").write_bytes(b"P6 %d %d 255\n" % (width, height) + picture.write_to_memory())
     caches = {name: folder / name for name in ("auto", "known")}
     row: dict[str, Any] = {"subject": f"{network}, {NAMES[one]}"}
     row["torch"], _ = _upscale(file, pictures, "torch", cache=caches["known"], threads=threads)

@@ -23,7 +23,7 @@ def bundled() -> Callable[[str, int], Upscaler]:
     return cache(lambda name, scale: Upscaler.from_pretrained(name, scale=scale))
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [(1, 1), (2, 40), (5, 7)])
 @pytest.mark.parametrize(("name", "scale"), BUNDLED)
 def test_a_flat_picture_comes_out_flat(
     name: str, scale: int, size: tuple[int, int], bundled: Callable[[str, int], Upscaler]
