@@ -56,7 +56,7 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
         recursive: Also search the folders below the named ones.
         exclude: A folder to leave out of the search, such as that of the results.
     """
-    images: dict[str, InputImage] = {}
+    images: dict[tuple[str, object], InputImage] = {}
     entry_key = entry_keys()
     failures: list[UpscaleReport] = []
     skipped: list[str] = []
@@ -69,8 +69,18 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
         if not found and not failed:
             failures.append(_failure(Path(name), _reason_of_nothing(name)))
         for image in found:
-            images.setdefault(entry_key(image.path), image)
+            # Of two names that differ in case, some file systems make one file and others two.
+            images.setdefault((entry_key(image.path), _identity(image.path)), image)
     return FoundInputs(tuple(images.values()), tuple(failures), tuple(skipped))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or link from all others of this machine; None where it is gone."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _failure(path: Path, reason: str) -> UpscaleReport:
