@@ -69,7 +69,15 @@ def upscale(
         typer.Option(metavar="DEVICE,...", help="Several devices, such as cuda:0,cuda:1: a process for each."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes on the CPU, or on --device.")
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="Processes on the CPU or --device; actors of --ray."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="[ADDRESS]", help="Use a Ray cluster: HOST:PORT, local, or auto, the default."),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="With --ray: GPUs of each actor, such as 0.5; default: 1.")
     ] = None,
     shard: options.ShardText = None,
     report_file: Annotated[
@@ -102,9 +110,10 @@ def upscale(
     from finescale import weights
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.search import is_folder
-    from finescale.system.shards import deal
+    from finescale.system.shards import WHOLE, deal
     from finescale.upscale import Tiling
     from finescale.upscale.batch import num_pixels, run_jobs
+    from finescale.upscale.distributed import upscale_distributed
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
         OUTPUT_SUFFIXES,
@@ -123,8 +132,13 @@ def upscale(
     if chop and tile_rule not in (None, "chop"):
         raise typer.BadParameter(f"--chop and --tile-rule {tile_rule} are mutually exclusive")
     engine_name = options.engine_of(engine, compile=compile)
-    on_devices = _devices(devices, workers=workers, device=device)
-    own_shard = options.shard_of(shard)
+    if ray is None:
+        on_devices, own_shard = _devices(devices, workers=workers, device=device), options.shard_of(shard)
+        if gpus_per_actor is not None:
+            raise typer.BadParameter("--gpus-per-actor needs --ray")
+    else:
+        _check_ray(ray, device=device, devices=devices, shard=shard, gpus_per_actor=gpus_per_actor)
+        on_devices, own_shard = None, WHOLE
     if device is None and on_devices is None and own_shard.count > 1:
         device = _device_of_launcher()
     if suffix is not None:
@@ -185,11 +199,12 @@ def upscale(
         },
     )
     with console.messages_of_the_library():
-        upscaler = build("cpu" if on_devices else options.device_of(device, engine=engine_name))
+        is_elsewhere = on_devices is not None or ray is not None
+        upscaler = build("cpu" if is_elsewhere else options.device_of(device, engine=engine_name))
     for note in upscaler.notes:
         console.say(f"note: {note}")
-    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
-    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
+    arithmetic = "" if is_elsewhere else f"in {_arithmetic(upscaler)} "
+    where = "Ray" if ray is not None else ", ".join(on_devices) if on_devices else str(upscaler.device)
     console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}")
     jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
@@ -209,7 +224,20 @@ def upscale(
     interrupted = 0
     try:
         with console.messages_of_the_library(), _watched(len(share)) as (on_tile, on_report, is_interrupted):
-            if on_devices:
+            if ray is not None:
+                done = upscale_distributed(
+                    share,
+                    build,
+                    output_as,
+                    address=None if ray == "auto" else ray,
+                    actors=workers,
+                    device=device,  # type: ignore[arg-type]
+                    gpus_per_actor=1.0 if gpus_per_actor is None else gpus_per_actor,
+                    max_pixels=max_pixels,
+                    detect_compression=photo_network is not None,
+                    stop=is_interrupted,
+                )
+            elif on_devices:
                 done = run_on_workers(
                     deal(share, len(on_devices), size=num_pixels),
                     build,
@@ -267,6 +295,26 @@ def _devices(named: str | None, *, workers: int | None, device: str | None) -> l
     if named is not None:
         return options.names_of(named) or None
     return None if workers is None else [device or "cpu"] * workers
+
+
+def _check_ray(
+    address: str, *, device: str | None, devices: str | None, shard: str | None, gpus_per_actor: float | None
+) -> None:
+    """Refuse what is no address of Ray, and flags that do not go with one."""
+    if address.startswith("ray://"):
+        raise typer.BadParameter("--ray: run the command on a machine of the cluster, ray:// is for others")
+    if address not in ("auto", "local") and ":" not in address:
+        raise typer.BadParameter(
+            f"--ray: an address is HOST:PORT, local or auto, got {address!r}; "
+            "put --ray behind the inputs, or write --ray=auto"
+        )
+    for flag, value in (("--devices", devices), ("--shard", shard)):
+        if value is not None:
+            raise typer.BadParameter(f"--ray and {flag} are mutually exclusive")
+    if device not in (None, "cpu", "cuda"):
+        raise typer.BadParameter(f"--device is cpu or cuda with --ray, which numbers the devices itself, got {device}")
+    if gpus_per_actor is not None and gpus_per_actor <= 0:
+        raise typer.BadParameter(f"--gpus-per-actor must be positive, got {gpus_per_actor:g}")
 
 
 def _threads_each(devices: Sequence[str]) -> int | None:
