@@ -2,14 +2,14 @@
 PYTHON ?= python
 
 # What CI installs; `perceptual` brings a hundred packages, and is not tested.
-EXTRAS = train spandrel export hub serve lmdb heic distributed dev
+EXTRAS = train spandrel export hub serve lmdb heic distributed docs dev
 TORCH = 2.13.0
 # Lines for CUDA and torchvision follow from PyTorch's own build.
 COMPILE = uv pip compile --quiet --no-header --no-annotate pyproject.toml $(addprefix --extra ,$(EXTRAS))
 WITHOUT_CUDA = grep -vE '^(nvidia-|cuda-|triton|torchvision)'
 LOWEST = build/lowest
 
-.PHONY: check test bench docs format constraints lowest dist
+.PHONY: check test bench docs site gpu format constraints lowest dist
 
 check:
 	$(PYTHON) -m ruff check .
@@ -25,6 +25,14 @@ bench:
 docs:
 	$(PYTHON) -m finescale.zoo > docs/networks.md
 	$(PYTHON) benchmarks/tables.py
+
+# The manual as pages in out/site, which need no server and no network; the extra "docs" brings what builds them.
+site:
+	$(PYTHON) -m mkdocs build --strict --quiet
+
+# What a CUDA device proves, in under nine minutes.
+gpu:
+	$(PYTHON) benchmarks/gpu.py
 
 format:
 	$(PYTHON) -m ruff check --fix .

@@ -30,9 +30,7 @@ def test_pictures_whose_names_differ_in_case_alone_are_each_taken(tmp_path: Path
     assert sorted(image.path.name for image in found.images) == ["A.png", "a.png"]
 
 
-def test_a_name_in_another_case_is_the_same_picture_where_the_file_system_says_so(
-    tmp_path: Path,
-) -> None:
+def test_a_name_in_another_case_is_the_same_picture_where_the_file_system_says_so(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", torch.zeros(3, 2, 2))
     os.link(tmp_path / "a.png", tmp_path / "A.png")  # two names of one file, as a file system without case shows it
     found = find_inputs([str(tmp_path / "a.png"), str(tmp_path / "A.png")])

@@ -7,6 +7,7 @@ that a picture that kills its process is reported after its second time.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import queue
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 from finescale.errors import DeviceError, FinescaleError, MissingExtraError, printable_name
 from finescale.system.cores import use_threads
-from finescale.upscale.batch import num_pixels, run_jobs
+from finescale.upscale.batch import run_jobs, size_of
 from finescale.upscale.outputs import Job, OutputSettings
 from finescale.upscale.report import UpscaleReport
 from finescale.upscale.workers import Build
@@ -53,7 +54,7 @@ def upscale_distributed(
 
     Args:
         jobs: The inputs and their outputs.
-        build: Builds the upscaler of each actor, given its device.
+        build: Builds the upscaler of each actor, given its device. Engine "auto" is chosen there, by all jobs together.
         settings: How results are written.
         address: Ray's address, such as "10.0.0.1:6379", of a cluster that this machine belongs to; or "local" for a new
             instance on this machine. None is the cluster of the variable RAY_ADDRESS or one that runs here, else
@@ -93,10 +94,12 @@ def upscale_distributed(
             )
         options = {"max_pixels": max_pixels, "detect_compression": detect_compression}
         ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote()
-        dataset = _dataset(ray, jobs).map(
+        sizes = [size_of(job) for job in jobs]
+        here = os.getcwd()  # noqa: PTH109 - for os.chdir
+        dataset = _dataset(ray, jobs, sizes).map(
             PictureActor,
             compute=ray.data.ActorPoolStrategy(size=actors or room),
-            fn_constructor_args=(build, device, settings, options, ledger, os.getcwd()),  # noqa: PTH109 - for os.chdir
+            fn_constructor_args=(build, device, sizes, settings, options, ledger, here),
             num_cpus=1,
             **({"num_gpus": gpus_per_actor} if device == "cuda" else {}),
         )
@@ -130,9 +133,9 @@ def _connect(ray: Any, address: str | None) -> None:
         signal.signal(signal.SIGTERM, termination)  # Ray has put a handler of its own in its place
 
 
-def _dataset(ray: Any, jobs: Sequence[Job]) -> Any:
+def _dataset(ray: Any, jobs: Sequence[Job], sizes: Sequence[tuple[int, int]]) -> Any:
     """Return the jobs as rows, the largest first, each a block of its own: a killed process repeats one picture."""
-    ordered = sorted(range(len(jobs)), key=lambda index: -num_pixels(jobs[index]))
+    ordered = sorted(range(len(jobs)), key=lambda index: -math.prod(sizes[index]))
     # Pickled, since a path need not be text that Arrow takes.
     rows = [
         {"index": index, "job": pickle.dumps((jobs[index], _exists(jobs[index]))), "report": b""} for index in ordered
@@ -232,6 +235,7 @@ class PictureActor:
     Args:
         build: Builds the upscaler.
         device: The device, given to ``build``.
+        sizes: Height and width of the inputs of all jobs, by which engine "auto" is chosen, the same for all actors.
         settings: How results are written.
         options: Further arguments of `run_jobs`.
         ledger: Handle of the `Ledger`.
@@ -239,7 +243,14 @@ class PictureActor:
     """
 
     def __init__(
-        self, build: Build, device: str, settings: OutputSettings, options: dict[str, Any], ledger: Any, folder: str
+        self,
+        build: Build,
+        device: str,
+        sizes: Sequence[tuple[int, int]],
+        settings: OutputSettings,
+        options: dict[str, Any],
+        ledger: Any,
+        folder: str,
     ) -> None:
         self._settings = settings
         self._options = options
@@ -250,7 +261,7 @@ class PictureActor:
             os.chdir(folder)
             if device == "cpu":
                 use_threads(1)
-            self._upscaler = build(device)
+            self._upscaler = build(device).resolved(sizes)
         except OSError as error:
             self._error = DeviceError(
                 f"{printable_name(folder)}: a machine of Ray's cluster lacks this working folder ({error.strerror}); "

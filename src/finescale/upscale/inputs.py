@@ -56,7 +56,7 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
         recursive: Also search the folders below the named ones.
         exclude: A folder to leave out of the search, such as that of the results.
     """
-    images: dict[tuple[str, object], InputImage] = {}
+    images: dict[tuple[str, tuple[int, int] | None], InputImage] = {}
     entry_key = entry_keys()
     failures: list[UpscaleReport] = []
     skipped: list[str] = []
@@ -75,10 +75,13 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file or link from all others of this machine; None where it is gone."""
+    """Return what tells a file or link from all others of this machine; None where it cannot be asked for.
+
+    That is a file that is gone meanwhile, or whose folder was closed: reading it reports so.
+    """
     try:
         status = path.lstat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_dev, status.st_ino
 
