@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import re
+import secrets
 import shutil
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +29,7 @@ from finescale.cli.main import run
 from finescale.errors import DeviceError, MissingExtraError
 from finescale.images import write_image
 from finescale.networks import FAMILIES
+from finescale.system.interrupt import deferred_interrupt
 from finescale.upscale import Upscaler
 from finescale.upscale.batch import run_jobs
 from finescale.upscale.distributed import upscale_distributed
@@ -30,7 +37,14 @@ from finescale.upscale.outputs import Job, OutputSettings
 from finescale.upscale.report import UpscaleReport
 from upscale.stand_ins import Nearest
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"),
+    pytest.mark.timeout(150),
+    # Ray copies settings that it has deprecated, and leaves its log files open.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    pytest.mark.filterwarnings("ignore:unclosed file.*ray-data:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*ray-data:pytest.PytestUnraisableExceptionWarning"),
+]
 POISON, HELD = 113 / 255, 200 / 255
 
 
@@ -39,12 +53,13 @@ class Troubled(Nearest):
 
     Args:
         notes: Folder for a file that each death leaves, named by what died.
+        early: File that is written before the wait, as if the process were killed after it had written its result.
         pause: Seconds that each picture takes.
     """
 
-    def __init__(self, notes: Path, *, pause: float = 0.0) -> None:
+    def __init__(self, notes: Path, *, early: Path | None = None, pause: float = 0.0) -> None:
         super().__init__()
-        self.notes, self.pause = notes, pause
+        self.notes, self.early, self.pause = notes, early, pause
 
     def forward(self, lr: Tensor) -> Tensor:
         first = float(lr[0, 0, 0, 0])
@@ -52,14 +67,16 @@ class Troubled(Nearest):
             (self.notes / f"poisoned.{os.getpid()}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if abs(first - HELD) < 1e-4 and not list(self.notes.glob("held.*")):
+            if self.early is not None:
+                self.early.write_bytes(b"of a killed process")
             (self.notes / f"held.{os.getpid()}").touch()
             time.sleep(60)
         time.sleep(self.pause)
         return super().forward(lr)
 
 
-def build(notes: Path, pause: float, device: str) -> Upscaler:
-    return Upscaler(Troubled(notes, pause=pause), device=device)
+def build(notes: Path, early: Path | None, pause: float, device: str) -> Upscaler:
+    return Upscaler(Troubled(notes, early=early, pause=pause), device=device)
 
 
 def refuse(device: str) -> Upscaler:
@@ -75,21 +92,54 @@ def jobs_of(folder: Path, count: int) -> list[Job]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A Ray of two cores on this machine, for all tests of this module."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'finescale[distributed]'")
-    ray.init(
-        num_cpus=2,
-        object_store_memory=100_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}},
-    )
-    yield
-    ray.shutdown()
+def cluster() -> Iterator[str]:
+    """Address of a Ray cluster of two cores on this machine, which asks for a token; it ends without a trace."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'finescale[distributed]'")
+    folder = tempfile.mkdtemp(prefix="ray")  # the names of sockets must be short
+    termination = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        flags = ["--num-cpus=2", "--object-store-memory=100000000", "--port=0", "--include-dashboard=false"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        process = subprocess.Popen(
+            [*command, *flags, f"--temp-dir={folder}"],
+            env={**os.environ, "CLUSTER_OF_TESTS": folder},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            printed = ""
+            while not (found := re.search(r"--address='([\d.:]+)'", printed)):
+                line = process.stdout.readline()
+                assert line, printed
+                printed += line
+            yield found[1]
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+            signal.signal(signal.SIGTERM, termination)
+            gc.collect()  # Ray's log files, where the warning of them is expected
+    deadline = time.monotonic() + 20
+    while (left := started_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    shutil.rmtree(folder)
+
+
+def started_in(folder: str) -> list[str]:
+    """Return the processes that belong to the cluster of a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"CLUSTER_OF_TESTS={folder}".encode() in (path / "environ").read_bytes():
+                found.append((path / "cmdline").read_text())
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
 
 
 def kill_held(notes: Path) -> None:
@@ -101,7 +151,7 @@ def kill_held(notes: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def troubled(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Job], list[UpscaleReport], Path]:
+def troubled(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Job], list[UpscaleReport], Path]:
     """Jobs of 40 pictures, of which one is broken, one kills its process and one is killed with it; reports; notes."""
     folder = tmp_path_factory.mktemp("troubled")
     jobs = jobs_of(folder, 40)
@@ -112,7 +162,8 @@ def troubled(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[l
     notes.mkdir()
     killer = Thread(target=kill_held, args=(notes,))
     killer.start()
-    reports = list(upscale_distributed(jobs, partial(build, notes, 0.0), OutputSettings(), actors=2))
+    building = partial(build, notes, jobs[30].output, 0.0)
+    reports = list(upscale_distributed(jobs, building, OutputSettings(), address=cluster))
     killer.join()
     return jobs, reports, notes
 
@@ -133,7 +184,7 @@ def test_every_result_is_that_of_one_process(troubled: tuple[list[Job], list[Ups
     plain = [Job(job.input, job.input.parent / "plain" / job.output.name) for job in sound if job.output]
     expected = {
         report.input: report
-        for report in run_jobs(plain, build(notes, 0.0, "cpu"), OutputSettings())  # "held" has its note
+        for report in run_jobs(plain, build(notes, None, 0.0, "cpu"), OutputSettings())  # "held" has its note
     }
     for job in plain:
         assert job.output is not None
@@ -158,24 +209,39 @@ def test_the_picture_that_kills_is_tried_twice_and_named(
     assert reasons[jobs[3].input].startswith(f"{jobs[3].input}: ")
 
 
-def test_a_batch_that_is_stopped_reports_all_results_that_exist(cluster: None, tmp_path: Path) -> None:
+def test_a_batch_that_is_interrupted_reports_all_results_that_exist(cluster: str, tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path, 30)
     reports: list[UpscaleReport] = []
-    for report in upscale_distributed(
-        jobs, partial(build, tmp_path, 0.3), OutputSettings(), actors=2, stop=lambda: bool(reports)
-    ):
-        reports.append(report)
+    building = partial(build, tmp_path, None, 0.3)
+    with deferred_interrupt() as is_interrupted:
+        for report in upscale_distributed(
+            jobs, building, OutputSettings(), address=cluster, actors=1, stop=is_interrupted
+        ):
+            reports.append(report)
+            if len(reports) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
     assert 1 <= len(reports) < 30
-    assert {report.output for report in reports} == set((tmp_path / "out").glob("*.png"))
+    assert {report.output for report in reports} == set((tmp_path / "out").glob("*"))
 
 
-def test_what_prevents_the_first_picture_is_raised(cluster: None, tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="there is no device 'cpu'"):
-        list(upscale_distributed(jobs_of(tmp_path, 2), refuse, OutputSettings(), actors=1))
+def test_what_prevents_the_first_picture_is_raised(cluster: str, tmp_path: Path) -> None:
+    """By a connection that exists, which is left open."""
+    import ray
+
+    jobs = jobs_of(tmp_path, 2)
+    ray.init(cluster, log_to_driver=False, logging_level="ERROR")
+    try:
+        with pytest.raises(DeviceError, match="Ray's cluster has 0 GPUs, one actor on cuda takes 1; name the number"):
+            list(upscale_distributed(jobs, refuse, OutputSettings(), device="cuda"))
+        with pytest.raises(DeviceError, match="there is no device 'cpu'"):
+            list(upscale_distributed(jobs, refuse, OutputSettings(), actors=1))
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
 
 
 def test_the_command_reports_what_one_process_does(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One result exists, one picture is broken, and all paths are relative."""
     torch.manual_seed(0)
@@ -185,11 +251,13 @@ def test_the_command_reports_what_one_process_does(
     (tmp_path / "in" / "2.png").write_bytes(b"no picture")
     monkeypatch.chdir(tmp_path)
     told: dict[str, list[dict[str, Any]]] = {}
-    for flags in ([], ["--ray", "--workers", "2"]):
+    for flags in ([], ["--ray", cluster, "--workers", "1"]):
         Path("out").mkdir()
         write_image(Path("out/1_x2.png"), torch.zeros(3, 16, 18))
         assert run(["upscale", "in", "-n", "tiny.safetensors", "-o", "out", *flags, "--json"]) == 2
-        files = json.loads(capsys.readouterr().out)["files"]
+        printed = capsys.readouterr()
+        assert ("computing on Ray by engine auto\n" in printed.err) is bool(flags)
+        files = json.loads(printed.out)["files"]
         told["ray" if flags else "plain"] = sorted(files, key=lambda file: str(file["input"]))
         shutil.move("out", "ray" if flags else "plain")
     assert [file["status"] for file in told["plain"]] == ["done", "kept", "failed", "done"]
@@ -200,6 +268,18 @@ def test_the_command_reports_what_one_process_does(
 
 
 # ---- without a cluster
+
+
+def test_an_address_where_nothing_answers_is_refused_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        message = (
+            rf"no connection to a Ray cluster at {address} \(.*Connection refused\); check the address, and the token"
+        )
+        with pytest.raises(DeviceError, match=message):
+            list(upscale_distributed(jobs_of(tmp_path, 1), refuse, OutputSettings(), address=address))
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,14 +12,15 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from finescale.errors import DeviceError, FinescaleError, MissingExtraError, printable_name
 from finescale.system.cores import use_threads
+from finescale.system.ledger import Ledger
 from finescale.upscale.batch import run_jobs, size_of
 from finescale.upscale.outputs import Job, OutputSettings
 from finescale.upscale.report import UpscaleReport
@@ -31,6 +32,9 @@ _TRIES = 2
 _POLL = 0.25  # seconds between two looks at whether to stop, here and in the actors
 _PATIENCE = 60.0
 """Seconds that pictures at work may take to be given up or finished."""
+
+_ANSWER = 10.0
+"""Seconds that a cluster may take to answer."""
 
 
 def upscale_distributed(
@@ -123,14 +127,29 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    """Connect to a cluster.
+
+    Raises:
+        DeviceError: There is none, or it refuses.
+    """
+    named = address or os.environ.get("RAY_ADDRESS", "")
+    where = f"at {printable_name(named)}" if named else "here"
+    host, colon, port = named.rpartition(":")
     termination = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, logging_level="WARNING", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = "here" if address is None else f"at {printable_name(address)}"
-        raise DeviceError(f"no connection to a Ray cluster {where} ({str(error).splitlines()[0]})") from None
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, termination)  # Ray has put a handler of its own in its place
+        if colon and port.isdecimal():  # Ray itself tries for minutes where nothing answers
+            socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+        # Ray would print what actors print, and each process that is killed, on standard output.
+        ray.init(address, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DeviceError(
+            f"no connection to a Ray cluster {where} ({reason}); check the address, and the token if it asks for one "
+            "(RAY_AUTH_MODE=token, RAY_AUTH_TOKEN)"
+        ) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, termination)  # Ray puts a handler of its own in its place
 
 
 def _dataset(ray: Any, jobs: Sequence[Job], sizes: Sequence[tuple[int, int]]) -> Any:
@@ -186,47 +205,6 @@ def _collect(dataset: Any, arrived: queue.SimpleQueue[Any]) -> None:
         arrived.put(error)
     else:
         arrived.put(None)
-
-
-class Ledger:
-    """What has become of each job, in a process of the cluster that computes nothing."""
-
-    def __init__(self) -> None:
-        self._times_begun: Counter[int] = Counter()
-        self._reports: dict[int, bytes] = {}
-        self._at_work: set[int] = set()
-        self._has_stopped = False
-
-    def begin(self, index: int) -> tuple[int, bytes | None, bool]:
-        """Return how often a job has begun before, its report if it has one, and whether to begin nothing more."""
-        before = self._times_begun[index]
-        self._at_work.discard(index)  # of a process that was killed
-        if not self._has_stopped and index not in self._reports:
-            self._times_begun[index] += 1
-            self._at_work.add(index)
-        return before, self._reports.get(index), self._has_stopped
-
-    def end(self, index: int, report: bytes | None) -> None:
-        """Take note that a job is no longer at work, and of its report unless it was given up."""
-        self._at_work.discard(index)
-        if report is not None:
-            self._reports[index] = report
-
-    def stop(self) -> None:
-        """Let no further job begin, and those at work be given up."""
-        self._has_stopped = True
-
-    def has_stopped(self) -> bool:
-        """Return whether jobs at work are to be given up."""
-        return self._has_stopped
-
-    def num_at_work(self) -> int:
-        """Return the number of jobs that have begun and not ended."""
-        return len(self._at_work)
-
-    def reports(self) -> dict[int, bytes]:
-        """Return the report of each job that has ended."""
-        return self._reports
 
 
 class PictureActor:
