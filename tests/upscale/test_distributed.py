@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -45,6 +46,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file.*ray-data:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:.*ray-data:pytest.PytestUnraisableExceptionWarning"),
 ]
+# The cluster of these tests asks for a token. Ray reads this when it is imported, and never again.
+os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+
 POISON, HELD = 113 / 255, 200 / 255
 
 
@@ -68,6 +72,7 @@ class Troubled(Nearest):
             os.kill(os.getpid(), signal.SIGKILL)
         if abs(first - HELD) < 1e-4 and not list(self.notes.glob("held.*")):
             if self.early is not None:
+                self.early.parent.mkdir(exist_ok=True)
                 self.early.write_bytes(b"of a killed process")
             (self.notes / f"held.{os.getpid()}").touch()
             time.sleep(60)
@@ -98,13 +103,11 @@ def cluster() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="ray")  # the names of sockets must be short
     termination = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        flags = ["--num-cpus=2", "--object-store-memory=100000000", "--port=0", "--include-dashboard=false"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        command += ["--node-ip-address=127.0.0.1", "--port=0", "--include-dashboard=false", f"--temp-dir={folder}"]
         process = subprocess.Popen(
-            [*command, *flags, f"--temp-dir={folder}"],
+            [*command, "--num-cpus=2", "--object-store-memory=100000000"],
             env={**os.environ, "CLUSTER_OF_TESTS": folder},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -119,24 +122,28 @@ def cluster() -> Iterator[str]:
                 printed += line
             yield found[1]
         finally:
-            process.terminate()
-            process.communicate(timeout=60)
+            process.kill()  # by SIGTERM, Ray takes half a minute and leaves some of its processes to themselves
+            process.wait()
+            process.stdout.close()
             signal.signal(signal.SIGTERM, termination)
             gc.collect()  # Ray's log files, where the warning of them is expected
     deadline = time.monotonic() + 20
     while (left := started_in(folder)) and time.monotonic() < deadline:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
     assert not left
     shutil.rmtree(folder)
 
 
-def started_in(folder: str) -> list[str]:
+def started_in(folder: str) -> list[int]:
     """Return the processes that belong to the cluster of a folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if f"CLUSTER_OF_TESTS={folder}".encode() in (path / "environ").read_bytes():
-                found.append((path / "cmdline").read_text())
+                found.append(int(path.name))
         except OSError:  # it has ended, or is another user's
             continue
     return found
@@ -147,7 +154,8 @@ def kill_held(notes: Path) -> None:
     deadline = time.monotonic() + 120
     while not (held := list(notes.glob("held.*"))) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(int(held[0].suffix[1:]), signal.SIGKILL)
+    for note in held:
+        os.kill(int(note.suffix[1:]), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +237,9 @@ def test_what_prevents_the_first_picture_is_raised(cluster: str, tmp_path: Path)
     import ray
 
     jobs = jobs_of(tmp_path, 2)
+    termination = signal.getsignal(signal.SIGTERM)
     ray.init(cluster, log_to_driver=False, logging_level="ERROR")
+    signal.signal(signal.SIGTERM, termination)
     try:
         with pytest.raises(DeviceError, match="Ray's cluster has 0 GPUs, one actor on cuda takes 1; name the number"):
             list(upscale_distributed(jobs, refuse, OutputSettings(), device="cuda"))

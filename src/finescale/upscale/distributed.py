@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, Literal
 
 from finescale.errors import DeviceError, FinescaleError, MissingExtraError, printable_name
@@ -169,7 +170,9 @@ def _exists(job: Job) -> bool:
 def _reports(ray: Any, dataset: Any, ledger: Any, stop: Callable[[], bool]) -> Iterator[UpscaleReport]:
     """Yield reports as rows arrive; once it is time to stop, those of the pictures that were finished all the same."""
     arrived: queue.SimpleQueue[dict[str, Any] | BaseException | None] = queue.SimpleQueue()
-    threading.Thread(target=_collect, args=(dataset, arrived), name="rows of Ray", daemon=True).start()
+    is_over = threading.Event()
+    collector = threading.Thread(target=_collect, args=(dataset, arrived, is_over), name="rows of Ray", daemon=True)
+    collector.start()
     yielded: set[int] = set()
     try:
         while not stop():
@@ -186,21 +189,27 @@ def _reports(ray: Any, dataset: Any, ledger: Any, stop: Callable[[], bool]) -> I
                 raise outcome
             yielded.add(row["index"])
             yield outcome
-    finally:
-        ray.get(ledger.stop.remote())  # the caller has all reports, or wants no more
-    deadline = time.monotonic() + _PATIENCE
-    while ray.get(ledger.num_at_work.remote()) and time.monotonic() < deadline:
-        time.sleep(_POLL)
-    for index, report in ray.get(ledger.reports.remote()).items():
-        if index not in yielded:
-            yield pickle.loads(report)
+        ray.get(ledger.stop.remote())
+        deadline = time.monotonic() + _PATIENCE
+        while ray.get(ledger.num_at_work.remote()) and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        for index, report in ray.get(ledger.reports.remote()).items():
+            if index not in yielded:
+                yield pickle.loads(report)
+    finally:  # the caller has all reports, or wants no more
+        ray.get(ledger.stop.remote())
+        is_over.set()
+        collector.join(_PATIENCE)
 
 
-def _collect(dataset: Any, arrived: queue.SimpleQueue[Any]) -> None:
-    """Put each row of a dataset into a queue, then None; or the exception that ended it."""
+def _collect(dataset: Any, arrived: queue.SimpleQueue[Any], is_over: threading.Event) -> None:
+    """Put each row of a dataset into a queue, then None, or the exception that ended it; end early once it is over."""
     try:
-        for row in dataset.iter_rows():
-            arrived.put(row)
+        with closing(iter(dataset.iter_rows())) as rows:
+            for row in rows:
+                arrived.put(row)
+                if is_over.is_set():
+                    break
     except BaseException as error:
         arrived.put(error)
     else:
