@@ -266,6 +266,7 @@ def upscale(
                     gpus_per_actor=1.0 if gpus_per_actor is None else gpus_per_actor,
                     max_pixels=max_pixels,
                     detect_compression=photo_network is not None,
+                    size_of=read_size_of,
                     stop=is_interrupted,
                 )
             elif on_devices:

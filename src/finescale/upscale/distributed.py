@@ -49,6 +49,7 @@ def upscale_distributed(
     gpus_per_actor: float = 1.0,
     max_pixels: int | None = None,
     detect_compression: bool = False,
+    size_of: Callable[[Job], tuple[int, int]] = size_of,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[UpscaleReport]:
     """Run jobs on a Ray cluster, and yield a report for each once its result is written.
@@ -70,19 +71,22 @@ def upscale_distributed(
             reads or writes while the other computes. Actors on "cpu" take one core each.
         max_pixels: As `run_jobs` takes it.
         detect_compression: Look for visible JPEG compression in each input.
+        size_of: Reads height and width of a job's input, 0 where it cannot be read.
         stop: Called several times a second; once it returns true, the pictures at work are given up.
 
     Raises:
         ValueError: ``actors`` or ``gpus_per_actor`` is not positive.
         MissingExtraError: Ray is not installed.
-        DeviceError: There is no cluster at the address, it has no room for one actor, or an actor lacks the working
-            folder.
+        DeviceError: There is no cluster at the address, it has no room for one actor, an actor lacks the working folder,
+            or the cluster fails.
         FinescaleError: An upscaler cannot be built.
     """
     if actors is not None and actors < 1:
         raise ValueError(f"actors must be at least 1, got {actors}")
     if gpus_per_actor <= 0:
         raise ValueError(f"gpus_per_actor must be positive, got {gpus_per_actor}")
+    if not jobs:
+        return
     ray = _ray()
     is_ours = not ray.is_initialized()
     if is_ours:
@@ -110,6 +114,9 @@ def upscale_distributed(
         )
         dataset.context.enable_progress_bars = False
         yield from _reports(ray, dataset, ledger, stop)
+    except ray.exceptions.RayError as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"Ray's cluster has failed ({reason}); run again, finished results are kept") from error
     finally:
         if is_ours:
             ray.shutdown()
