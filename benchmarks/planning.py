@@ -39,7 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", type=int, help="number of pictures")
     parser.add_argument("--folder", type=Path, required=True, help="where they are made, and deleted")
+    parser.add_argument("--ray", action="store_true", help="how fast Ray hands out pictures, in place of all else")
     arguments = parser.parse_args()
+    if arguments.ray:
+        print(json.dumps(handing_out(arguments.count)))
+        return
     torch.set_num_threads(1)
     arguments.folder.mkdir()
     try:
@@ -87,6 +91,29 @@ def planning(folder: Path, count: int) -> dict[str, float]:
     steps = zip(("list_ms", "names_ms", "headers_ms", "deal_ms"), moments, moments[1:], strict=False)
     facts = {name: round(1000 * (end - start) / count, 4) for name, start, end in steps}
     return facts | {"bytes_each": round((peak_bytes() - before) / count)}
+
+
+class Idle:
+    """An actor that does nothing."""
+
+    def __call__(self, row: dict[str, object]) -> dict[str, object]:
+        return row
+
+
+def handing_out(count: int) -> dict[str, float]:
+    """Measure milliseconds of preparing a row of Ray's, and of handing it to an actor and back."""
+    import ray.data
+
+    ray.init(num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
+    started = time.perf_counter()
+    rows = [{"index": number, "job": bytes(200)} for number in range(count)]
+    dataset = ray.data.from_items(rows, override_num_blocks=count)
+    prepared = time.perf_counter()
+    done = dataset.map(Idle, compute=ray.data.ActorPoolStrategy(size=1), num_cpus=1)
+    assert sum(1 for _ in done.iter_rows()) == count
+    ended = time.perf_counter()
+    ray.shutdown()
+    return {"prepare_ms": 1000 * (prepared - started) / count, "hand_out_ms": 1000 * (ended - prepared) / count}
 
 
 def peak_bytes() -> int:

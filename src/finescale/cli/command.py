@@ -48,7 +48,7 @@ def _with_values(words: Sequence[str], parameters: Sequence[Any]) -> list[str]:
         for name in parameter.opts
     }
     filled: list[str] = []
-    for word, following in zip(words, [*words[1:], "-"], strict=True):
+    for word, following in zip(words, [*words[1:], "-"], strict=False):
         filled += [word, "auto"] if word in names and following.startswith("-") else [word]
     return filled
 

@@ -7,6 +7,7 @@ that a picture that kills its process is reported after its second time.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pickle
@@ -127,6 +128,7 @@ def _ray() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Ray warns that it will leave CUDA_VISIBLE_DEVICES alone for actors without a GPU; which these do not use.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would print on standard error
     try:
         import ray.data
     except ImportError:
@@ -148,6 +150,7 @@ def _connect(ray: Any, address: str | None) -> None:
         if colon and port.isdecimal():  # Ray itself tries for minutes where nothing answers
             socket.create_connection((host, int(port)), timeout=_ANSWER).close()
         # Ray would print what actors print, and each process that is killed, on standard output.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.init(address, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
