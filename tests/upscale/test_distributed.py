@@ -108,7 +108,6 @@ def cluster() -> Iterator[str]:
         command += ["--node-ip-address=127.0.0.1", "--port=0", "--include-dashboard=false", f"--temp-dir={folder}"]
         process = subprocess.Popen(
             [*command, "--num-cpus=2", "--object-store-memory=100000000"],
-            env={**os.environ, "CLUSTER_OF_TESTS": folder},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -122,31 +121,40 @@ def cluster() -> Iterator[str]:
                 printed += line
             yield found[1]
         finally:
-            process.kill()  # by SIGTERM, Ray takes half a minute and leaves some of its processes to themselves
+            # By SIGTERM, Ray takes half a minute and leaves some of its processes to themselves.
+            members = descendants(process.pid)
+            process.kill()
             process.wait()
+            for member in members:
+                with suppress(ProcessLookupError):
+                    os.kill(member, signal.SIGKILL)
             process.stdout.close()
             signal.signal(signal.SIGTERM, termination)
             gc.collect()  # Ray's log files, where the warning of them is expected
     deadline = time.monotonic() + 20
-    while (left := started_in(folder)) and time.monotonic() < deadline:
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while (left := members & {process for process, _ in running()}) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
     shutil.rmtree(folder)
 
 
-def started_in(folder: str) -> list[int]:
-    """Return the processes that belong to the cluster of a folder."""
+def running() -> list[tuple[int, int]]:
+    """Return the ids of all processes, and of what has started each, without those that have ended."""
     found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"CLUSTER_OF_TESTS={folder}".encode() in (path / "environ").read_bytes():
-                found.append(int(path.name))
-        except OSError:  # it has ended, or is another user's
-            continue
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, parent, *_ = path.read_text().rpartition(")")[2].split()
+            if state != "Z":
+                found.append((int(path.parent.name), int(parent)))
     return found
+
+
+def descendants(process: int) -> set[int]:
+    """Return the ids of all that a process has started, directly or not."""
+    members, pairs = {process}, running()
+    while more := {one for one, parent in pairs if parent in members} - members:
+        members |= more
+    return members - {process}
 
 
 def kill_held(notes: Path) -> None:

@@ -78,8 +78,8 @@ def upscale_distributed(
     Raises:
         ValueError: ``actors`` or ``gpus_per_actor`` is not positive.
         MissingExtraError: Ray is not installed.
-        DeviceError: There is no cluster at the address, it has no room for one actor, an actor lacks the working folder,
-            or the cluster fails.
+        DeviceError: There is no cluster at the address, it has no room for one actor, an actor lacks the working
+            folder, or the cluster fails.
         FinescaleError: An upscaler cannot be built.
     """
     if actors is not None and actors < 1:
@@ -128,7 +128,6 @@ def _ray() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Ray warns that it will leave CUDA_VISIBLE_DEVICES alone for actors without a GPU; which these do not use.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would print on standard error
     try:
         import ray.data
     except ImportError:
