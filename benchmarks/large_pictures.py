@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,13 +17,12 @@ from pathlib import Path
 
 import pyvips
 import torch
+from peak_memory import high_water
 from torch import Tensor, nn
 
 
 class Repeated(nn.Module):
     """A network that repeats pixels."""
-
-    scale, in_channels, period = 2, 3, 1
 
     def forward(self, lr: Tensor) -> Tensor:
         return lr.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
@@ -65,7 +63,7 @@ def measure(folder: Path, suffix: str) -> dict[str, float]:
     """Upscale the picture of a folder in this process."""
     from finescale.upscale import Upscaler
 
-    upscaler = Upscaler(Repeated())  # type: ignore[arg-type]
+    upscaler = Upscaler(Repeated(), scale=2)
     started = time.monotonic()
     report = upscaler.upscale_file(folder / "input.tif", folder / f"result.{suffix}", max_pixels=10**10)
     assert report.output_size is not None
@@ -73,7 +71,7 @@ def measure(folder: Path, suffix: str) -> dict[str, float]:
     return {
         "output_megapixels": height * width / 1e6,
         "seconds": round(time.monotonic() - started, 1),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000),
+        "peak_mb": round(high_water() / 1e6),
         "threads": torch.get_num_threads(),
         "result_mb": round((folder / f"result.{suffix}").stat().st_size / 1e6),
     }

@@ -37,12 +37,12 @@ RUN_ELSEWHERE = {"coming-from.md": "test_coming_from.py", "own-network.md": "tes
 NOT_RUN = {
     "CONTRIBUTING.md": 1,
     "README.md": 1,
-    "benchmarks/README.md": 8,
+    "benchmarks/README.md": 9,
     "docs/README.md": 1,
     "docs/export.md": 1,
     "docs/models.md": 1,
     "docs/quantize.md": 1,
-    "docs/scale.md": 3,
+    "docs/scale.md": 9,
     "docs/speed.md": 1,
     "docs/train.md": 2,
 }

@@ -27,10 +27,30 @@ class Verb(TyperCommand):
             if isinstance(parameter, TyperOption)
             for name in (*parameter.opts, *parameter.secondary_opts)
         }
+        args = _with_values(args, self.get_params(ctx))
         _check_words(args, flags)
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         _check_repeated(order)
         return super().parse_args(ctx, args)
+
+
+def _with_values(words: Sequence[str], parameters: Sequence[Any]) -> list[str]:
+    """Return a command line in which options whose value may be left out have their value ``auto``.
+
+    Args:
+        words: The command line; the word after such an option is its value, unless it begins with a dash.
+        parameters: What the verb takes; the metavar of such an option stands in brackets.
+    """
+    names = {
+        name
+        for parameter in parameters
+        if isinstance(parameter, TyperOption) and (parameter.metavar or "").startswith("[")
+        for name in parameter.opts
+    }
+    filled: list[str] = []
+    for word, following in zip(words, [*words[1:], "-"], strict=False):
+        filled += [word, "auto"] if word in names and following.startswith("-") else [word]
+    return filled
 
 
 def _check_words(words: Sequence[str], flags: dict[str, bool]) -> None:

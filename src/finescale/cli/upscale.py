@@ -77,7 +77,15 @@ def upscale(
         typer.Option(metavar="DEVICE,...", help="Several devices, such as cuda:0,cuda:1: a process for each."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes on the CPU, or on --device.")
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="Processes on the CPU or --device; actors of --ray."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="[ADDRESS]", help="Use a Ray cluster: HOST:PORT, local, or auto, the default."),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="With --ray: GPUs of each actor, such as 0.5; default: 1.")
     ] = None,
     shard: options.ShardText = None,
     report_file: Annotated[
@@ -112,9 +120,10 @@ def upscale(
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.cores import threads_each
     from finescale.system.search import is_folder
-    from finescale.system.shards import deal
+    from finescale.system.shards import WHOLE, deal
     from finescale.upscale import Tiling
     from finescale.upscale.batch import run_jobs, size_of
+    from finescale.upscale.distributed import upscale_distributed
     from finescale.upscale.forecast import forecast
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
@@ -134,8 +143,13 @@ def upscale(
     if chop and tile_rule not in (None, "chop"):
         raise typer.BadParameter(f"--chop and --tile-rule {tile_rule} are mutually exclusive")
     engine_name = options.engine_of(engine, compile=compile)
-    on_devices = _devices(devices, workers=workers, device=device)
-    own_shard = options.shard_of(shard)
+    if ray is None:
+        on_devices, own_shard = _devices(devices, workers=workers, device=device), options.shard_of(shard)
+        if gpus_per_actor is not None:
+            raise typer.BadParameter("--gpus-per-actor needs --ray")
+    else:
+        _check_ray(ray, device=device, devices=devices, shard=shard, gpus_per_actor=gpus_per_actor)
+        on_devices, own_shard = None, WHOLE
     if engine_name == "auto" and on_devices is not None and set(on_devices) != {"cpu"}:
         engine_name = "torch"
     if device is None and on_devices is None and own_shard.count > 1:
@@ -198,7 +212,8 @@ def upscale(
         engine=engine_name,
     )
     with console.messages_of_the_library():
-        upscaler = build("cpu" if on_devices else options.device_of(device, engine=engine_name))
+        is_elsewhere = on_devices is not None or ray is not None
+        upscaler = build("cpu" if is_elsewhere else options.device_of(device, engine=engine_name))
     for note in upscaler.notes:
         console.say(f"note: {note}")
     jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
@@ -210,14 +225,15 @@ def upscale(
         return math.prod(read_size_of(job))
 
     why = ""
-    if upscaler.engine == "auto":  # chosen by the whole batch, so that all shards and processes have one engine
+    # Chosen by the whole batch, so that all shards and processes have one engine; by Ray's actors on their devices.
+    if upscaler.engine == "auto" and ray is None:
         choice = upscaler.choose_engine(map(read_size_of, jobs))
         with console.messages_of_the_library():
             upscaler = upscaler.by(choice.engine)
         build = partial(build, engine=choice.engine)
         why = f", since {choice.reason}"
-    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
-    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
+    arithmetic = "" if is_elsewhere else f"in {_arithmetic(upscaler)} "
+    where = "Ray" if ray is not None else ", ".join(on_devices) if on_devices else str(upscaler.device)
     console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}{why}")
     shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=pixels_of)
     share = shares[own_shard.number - 1]
@@ -236,8 +252,24 @@ def upscale(
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     interrupted = 0
     try:
-        with console.messages_of_the_library(), _watched(len(share), expected) as (on_tile, on_report, is_interrupted):
-            if on_devices:
+        # Actors start and finish together: the first report says nothing about the time of the others.
+        timed = expected if ray is None else None
+        with console.messages_of_the_library(), _watched(len(share), timed) as (on_tile, on_report, is_interrupted):
+            if ray is not None:
+                done = upscale_distributed(
+                    share,
+                    build,
+                    output_as,
+                    address=None if ray == "auto" else ray,
+                    actors=workers,
+                    device=device,  # type: ignore[arg-type]
+                    gpus_per_actor=1.0 if gpus_per_actor is None else gpus_per_actor,
+                    max_pixels=max_pixels,
+                    detect_compression=photo_network is not None,
+                    size_of=read_size_of,
+                    stop=is_interrupted,
+                )
+            elif on_devices:
                 done = run_on_workers(
                     deal(share, len(on_devices), size=pixels_of),
                     build,
@@ -297,6 +329,26 @@ def _devices(named: str | None, *, workers: int | None, device: str | None) -> l
     return None if workers is None else [device or "cpu"] * workers
 
 
+def _check_ray(
+    address: str, *, device: str | None, devices: str | None, shard: str | None, gpus_per_actor: float | None
+) -> None:
+    """Refuse what is no address of Ray, and flags that do not go with one."""
+    if address.startswith("ray://"):
+        raise typer.BadParameter("--ray: run the command on a machine of the cluster, ray:// is for others")
+    if address not in ("auto", "local") and ":" not in address:
+        raise typer.BadParameter(
+            f"--ray: an address is HOST:PORT, local or auto, got {address!r}; "
+            "put --ray behind the inputs, or write --ray=auto"
+        )
+    for flag, value in (("--devices", devices), ("--shard", shard)):
+        if value is not None:
+            raise typer.BadParameter(f"--ray and {flag} are mutually exclusive")
+    if device not in (None, "cpu", "cuda"):
+        raise typer.BadParameter(f"--device is cpu or cuda with --ray, which numbers the devices itself, got {device}")
+    if gpus_per_actor is not None and gpus_per_actor <= 0:
+        raise typer.BadParameter(f"--gpus-per-actor must be positive, got {gpus_per_actor:g}")
+
+
 def _device_of_launcher() -> str | None:
     """Return the CUDA device of a process that torchrun or srun started as one of several of a machine."""
     import torch
@@ -346,9 +398,14 @@ def _disk(number: int) -> str:
 
 @contextmanager
 def _watched(
-    num_jobs: int, expected: Forecast
+    num_jobs: int, expected: Forecast | None
 ) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[UpscaleReport], None], Callable[[], bool]]]:
-    """Show the progress of a batch; yield what is called for each tile and each report, and whether to stop."""
+    """Show the progress of a batch; yield what is called for each tile and each report, and whether to stop.
+
+    Args:
+        num_jobs: Number of pictures.
+        expected: What they take, for the time left; None where no time is estimated.
+    """
     from finescale.system.interrupt import deferred_interrupt
 
     num_done, pixels_done, start = 0, 0, time.monotonic()
@@ -358,20 +415,25 @@ def _watched(
         shown.show("pictures", 0, num_jobs)
 
         def time_left(begun: float = 0) -> timedelta | None:
+            if expected is None:
+                return None
             left = expected.seconds_left(pixels_done + begun, time.monotonic() - start)
             return None if left is None else timedelta(seconds=round(left))
+
+        def pixels_of(path: Path) -> int:
+            return 0 if expected is None else expected.pixels.get(path, 0)
 
         def on_tile(job: Job, done: int, total: int) -> None:
             if is_interrupted():
                 raise KeyboardInterrupt
             shown.show("tiles", done, total, label=job.input.name)
-            left = time_left(expected.pixels.get(job.input, 0) * done / total)
+            left = time_left(pixels_of(job.input) * done / total)
             shown.show("pictures", num_done, num_jobs, note="" if left is None else f"{left} left for all")
 
         def on_report(report: UpscaleReport) -> None:
             nonlocal num_done, pixels_done, is_told
             num_done += 1
-            pixels_done += expected.pixels.get(report.input, 0)
+            pixels_done += pixels_of(report.input)
             shown.show("pictures", num_done, num_jobs)
             _say_report(report)
             left = time_left()
