@@ -16,6 +16,7 @@ FinescaleError
 ├── DataError                a folder of images cannot be used as training or test data
 ├── CheckpointError          a training or a quantization cannot be resumed
 ├── DeviceError              a device is missing, or its memory does not suffice
+├── RemoteError              a remote place such as s3://bucket/folder cannot be reached, read or written
 ├── NumericalError           a network's result is not finite, or differs between runtimes
 └── MissingExtraError        an optional dependency is not installed
 """
@@ -75,6 +76,10 @@ class CheckpointError(FinescaleError):
 
 class DeviceError(FinescaleError):
     """A device is missing, or its free memory does not suffice."""
+
+
+class RemoteError(FinescaleError):
+    """A remote place cannot be reached, read or written; the message holds no credentials."""
 
 
 class NumericalError(FinescaleError):

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 def upscale(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns like '*.jpg'.")
+        list[str] | None,
+        typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns like '*.jpg'; paths or URLs."),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--output",
             "--output_dir",
-            help="Folder for the results, or the result's name; default: beside each input.",
+            metavar="PATH",
+            help="Folder for the results, or the result's name, a path or a URL; default: beside each input.",
         ),
     ] = None,
     more_inputs: Annotated[
@@ -73,7 +75,7 @@ def upscale(
     ] = None,
     shard: options.ShardText = None,
     report_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--report", metavar="FILE.json", help="Write a report; a shard's number is put into its name."),
     ] = None,
     max_memory: Annotated[
@@ -101,7 +103,8 @@ def upscale(
     """Upscale pictures. Inputs are never changed, existing results are kept unless --overwrite is given."""
     from finescale import weights
     from finescale.settings import parse_settings, read_overrides
-    from finescale.system.search import is_folder
+    from finescale.system.places import place_of
+    from finescale.system.remote import check_output
     from finescale.system.shards import deal
     from finescale.upscale import Tiling
     from finescale.upscale.batch import num_pixels, run_jobs
@@ -111,6 +114,7 @@ def upscale(
         OutputSettings,
         check_folder_name,
         check_one_result,
+        is_folder_of_results,
         plan_jobs,
     )
     from finescale.upscale.workers import run_on_workers
@@ -129,15 +133,20 @@ def upscale(
         device = _device_of_launcher()
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
-    if output is not None:
+    place = None if output is None else place_of(output)
+    report_place = None if report_file is None else place_of(report_file)
+    if place is not None:
         try:
-            check_folder_name(output)
+            check_folder_name(place)
         except ValueError as error:
-            raise typer.BadParameter(f"-o {output}: {error}") from None
-    one_file = output is not None and output.suffix.lower() in OUTPUT_SUFFIXES and not is_folder(output)
+            raise typer.BadParameter(f"-o {place}: {error}") from None
+    for written in (place, report_place):
+        if written is not None:
+            check_output(written)
+    one_file = place is not None and place.suffix.lower() in OUTPUT_SUFFIXES and not is_folder_of_results(place)
     given = {
-        "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is
-        "file": output if one_file else None,
+        "folder": None if one_file else place,
+        "file": place if one_file else None,
         "name": name,
         "format": format,
         "quality": quality,
@@ -199,11 +208,11 @@ def upscale(
     reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
     notes = list(upscaler.notes)
     share_report = None
-    if report_file is not None or own_shard.count > 1:
+    if report_place is not None or own_shard.count > 1:
         folder = output_as.folder or (Path() if output_as.file is None else output_as.file.parent)
         planned_files = [[(str(job.input), str(job.output)) for job in one] for one in shares]
         planned_files[0] = [(str(failure.input), "") for failure in found.failures] + planned_files[0]
-        share_report = ShareReport(report_file or folder / REPORT, own_shard, planned_files)
+        share_report = ShareReport(report_place or folder / REPORT, own_shard, planned_files)
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     interrupted = 0

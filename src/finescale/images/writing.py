@@ -37,6 +37,7 @@ from finescale.images.png import insert_texts, insert_texts_into_file, xmp_chunk
 from finescale.images.vips import bracketed_message, check_process, forget_errors, ran_out_of_memory
 from finescale.images.xmp import resized_xmp
 from finescale.system.files import whole_file, whole_folder
+from finescale.system.places import Place
 
 _INTERPRETATIONS = {(1, 8): "b-w", (3, 8): "srgb", (1, 16): "grey16", (3, 16): "rgb16"}  # by channels and depth
 _RESIZED = {"exif-data": resized_exif, "xmp-data": resized_xmp}
@@ -139,7 +140,7 @@ def _write_dzi(path: Path, picture: pyvips.Image, options: dict[str, Any], *, sc
         file.write((scratch / "pyramid.dzi").read_bytes())
 
 
-def check_size(path: Path, size: tuple[int, int]) -> None:
+def check_size(path: Place, size: tuple[int, int]) -> None:
     """Refuse an image that is too large for the format that the suffix of its name states.
 
     Raises:

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from finescale.system.places import Place
+
 _EVERY_DEPTH = "**"
 
 
@@ -46,7 +48,7 @@ class Search:
 
     def __init__(self) -> None:
         self.links: dict[Path, None] = {}
-        self.hidden: dict[Path, None] = {}
+        self.hidden: dict[Place, None] = {}
         self.failures: dict[Path, str] = {}
 
     def walk(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from finescale.system.jobs import FileReport
+from finescale.system.places import Place
 from finescale.upscale.compression import Compression
 
 
@@ -21,7 +21,7 @@ class UpscaleReport(FileReport):
     """Visible JPEG compression of the input; None where there is none, or it was not looked for."""
 
     @property
-    def output(self) -> Path | None:
+    def output(self) -> Place | None:
         """The result, made now or kept."""
         return self.outputs[0] if self.outputs else None
 
