@@ -1,6 +1,6 @@
 """``finescale upscale`` beside busy processes, by how its threads wait, written as a result of the theme "busy".
 
-Usage: python benchmarks/busy.py [--rounds 3] [--threads 2]
+Usage: python benchmarks/busy.py [--neighbours 0,1,2] [--rounds 3] [--threads 2]
 
 Each way is a process of its own, timed from its start to its end; in each round the ways take turns, and the minimum of
 the rounds counts. "spinning" is OpenMP's own default, under which waiting threads spin for a while.
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pyvips
-from record import write_results
+from record import write_row
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "still_life.png"
-SIZE = (480, 360)  # width and height of the picture, the example repeated
-NEIGHBOURS, TILES = (0, 1, 2), (64, 256)
+SIZE = (360, 270)  # width and height of the picture, the example repeated
+TILES = (64, 256)
 WAYS: dict[str, tuple[dict[str, str], list[str]]] = {  # environment, further arguments
     "plain": ({}, []),
     "spinning": ({"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "300000"}, []),  # what libgomp does by itself
@@ -36,13 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="cores that the machine has; default: 2")
+    parser.add_argument("--neighbours", default="0,1,2", help="numbers of busy processes, with commas")
     given = parser.parse_args()
-    rows = [
-        row(neighbours, tile, rounds=given.rounds, threads=given.threads) for neighbours in NEIGHBOURS for tile in TILES
-    ]
     conditions = {"input": [1, 3, *SIZE[::-1]], "scale": 4, "network": "default"}
-    results = {"theme": "busy", "conditions": conditions, "rows": rows}
-    write_results("busy", results, threads=given.threads)
+    for neighbours in map(int, given.neighbours.split(",")):
+        for tile in TILES:
+            measured = row(neighbours, tile, rounds=given.rounds, threads=given.threads)
+            path = write_row("busy", measured, conditions=conditions, threads=given.threads)
+    print(f"\nwritten to {path}")
 
 
 def row(neighbours: int, tile: int, *, rounds: int, threads: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What quantization of a network costs in quality, and what it gains in size, time and memory.
 
 Usage: python benchmarks/quantization.py DATA [--network default] [--scales 4] [--themes quality,engines] [--rounds 5]
-       [--keep FOLDER]
+       [--keep FOLDER] [--bits 8 6 4 3 2] [--methods "ADC + BR" auto MinMax]
 
 DATA holds benchmark/Set5, benchmark/Set14 and train/t91. For each scale `finescale quantize` runs at 8, 6, 4, 3 and 2
 bits: with adaptive dual clipping, with the method chosen by measurement, and with the ranges that MinMax sees and no
@@ -92,17 +92,19 @@ def quality(
     return found
 
 
-def quality_rows(data: Path, folder: Path, network: str, scales: list[int]) -> Iterator[dict[str, Any]]:
+def quality_rows(
+    data: Path, folder: Path, network: str, scales: list[int], *, bits: Sequence[int], methods: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     root = data / "benchmark"
     for scale in scales:
         size = weights.find(network, scale=scale).stat().st_size
         yield {"scale": scale, "bits": None, "bytes": size, **quality(network, root, scale=scale)}
-        for bits in BITS:
-            for method in METHODS:
-                file, seconds = quantized(data, folder, network, scale=scale, bits=bits, method=method)
+        for width in bits:
+            for method in methods:
+                file, seconds = quantized(data, folder, network, scale=scale, bits=width, method=method)
                 facts = {"bytes": file.stat().st_size, "seconds": round(seconds)}
                 values = quality(file, root, scale=scale)
-                yield {"scale": scale, "bits": bits, "method": method, **facts, **values}
+                yield {"scale": scale, "bits": width, "method": method, **facts, **values}
 
 
 def engine_rows(data: Path, folder: Path, network: str, *, rounds: int, threads: int) -> Iterator[dict[str, Any]]:
@@ -135,6 +137,8 @@ def main() -> None:
     parser.add_argument("--scales", type=int, nargs="+", default=[4])
     parser.add_argument("--themes", default="quality,engines")
     parser.add_argument("--keep", type=Path, help="folder for the quantized files; those that are there are taken")
+    parser.add_argument("--bits", type=int, nargs="+", default=BITS, choices=BITS, help="of the theme quality")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="of the theme quality")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -144,7 +148,14 @@ def main() -> None:
         os.environ["FINESCALE_CACHE"] = str(folder / "cache")
         for theme in arguments.themes.split(","):
             if theme == "quality":
-                rows = quality_rows(arguments.data, folder, arguments.network, arguments.scales)
+                rows = quality_rows(
+                    arguments.data,
+                    folder,
+                    arguments.network,
+                    arguments.scales,
+                    bits=arguments.bits,
+                    methods=arguments.methods,
+                )
                 columns = ["scale", "bits", "method", "Set5", "Set14", "bytes", "seconds"]
             else:
                 rows = engine_rows(

@@ -1,7 +1,9 @@
 """Time and memory of every variant, in yards (see README.md); prints tables and writes a result file per theme.
 
-Usage: python benchmarks/speed.py [VARIANT...] [--themes forward,backward,memory,start,picture] [--rounds 5]
+Usage: python benchmarks/speed.py [VARIANT...] [--themes forward,backward,memory,start,picture,spandrel] [--rounds 5]
        [--threads 2] [--compare RESULT.json]
+
+The theme "spandrel" needs that package, and measures the networks that it has, beside ours in the same run.
 """
 
 from __future__ import annotations
@@ -15,16 +17,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from record import write_row
 from tables import compared, table
-from yardstick import measure
+from yardstick import Times, in_turns, measure, yardstick
 
 import finescale
+from finescale import weights
 from finescale.networks import variants
+from finescale.weights import load_by_spandrel
 
 # The published code at x4, 1x3x128x128, two threads: yards, and the peak of its process in GB.
 PUBLISHED_YARDS = {"hit-srf": 37, "span": 21, "dat-light": 17, "craft": 9, "drct": 61}
@@ -36,24 +42,55 @@ BATCH, PATCH = 4, 64
 PICTURE = (750, 1000)  # 12 megapixels at x4
 SMALL_PICTURE = (180, 240)
 
+ONE_IMAGE = {"scale": 4, "input": [1, 3, SIZE, SIZE], "dtype": "float32"}
 CONDITIONS = {
-    "forward": {"scale": 4, "input": [1, 3, SIZE, SIZE], "dtype": "float32"},
+    "forward": ONE_IMAGE,
     "backward": {"scale": 4, "input": [BATCH, 3, PATCH, PATCH], "dtype": "float32"},
-    "memory": {"scale": 4, "input": [1, 3, SIZE, SIZE], "dtype": "float32"},
+    "memory": ONE_IMAGE,
     "start": {},
     "picture": {"scale": 4, "input": [1, 3, *PICTURE], "small": [1, 3, *SMALL_PICTURE]},
+    "spandrel": ONE_IMAGE,
 }
+USUAL = [theme for theme in CONDITIONS if theme != "spandrel"]  # what needs no other package
+IN_SPANDREL = ("swinir", "swinir-light", "hat-s", "hat", "craft", "dat-light", "dat-2", "drct")
+ALLOWED_DIFFERENCE = 1e-4  # of the answers of two implementations, by the largest value
 
 
 def forward_row(variant: str, *, rounds: int) -> dict[str, Any]:
     """A fresh network's answer to one image."""
     network = finescale.build(variant, scale=4).eval()
-    image = torch.rand(CONDITIONS["forward"]["input"], generator=torch.Generator().manual_seed(1))
+    image = torch.rand(ONE_IMAGE["input"], generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         row = measure(lambda: network(image), rounds=rounds).as_row()
     published = PUBLISHED_YARDS.get(variant)
     times_fewer = None if published is None else round(published / row["yards"], 1)
     return {"subject": variant, **row, "published_yards": published, "times_fewer": times_fewer}
+
+
+def spandrel_row(variant: str, *, rounds: int, threads: int) -> dict[str, Any]:
+    """Our network and spandrel's implementation of it, with the same weights, in turns; both answers are compared."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    ours = finescale.build(variant, scale=4).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{variant}.safetensors"
+        weights.save(ours, file, source="a benchmark", published_buffers=True)
+        theirs = load_by_spandrel(file).network.eval()
+    image = torch.rand(ONE_IMAGE["input"], generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        answer, expected = ours(image), theirs(image)
+        difference = float((answer - expected).abs().max() / expected.abs().max())
+        if not difference <= ALLOWED_DIFFERENCE:
+            sys.exit(f"{variant}: the answers differ by {difference:.1e} of the largest value")
+        seconds, their_seconds, yard = in_turns(lambda: ours(image), lambda: theirs(image), yardstick(), rounds=rounds)
+    return {
+        "subject": variant,
+        **Times(seconds, yard).as_row(),
+        "spandrel_yards": Times(their_seconds, yard).as_row()["yards"],
+        "spandrel_seconds": round(min(their_seconds), 4),
+        "times_as_fast": round(min(their_seconds) / min(seconds), 2),
+        "difference": f"{difference:.0e}",
+    }
 
 
 def backward_row(variant: str, *, rounds: int) -> dict[str, Any]:
@@ -142,11 +179,16 @@ def measure_theme(theme: str, networks: Sequence[str], *, rounds: int, threads: 
         for network in ("default", *networks):
             yield picture_row(network, size=PICTURE, rounds=rounds, threads=threads)
     else:
-        for network in networks or variants():
+        known = IN_SPANDREL if theme == "spandrel" else variants()
+        for network in networks or known:
             if theme == "forward":
                 yield forward_row(network, rounds=rounds)
             elif theme == "backward":
                 yield backward_row(network, rounds=rounds)
+            elif theme == "spandrel":
+                # After a larger network in the same process spandrel's may take a third less.
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+                    yield fresh.submit(spandrel_row, network, rounds=rounds, threads=threads).result()
             else:
                 yield memory_row(network, threads=threads)
 
@@ -165,7 +207,7 @@ def main() -> None:
         parser.error(
             f"{arguments.compare} is no result of speed.py; known: {', '.join(f'{theme}_*' for theme in CONDITIONS)}"
         )
-    themes = arguments.themes.split(",") if arguments.themes else [earlier["theme"]] if earlier else list(CONDITIONS)
+    themes = arguments.themes.split(",") if arguments.themes else [earlier["theme"]] if earlier else USUAL
     if unknown := [theme for theme in themes if theme not in CONDITIONS]:
         parser.error(f"no theme is called {unknown[0]!r}; known: {', '.join(CONDITIONS)}")
     if unknown := [variant for variant in arguments.variants if variant not in variants()]:

@@ -1,6 +1,6 @@
-"""Tables of what speed.py measured: printed, compared with an earlier result, and written into docs/speed.md.
+"""Tables of what was measured: printed, compared with an earlier result, and written into the manual.
 
-Usage: python benchmarks/tables.py      writes the newest results of every theme into docs/speed.md
+Usage: python benchmarks/tables.py      writes the newest results of every theme into docs/speed.md and docs/serve.md
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 Row = Mapping[str, Any]
 
@@ -44,16 +44,47 @@ THEMES: Mapping[str, Sequence[Column]] = {
         Column("outside the network", "outside_seconds"),
         *_TIME,
     ),
+    "spandrel": (
+        Column("network", "subject"),
+        *_TIME,
+        Column("spandrel's yards", "spandrel_yards"),
+        Column("times as fast", "times_as_fast"),
+    ),
     "busy": (
         Column("beside", "subject"),
         Column("seconds", "plain"),
         Column("waiting threads spin", "spinning"),
         Column("one thread", "one_thread"),
         Column("times faster than spinning", "times_faster"),
-        Column("of the best", "against_best"),
+        Column("times the best", "against_best"),
+    ),
+    "calls": (
+        Column("network, pictures", "subject"),
+        Column("PyTorch", "torch"),
+        Column("PyTorch bf16", "torch_bf16"),
+        Column("OpenVINO, first", "openvino_first"),
+        Column("OpenVINO, again", "openvino_again"),
+        Column("OpenVINO bf16", "openvino_bf16"),
+        Column("ONNX Runtime", "onnxruntime"),
+        Column("auto", "auto"),
+        Column("auto is", "auto_is"),
+        Column("times the best", "against_best"),
+    ),
+    "serve": (
+        Column("input", "subject"),
+        Column("pictures per second by `Upscaler`", "direct_per_second"),
+        Column("by the server", "served_per_second"),
+        Column("lost", "lost"),
+        Column("seconds to answer, median", "latency_median_s"),
+        Column("99 %", "latency_99_s"),
+        Column("times faster in batches", "batch_speedup"),
+        Column("batches equal to the bit", "batch_is_equal"),
     ),
 }
 """What is measured, with the columns of its table."""
+
+PAGES = {theme: "serve.md" if theme == "serve" else "speed.md" for theme in THEMES}
+"""The page of the manual that has a theme's table."""
 
 COST = {"memory": "peak_gb"}
 """The field by which results are compared, where it is not "yards"."""
@@ -116,14 +147,16 @@ def newest(theme: str, folder: Path = RESULTS) -> Path | None:
     return max(folder.glob(f"{theme}_*.json"), key=lambda path: path.stem.rpartition("_")[2], default=None)
 
 
-def current_page() -> str:
-    """docs/speed.md with the newest results of every theme that has any."""
-    page = PAGE.read_text(encoding="utf-8")
-    for theme in THEMES:
+def current_pages() -> dict[Path, str]:
+    """The pages with tables, with the newest results of every theme that has any."""
+    pages = {DOCS / name: (DOCS / name).read_text(encoding="utf-8") for name in set(PAGES.values())}
+    for theme, name in PAGES.items():
         if path := newest(theme):
-            page = filled(page, theme, json.loads(path.read_text(encoding="utf-8"))["rows"])
-    return page
+            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+            pages[DOCS / name] = filled(pages[DOCS / name], theme, rows)
+    return pages
 
 
 if __name__ == "__main__":
-    PAGE.write_text(current_page(), encoding="utf-8")
+    for path, page in current_pages().items():
+        path.write_text(page, encoding="utf-8")

@@ -68,13 +68,15 @@ class Times:
 
 def measure(run: Callable[[], object], *, rounds: int) -> Times:
     """Time something and the yardstick in turns, after each was done once to warm up."""
-    yard = yardstick()
-    runs = (run, yard)
+    return Times(*in_turns(run, yardstick(), rounds=rounds))
+
+
+def in_turns(*runs: Callable[[], object], rounds: int) -> list[list[float]]:
+    """Time several things in turns, after each was done once to warm up; return the seconds of each, round by round."""
     for each in runs:
         each()
-    pairs = [[_seconds(each) for each in runs] for _ in range(rounds)]
-    seconds, yard_seconds = map(list, zip(*pairs, strict=True))
-    return Times(seconds, yard_seconds)
+    times = [[_seconds(each) for each in runs] for _ in range(rounds)]
+    return [list(seconds) for seconds in zip(*times, strict=True)]
 
 
 def _seconds(run: Callable[[], object]) -> float:

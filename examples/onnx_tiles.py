@@ -14,7 +14,7 @@ import onnxruntime
 
 
 def spans(length, tile, overlap, period):
-    """Cut one axis into even spans of at most `tile` pixels: (start, stop, first and last pixel of the fade-in)."""
+    """Cut one axis into spans of at most `tile` pixels: (start, stop, first and last pixel of the fade-in)."""
     step = max((tile - overlap) // period * period, 0)
     if step == 0:
         return spans(length, tile, overlap, 1)
@@ -26,6 +26,19 @@ def spans(length, tile, overlap, period):
         starts = [-(-start // period) * period for start in even]
     side = max([side, *(after - before + overlap for before, after in pairwise(starts))])
     stops = [*(min(length, start + side) for start in starts[:-1]), length]
+    most = 1.1 * (sum(stops) - sum(starts))
+    for more in (count, count + 1) if count > 1 else ():  # equal spans, where they have at most a tenth more pixels
+        least = -(-(length + (more - 1) * overlap) // more)
+        for side in range(least + (length - least) % period, min(tile, length) + 1, period):
+            periods = (length - side) // period
+            if -(-periods // (more - 1)) * period + overlap <= side:
+                break
+        else:
+            continue
+        if more * side <= most:
+            starts = [index * periods // (more - 1) * period for index in range(more)]
+            stops = [start + side for start in starts]
+            break
     fade = (overlap + 1) // 2
     seams = [start + (stop - start - fade) // 2 for stop, start in zip(stops, starts[1:], strict=False)]
     fades = [(0, 0), *((seam, seam + fade) for seam in seams)]
@@ -40,7 +53,7 @@ def weights(spans, index, scale):
     def ramp(first, last):
         return 0.5 - 0.5 * np.cos(np.pi * np.clip((centre - first * scale) / max((last - first) * scale, 1), 0, 1))
 
-    rise = ramp(*spans[index][2]) if index else 1
+    rise = ramp(*spans[index][2]) if index else np.ones_like(centre)
     return rise - (ramp(*spans[index + 1][2]) if index + 1 < len(spans) else 0)
 
 

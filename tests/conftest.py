@@ -23,6 +23,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Nothing is asked of the real hub; the fixture ``hub`` lifts this for its stand-in. Read when its client is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+if find_spec("torchvision") is None:  # a stand-in has the names that spandrel imports, whichever test loads it first
+    sys.path.append(str(Path(__file__).parent / "stubs"))
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +43,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def spandrel() -> ModuleType:
-    """Others' code for others' networks; where torchvision is missing, a stand-in has the names that it imports."""
-    if find_spec("torchvision") is None:
-        sys.path.append(str(Path(__file__).parent / "stubs"))
+    """Others' code for others' networks."""
     return pytest.importorskip("spandrel")  # type: ignore[no-any-return]
 
 

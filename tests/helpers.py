@@ -14,6 +14,7 @@ needs only its output::
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finescale.networks import FrameSettings
+from finescale.networks import Frame, FrameSettings, from_options
 from finescale.testing.seeded import STATISTICS as STATISTICS
 from finescale.testing.seeded import seeded_input as seeded_input
 from finescale.testing.seeded import seeded_tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 """The folder of all cases, one folder per family."""
+
+TOLERANCE = 1e-4
+"""The largest difference from a published output in float32, where a case does not note a larger one."""
 
 ALIKE = ("swinir-light", "swinir-real-m", "swinir-color-dn", "swinir-gray-car", "srformer-light")
 """Variants made of parts that others of their family have, for tests that take long."""
@@ -84,6 +88,30 @@ def usual_scale(settings: FrameSettings) -> int:
 def seeded_state(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     """A state dict filled by the rule."""
     return {name: seeded_tensor(name, shape) for name, shape in shapes.items()}
+
+
+def noise(case: Case) -> float:
+    """How far the published network's float32 answer is from its float64 answer, as the case notes it."""
+    found = re.search(r"Float32 noise [^:]*: (\d\.\d+e[+-]\d+)", case.note)
+    return float(found[1]) if found else 0.0
+
+
+def exactness(case: Case) -> tuple[torch.dtype, float]:
+    """The precision in which a case is compared, and the largest difference that it allows."""
+    if in_float64(case):
+        return torch.float64, 1e-5 * float(case.output.std())
+    return torch.float32, max(TOLERANCE, 3 * noise(case))
+
+
+def in_float64(case: Case) -> bool:
+    """Whether the case's weights amplify rounding so much that float32 tells little."""
+    return "COMPARE IN FLOAT64" in case.note
+
+
+def network_of(case: Case) -> Frame:
+    network = from_options(case.options).eval()
+    network.load_state_dict({**network.state_dict(), **seeded_state(case.shapes)})
+    return network
 
 
 def published_buffers(case: Case) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import subprocess
 import sys
@@ -38,6 +39,10 @@ LOOSE = {"__init__", "__main__", "errors", "settings", "resize"}
 
 ROOMS = {room: line for line, rooms in enumerate(LADDER) for room in rooms}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(path for room in ("benchmarks", "examples", "experiments") for path in (ROOT / room).glob("*.py"))
 
 
 def name_of(path: Path) -> str:
@@ -120,6 +125,15 @@ def test_every_public_name_leads_somewhere_and_is_listed() -> None:
         assert getattr(finescale, name) is not None
         assert name in dir(finescale)
     assert sorted(finescale.__all__, key=str.lower) == sorted(set(finescale.__all__), key=str.lower)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_imports_names_that_exist(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("finescale"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

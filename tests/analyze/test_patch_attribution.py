@@ -22,7 +22,7 @@ from finescale.analyze.patch_attribution import (
 )
 from finescale.figures import svg
 from finescale.networks import FAMILIES, Frame
-from finescale.weights import third_party
+from finescale.weights import load_by_spandrel
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_third_party_networks_get_regions_of_sizes_that_they_take(
     torch.manual_seed(0)
     theirs = spandrel.architectures.ESRGAN.ESRGAN(in_nc=12, num_filters=8, num_blocks=1, scale=4, shuffle_factor=2)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
-    network = third_party.load_third_party(tmp_path / "theirs.pth")
+    network = load_by_spandrel(tmp_path / "theirs.pth").network
     assert (network.scale, network.period) == (2, 4)
     found = attribute_patch(network, image, Patch(top=40, left=50, size=8), region=21, steps=64)
     assert found.image.shape == (3, 20, 20)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 import typer.main
 
 from finescale import images
+from finescale.analyze.cost_report import CostReport
 from finescale.cli.analyze import analyze
 from finescale.cli.main import run
+from finescale.networks import variants
 
 COMMANDS = typer.main.get_command(analyze).commands  # type: ignore[attr-defined]
 MANUAL = Path(__file__).parents[2] / "docs" / "analyze.md"
@@ -317,3 +320,17 @@ def test_a_patch_outside_of_the_result_is_refused(
         "a patch of 16 pixels at 79,0 does not lie in the result, which has 80 x 60 pixels" in capsys.readouterr().err
     )
     assert not (tmp_path / "figure.png").exists()
+
+
+def test_all_counts_the_variants_that_exist_at_the_scale(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(CostReport, "add", lambda _self, name, **_how: counted.append(name))
+    assert run(["analyze", "cost", "--all", "-s", "2"]) == 0
+    told = re.search(r"not published at x2: (.*)", capsys.readouterr().err)
+    assert told is not None
+    missing = told[1].split(", ")
+    assert counted == [name for name in variants() if name not in missing]
+    assert {"swinir-gray-dn", "swinir-real-l"} <= set(missing)
+    assert {"hit-srf", "hat", "ngswin"} <= set(counted)

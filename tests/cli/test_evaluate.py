@@ -265,6 +265,7 @@ def test_a_published_option_file_is_run(
         (["-n", "default", "-s", "2", "--crop", "1,2,3,4"], "need --compare-picture"),
         (["-n", "default", "-s", "2", "--compare-picture", "--crop", "1,2"], "x,y,width,height"),
         (["-n", "default", "-s", "2", "--name", "a", "-o", "b"], "are mutually exclusive"),
+        (["-n", "default", "-s", "2", "--engine", "auto"], "engine must be 'torch', 'compile', 'openvino'"),
         (["-n", "default", "-s", "2", "--lr", "small"], "give --data, .* or --lr"),
         (["a.yml", "--option-file", "b.yml"], "name one option file, got two"),
         (["nowhere.yml"], "omit --data"),

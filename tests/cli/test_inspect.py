@@ -96,6 +96,12 @@ def test_a_third_party_file_is_reported_where_spandrel_knows_it(spandrel: Module
     assert rows["scale"].split() == ["scale", "4"]
     report = json.loads(CliRunner().invoke(app, [str(path), "--json"]).stdout)
     assert report.pop("parameters") == sum(parameter.numel() for parameter in network.parameters())
+    settings = report.pop("settings")
+    arguments = settings.pop("arguments")
+    assert {name: arguments[name] for name in ("num_filters", "num_blocks", "scale")} == {
+        "num_filters": 8, "num_blocks": 2, "scale": 4,
+    }  # fmt: skip
+    assert settings == {"architecture": "ESRGAN", "constructor": "ESRGAN", "in_channels": 3}
     assert report == {
         "file": str(path),
         "format": "torch",
@@ -107,6 +113,7 @@ def test_a_third_party_file_is_reported_where_spandrel_knows_it(spandrel: Module
         "scale": 4,
         "channels": 3,
         "precisions": ["float32", "bf16", "fp16"],
+        "quantization": None,
         "licence": None,
         "header": {},
         "notes": [f"{path}: read by spandrel as ESRGAN x4 (not one of finescale's networks)"],

@@ -131,7 +131,7 @@ def test_several_processes_do_what_one_does(
     capsys.readouterr()
     assert upscale(*flags, tmp_path / "out", "--workers", 2, "--json") == 0
     told = capsys.readouterr()
-    assert "computing on cpu, cpu by engine torch\n" in told.err
+    assert "computing on cpu, cpu by engine torch, since " in told.err
     assert [file["status"] for file in json.loads(told.out)["files"]] == ["done"] * 7
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,7 +33,8 @@ def test_the_compiler_gets_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     network, compiled = nn.Identity(), Convolutional()
     given: list[Any] = []
 
-    def compile_network(what: nn.Module) -> nn.Module:
+    def compile_network(what: nn.Module, *, dynamic: bool) -> nn.Module:
+        assert dynamic
         given.append(what)
         return compiled
 
@@ -43,15 +45,32 @@ def test_the_compiler_gets_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(answer, compiled(images))
 
 
+def test_the_compiler_compiles_once_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[Any] = []
+
+    def count(graph: Any, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=count))
+    network = Convolutional()
+    engine = build_engine("compile", network, device=CPU)
+    for height, width in ((9, 7), (12, 20), (31, 8)):
+        images = natural(height, width)[None]
+        with torch.inference_mode():
+            assert torch.equal(engine(images, precision="float32"), network(images))
+    assert len(graphs) == 1
+
+
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(ValueError, match="engine must be 'torch', 'compile', 'openvino', got 'onnx'"):
+    with pytest.raises(ValueError, match="engine must be 'auto', 'torch', 'compile', 'openvino', got 'onnx'"):
         Upscaler(Convolutional(), engine="onnx")  # type: ignore[arg-type]
 
 
 def test_openvino_takes_neither_another_device_nor_others_networks() -> None:
     with pytest.raises(ValueError, match="computes on device 'cpu', got 'cuda:1'; use engine 'torch'"):
         build_engine("openvino", nn.Identity(), device=torch.device("cuda:1"))
-    with pytest.raises(ValueError, match="supports only finescale's networks, got another one; use engine 'torch'"):
+    with pytest.raises(ValueError, match="supports networks of weight files, got another module; use engine 'torch'"):
         build_engine("openvino", nn.Identity(), device=CPU)
 
 

@@ -66,10 +66,10 @@ TRANSLATED: dict[tuple[Any, ...], Any] = {}
 def translate_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Translate no network twice; a translation takes seconds."""
 
-    def remembered(network: Frame, *, integers: bool) -> Any:
-        key = (integers, *(value.numpy().tobytes() for value in network.state_dict().values()))
+    def remembered(network: Frame, *, integers: bool, size: tuple[int, int] | None) -> Any:
+        key = (integers, size, *(value.numpy().tobytes() for value in network.state_dict().values()))
         if key not in TRANSLATED:
-            TRANSLATED[key] = translate(network, integers=integers)
+            TRANSLATED[key] = translate(network, integers=integers, size=size)
         return TRANSLATED[key]
 
     monkeypatch.setattr(engine_module, "translate", remembered)

@@ -31,12 +31,29 @@ pytest.importorskip("onnxscript")
 SHAPES = [(1, 3, 53, 69), (3, 3, 11, 6), (1, 3, 5, 80), (1, 3, 66, 7), (2, 3, 32, 32)]
 """Odd sizes, some below a window, a wide and a tall one, whole windows; none of those by which an export is checked."""
 
+
+def largest(family: Any) -> str:
+    """The variant of a family whose tiny network is exported for every size, cut down to its largest group."""
+    if family.name == "ngram":  # the other variant has four stages
+        return "swinir-ng"
+    depths = {variant: settings.depths for variant, settings in family.tiny.items()}
+    return max(depths, key=lambda variant: (max(depths[variant]), -len(depths[variant])))
+
+
+def one_group(family: Any) -> Any:
+    """Settings of a tiny network cut down to its largest group; each layer takes seconds."""
+    tiny = family.tiny[largest(family)]
+    group = tiny.depths.index(max(tiny.depths))
+    return tiny.model_copy(update={"depths": (tiny.depths[group],), "num_heads": (tiny.num_heads[group],)})
+
+
 TINY = [
     pytest.param(family, variant, id=variant)
     for family in FAMILIES.values()
     for variant in family.tiny
-    if variant not in ALIKE
+    if variant not in (*ALIKE, largest(family))
 ]
+"""Variants beside those that are exported for every size."""
 
 QUANTIZED = [
     *(pytest.param(family, next(iter(family.tiny)), 8, id=family.name) for family in FAMILIES.values()),
@@ -63,15 +80,6 @@ def by_onnx_runtime(file: Path, images: Tensor) -> Tensor:
 def answer(network: Frame, images: Tensor) -> Tensor:
     result: Tensor = network(images)
     return result
-
-
-def one_group(family: Any) -> Any:
-    """Settings of a tiny network cut down to its largest group; each layer takes seconds."""
-    tiny = max(family.tiny.values(), key=lambda settings: (max(settings.depths), -len(settings.depths)))
-    if family.name == "ngram":  # the other variant has four stages
-        tiny = family.tiny["swinir-ng"]
-    group = tiny.depths.index(max(tiny.depths))
-    return tiny.model_copy(update={"depths": (tiny.depths[group],), "num_heads": (tiny.num_heads[group],)})
 
 
 @pytest.fixture(scope="module")

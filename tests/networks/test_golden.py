@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,41 +10,16 @@ import torch
 from torch import Tensor
 
 from finescale.networks import FAMILIES, Frame, from_options
-from helpers import GOLDEN, STATISTICS, Case, load_case, seeded_state
+from helpers import GOLDEN, STATISTICS, TOLERANCE, Case, exactness, in_float64, load_case, network_of, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no network reads")  # option blocks as published carry such keys
 
-TOLERANCE = 1e-4
 FILES = [path for family in FAMILIES for path in sorted((GOLDEN / family).glob("*.npz"))]
 CASES = [pytest.param(path, id=f"{path.parent.name}/{path.stem}") for path in FILES]
 
 
-def noise(case: Case) -> float:
-    """How far the published network's float32 answer is from its float64 answer, as the case notes it."""
-    found = re.search(r"Float32 noise [^:]*: (\d\.\d+e[+-]\d+)", case.note)
-    return float(found[1]) if found else 0.0
-
-
-def exactness(case: Case) -> tuple[torch.dtype, float]:
-    """The precision in which a case is compared, and the largest difference that it allows."""
-    if in_float64(case):
-        return torch.float64, 1e-5 * float(case.output.std())
-    return torch.float32, max(TOLERANCE, 3 * noise(case))
-
-
-def in_float64(case: Case) -> bool:
-    """Whether the case's weights amplify rounding so much that float32 tells little."""
-    return "COMPARE IN FLOAT64" in case.note
-
-
 EXPLOSIVE = [case for case, path in zip(CASES, FILES, strict=True) if in_float64(load_case(path))]
 ILL_CONDITIONED = [case for case, path in zip(CASES, FILES, strict=True) if 3 * noise(load_case(path)) > TOLERANCE]
-
-
-def network_of(case: Case) -> Frame:
-    network = from_options(case.options).eval()
-    network.load_state_dict({**network.state_dict(), **seeded_state(case.shapes)})
-    return network
 
 
 @torch.inference_mode()

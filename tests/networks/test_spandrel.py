@@ -14,7 +14,7 @@ import torch
 
 from finescale import weights
 from finescale.networks import FAMILIES, Family, Frame, FrameSettings
-from finescale.weights import third_party
+from finescale.weights import load_by_spandrel
 from heads import heads
 from helpers import seeded_input, seeded_state
 
@@ -85,7 +85,7 @@ def test_our_file_gives_our_answer_in_spandrel(name: str, scale: int, spandrel: 
     family, settings = NETWORKS[name]
     ours = network_of(family, settings, scale=scale)
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
+    theirs = load_by_spandrel(tmp_path / "net.safetensors").network
     assert theirs.architecture.lower() == family
     assert theirs.scale == scale
     assert_same_answer(ours, theirs.model, family)
@@ -96,7 +96,7 @@ def test_every_head_of_swinir_gives_our_answer_in_spandrel(variant: str, spandre
     family = FAMILIES["swinir"]
     ours = network_of("swinir", family.tiny[variant], scale=family.scales(variant)[-1])
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
+    theirs = load_by_spandrel(tmp_path / "net.safetensors").network
     assert_same_answer(ours, theirs.model, "swinir")
 
 
@@ -106,7 +106,7 @@ def test_spandrel_knows_the_shift_from_the_buffers(name: str, spandrel: ModuleTy
     unshifted = settings.model_copy(update={"shifted": False})
     ours = network_of(family, unshifted, scale=2)
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
+    theirs = load_by_spandrel(tmp_path / "net.safetensors").network
     assert_same_answer(ours, theirs.model, family)
     assert weights.load(tmp_path / "net.safetensors").settings == unshifted
 
@@ -118,7 +118,7 @@ def test_their_file_gives_their_answer_in_ours(name: str, spandrel: ModuleType, 
     family, settings = NETWORKS[name]
     ours = network_of(family, settings, scale=4)
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load_third_party(tmp_path / "net.safetensors").model
+    theirs = load_by_spandrel(tmp_path / "net.safetensors").network.model
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in theirs.parameters():
@@ -140,6 +140,6 @@ def test_at_scales_1_and_8_our_file_gives_our_answer_in_spandrel(
     settings = settings.model_copy(update={"in_channels": channels})
     ours = network_of(family.name, settings, scale=scale)
     weights.save(ours, tmp_path / "net.safetensors", source="a test", published_buffers=True)
-    theirs = third_party.load_third_party(tmp_path / "net.safetensors")
+    theirs = load_by_spandrel(tmp_path / "net.safetensors").network
     assert (theirs.architecture.lower(), theirs.scale) == (family.name, scale)
     assert_same_answer(ours, theirs.model, family.name)

@@ -65,13 +65,34 @@ def test_of_the_two_best_starts_the_better_after_a_short_refinement_is_taken(
         tried.append((how.method, how.epochs))
         return {"minmax": 26.0, "percentile": 27.0}[how.method]
 
-    monkeypatch.setattr(trials, "calibrate", lambda _network, how: ranks[how.method])
+    monkeypatch.setattr(trials, "calibrate", lambda _network, how: ranks[how.method] + (100 if how.keep else 0))
     monkeypatch.setattr(trials, "refine", refine)
     chosen, fidelity = choose(network, trials, settings)
     assert tried == [("minmax", 2), ("percentile", 2)]
-    assert (chosen.method, chosen.epochs) == ("percentile", 5)
+    assert (chosen.method, chosen.epochs, chosen.keep) == ("percentile", 5, ("first", "last"))
     assert network.quantization == chosen
-    assert fidelity == ranks
+    assert fidelity == {method: rank + 100 for method, rank in ranks.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "gain", "kept"),
+    [
+        ({}, 1.0, ("first", "last")),
+        ({}, -1.0, ()),
+        ({"keep": ("last",)}, 1.0, ("last",)),
+        ({"bits": 8}, 1.0, ()),
+        ({"placement": "blocks"}, 1.0, ()),
+    ],
+)
+def test_the_ends_have_8_bits_where_that_is_closer_and_nothing_else_is_stated(
+    changes: dict[str, Any], gain: float, kept: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, settings = tiny(), SETTINGS.model_copy(update=changes)
+    images = calibration_images(network, folder, crops=2, crop_size=8)
+    trials = Trials(network, images, settings, on_progress=lambda _stage, _done, _total: None)
+    monkeypatch.setattr(trials, "calibrate", lambda _network, how: gain if "first" in how.keep else 0.0)
+    chosen, _ = choose(network, trials, settings)
+    assert chosen.keep == kept
 
 
 def test_a_refinement_that_makes_it_worse_is_undone(folder: Path) -> None:

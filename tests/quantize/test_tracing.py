@@ -19,7 +19,7 @@ from finescale.quantize import QuantSettings, insert_quantizers, is_quantized, q
 from finescale.quantize.calibrate import calibrate
 from finescale.quantize.modules import quantizers, switch
 from finescale.quantize.tracing import insert_products
-from finescale.weights.third_party import load_third_party
+from finescale.weights import load_by_spandrel
 from foreign import Small
 from helpers import seeded_input
 from small_sets import picture
@@ -249,7 +249,7 @@ def test_a_third_party_network_is_quantized_with_its_products(spandrel: ModuleTy
     theirs = spandrel.architectures.SwinIR.SwinIR(**arguments, upsampler="pixelshuffledirect")
     weights = pictures / "swinir.pth"
     torch.save({"params": theirs.state_dict()}, weights)
-    network = load_third_party(weights)
+    network = load_by_spandrel(weights).network
     settings = QuantSettings(bits=8, method="minmax", epochs=0)
     result = quantize_network(network, pictures, settings, crops=2, crop_size=16)
     assert result.traced is not None

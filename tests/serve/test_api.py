@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import re
 import shlex
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -30,6 +33,22 @@ PNG = "image/png"
 def picture(tmp_path: Path) -> Path:
     draw(tmp_path / "cat.png", width=20, height=16)
     return tmp_path / "cat.png"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silence(server: Running) -> Iterator[Future[float]]:
+    """Seconds until the server closes a connection that sends half a header and no more; measured beside the tests."""
+    host, port = server.address.removeprefix("http://").split(":")
+
+    def seconds_to_the_end() -> float:
+        with socket.create_connection((host, int(port)), timeout=60) as idle:
+            idle.sendall(b"GET / HTTP/1.1\r\n")
+            started = time.monotonic()
+            assert idle.recv(100) == b""
+            return time.monotonic() - started
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(seconds_to_the_end)
 
 
 def post(client: Any, path: str, picture: Path | bytes, name: str = "cat.png", **settings: Any) -> Any:
@@ -86,7 +105,9 @@ def test_a_job_is_followed_listed_and_deleted(client: Any, picture: Path) -> Non
     assert events[-1]["name"] == "wd.png"
     assert events[-1]["result_name"] == "wd_x2.png"
     assert id in [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
+    assert (events[-1]["depth"], events[-1]["profile"], events[-1]["viewable"]) == (8, None, True)
     assert client.get(f"/v1/jobs/{id}/view/input").content == picture.read_bytes()
+    assert client.get(f"/v1/jobs/{id}/view/thumbnail").content == client.get(f"/v1/jobs/{id}/result").content
     assert client.delete(f"/v1/jobs/{id}").status_code == 200
     assert client.get(f"/v1/jobs/{id}").json()["error"]["code"] == "unknown_job"
 
@@ -97,6 +118,48 @@ def test_what_was_lost_is_said(client: Any, tmp_path: Path) -> None:
     answer = post(client, "/v1/upscale", tmp_path / "clear.png", format="jpg")
     (note,) = json.loads(unquote(answer.headers["finescale-notes"]))
     assert "transparency" in note
+
+
+def test_pictures_that_browsers_cannot_show_are_shown_as_copies(client: Any, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (600, 300), (10, 200, 30)).save(tmp_path / "scan.tif")
+    job = finished(client, post(client, "/v1/jobs", tmp_path / "scan.tif", format="tif"))
+    sizes = {"input": (600, 300), "result": (1200, 600), "thumbnail": (256, 128)}
+    for which, size in sizes.items():
+        answer = client.get(f"/v1/jobs/{job['id']}/view/{which}")
+        assert answer.headers["content-type"] == "image/png"
+        assert image.open(io.BytesIO(answer.content)).size == size
+
+
+def test_the_hostile_files_are_answered_as_documented(client: Any, server: Running) -> None:
+    data = os.environ.get("FINESCALE_DATA")
+    if data is None:
+        pytest.skip("FINESCALE_DATA names no folder with hostile files")
+    statuses = {}
+    for path in sorted((Path(data) / "hostile" / "images").iterdir()):
+        answer = post(client, "/v1/upscale", path, path.name)
+        statuses[path.name] = answer.status_code
+        if answer.status_code != 200:
+            assert set(answer.json()["error"]) == {"code", "message", "hint"}
+            assert str(server.folder) not in answer.text
+    assert set(statuses.values()) <= {200, 400, 413, 415, 422}
+    expected = {
+        "text.png": 415,
+        "zero_bytes.png": 400,
+        "truncated.jpg": 422,
+        "bomb_30000x30000.png": 413,
+        "rgb16.png": 200,
+    }
+    assert {name: statuses[name] for name in expected} == expected
+
+
+def test_the_profile_and_the_depth_are_reported(client: Any) -> None:
+    data = os.environ.get("FINESCALE_DATA")
+    if data is None:
+        pytest.skip("FINESCALE_DATA names no folder with hostile files")
+    images = Path(data) / "hostile" / "images"
+    assert finished(client, post(client, "/v1/jobs", images / "rgb16.png"))["depth"] == 16
+    assert finished(client, post(client, "/v1/jobs", images / "icc_wide_gamut.png"))["profile"] is not None
 
 
 def test_results_are_packed_into_one_file(client: Any, picture: Path) -> None:
@@ -162,16 +225,17 @@ def test_too_many_pixels_are_refused_by_the_header(client: Any, tmp_path: Path) 
 def test_mutated_files_do_no_harm(client: Any, picture: Path, server: Running) -> None:
     """Two hundred damaged files: each is answered by a result or by one of the documented errors."""
     data, chance = picture.read_bytes(), random.Random(0)
-    statuses = set()
+    sent = []
     for _ in range(200):
         damaged = bytearray(data)
         for _ in range(chance.randint(1, 6)):
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        answer = post(client, "/v1/upscale", bytes(damaged[: chance.choice([None, None, 40, len(data) // 2])]))
-        statuses.add(answer.status_code)
-        assert str(server.folder) not in answer.text if answer.status_code != 200 else True
-    assert statuses <= {200, 413, 415, 422}
-    assert {200, 415, 422} <= statuses or {415, 422} <= statuses
+        sent.append(bytes(damaged[: chance.choice([None, None, 40, len(data) // 2])]))
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda picture: post(client, "/v1/upscale", picture), sent))
+    assert {415, 422} <= {answer.status_code for answer in answers} <= {200, 413, 415, 422}
+    for answer in answers:
+        assert answer.status_code == 200 or str(server.folder) not in answer.text
     assert client.get("/healthz").json() == {"status": "ok"}
 
 
@@ -209,15 +273,6 @@ def test_other_machines_need_a_token(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "other machines can reach 0.0.0.0: give --token" in capsys.readouterr().err
     assert run(["serve", "--token", "short", "--folder", str(tmp_path)]) == 1
     assert "'token'" in capsys.readouterr().err
-
-
-def test_silent_connections_are_closed(server: Running) -> None:
-    host, port = server.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as idle:
-        idle.sendall(b"GET / HTTP/1.1\r\n")  # and no more
-        started = time.monotonic()
-        assert idle.recv(100) == b""
-        assert time.monotonic() - started < 30
 
 
 # ---- what is described
@@ -268,9 +323,36 @@ def test_the_examples_of_the_manual_run(
     assert Path("larger.png").read_bytes() == expected
 
 
+def test_the_container_and_the_unit_start_it_with_flags_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(__file__).parents[2]
+    dockerfile = (root / "examples" / "Dockerfile").read_text(encoding="utf-8")
+    unit = (root / "examples" / "finescale.service").read_text(encoding="utf-8")
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)", dockerfile, re.MULTILINE)
+    (start,) = re.findall(r"^ExecStart=(.*)", unit, re.MULTILINE)
+    assert json.loads(entry)[:2] == ["finescale", "serve"]
+    assert shlex.split(start)[:2] == ["/opt/finescale/bin/finescale", "serve"]
+    assert run(["serve", "--help"]) == 0
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    for command in (json.loads(entry), shlex.split(start)):
+        assert {word for word in command if word.startswith("--")} <= known
+    for line in re.findall(r"^COPY (.*)", dockerfile, re.MULTILINE):
+        assert all((root / source).exists() for source in line.split()[:-1])
+    (user,) = re.findall(r"^USER (.*)", dockerfile, re.MULTILINE)
+    assert user != "root"
+    assert dockerfile.index("USER") < dockerfile.index("ENTRYPOINT")
+    assert "HEALTHCHECK" in dockerfile
+
+
 def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in [name for name in sys.modules if name.startswith("finescale.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert run(["serve"]) == 1
     assert capsys.readouterr().err == "finescale: serve needs uvicorn: pip install 'finescale[serve]'\n"
+
+
+# ---- last, since it waits for what began with the first test
+
+
+def test_silent_connections_are_closed(silence: Future[float]) -> None:
+    assert 9 < silence.result(60) < 30

@@ -52,6 +52,11 @@ def worker_of(server: Running) -> int:
     return int(found.stdout.split()[0])
 
 
+def memory_of(server: Running) -> int:
+    """Bytes that the server process has in memory, without its workers."""
+    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.timeout(900)  # three workers are started, which load PyTorch
 def test_jobs_outlive_what_is_killed(starting: Any, tmp_path: Path, tiny_weights: Path, large: bytes) -> None:
     """One story, since starting a server takes seconds: worker killed, cancelled, full, server killed, stopped."""
@@ -116,30 +121,35 @@ def test_jobs_outlive_what_is_killed(starting: Any, tmp_path: Path, tiny_weights
 
 
 @pytest.mark.timeout(900)
-def test_fifty_clients_at_once_get_right_answers(starting: Any, tmp_path: Path, tiny_weights: Path) -> None:
+def test_fifty_clients_get_right_answers_for_a_while(starting: Any, tmp_path: Path, tiny_weights: Path) -> None:
     sent = []
     for seed in range(5):
         draw(tmp_path / f"{seed}.png", width=16 + seed, seed=seed)
         assert run(["upscale", str(tmp_path / f"{seed}.png"), "-n", str(tiny_weights)]) == 0
         sent.append(((tmp_path / f"{seed}.png").read_bytes(), (tmp_path / f"{seed}_x2.png").read_bytes()))
-    server = starting("--max-queued", "8")
+    server = starting("--max-queued", "8", "--devices", "cpu,cpu")
     statuses: list[int] = []
+    end = time.monotonic() + float(os.environ.get("FINESCALE_LOAD_SECONDS", "4"))
+    before = memory_of(server)
 
     def client(number: int) -> None:
         data, expected = sent[number % 5]
-        for _ in range(200):
+        has_one = False
+        while time.monotonic() < end or not has_one:
             answer = httpx.post(f"{server.address}/v1/upscale", files={"image": ("c.png", data)}, timeout=120)
             statuses.append(answer.status_code)
             if answer.status_code == 200:
                 assert answer.content == expected
-                return
+                has_one = True
+                continue
             assert answer.status_code == 429, answer.text
+            assert int(answer.headers["retry-after"]) >= 1
             time.sleep(0.1)
-        raise AssertionError("no place in the queue in 200 attempts")
 
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(client, range(50)))
-    assert statuses.count(200) == 50
+    assert statuses.count(200) >= 50
+    assert memory_of(server) < before + 100 * 2**20
     assert httpx.get(f"{server.address}/v1/jobs").json() == {"jobs": []}, "nothing is kept of direct requests"
     assert not list((server.folder / "jobs" / "jobs").iterdir())
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ def page(browser: Any, server: Running) -> Iterator[Any]:
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    for job in context.request.get(f"{server.address}/v1/jobs").json()["jobs"]:  # of other tests with this server
+        context.request.delete(f"{server.address}/v1/jobs/{job['id']}")
     page.goto(server.address)
     page.locator("#scale input").first.wait_for(state="attached")
     yield page
@@ -47,10 +51,9 @@ def page(browser: Any, server: Running) -> Iterator[Any]:
     context.close()
 
 
-def drop(page: Any, *pictures: Path) -> None:
-    """Let files fall onto the page, as a mouse would."""
-    files = [{"name": path.name, "bytes": list(path.read_bytes())} for path in pictures]
-    transfer = page.evaluate_handle(
+def transfer(page: Any, *pictures: Path) -> Any:
+    """Files as the browser hands them over when they are dropped or pasted."""
+    return page.evaluate_handle(
         """files => {
           const transfer = new DataTransfer();
           for (const { name, bytes } of files) {
@@ -58,9 +61,20 @@ def drop(page: Any, *pictures: Path) -> None:
           }
           return transfer;
         }""",
-        files,
+        [{"name": path.name, "bytes": list(path.read_bytes())} for path in pictures],
     )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def drop(page: Any, *pictures: Path) -> None:
+    """Let files fall onto the page, as a mouse would."""
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer(page, *pictures)})
+
+
+def places(page: Any) -> list[dict[str, float]]:
+    """Where both pictures of the comparison are on the screen."""
+    return page.locator("#compare img").evaluate_all(  # type: ignore[no-any-return]
+        "images => images.map(image => image.getBoundingClientRect().toJSON())"
+    )
 
 
 def screenshot(page: Any, name: str) -> None:
@@ -104,19 +118,78 @@ def test_pictures_are_dropped_enlarged_compared_and_downloaded(
     page.mouse.move(frame["x"] + 0.25 * frame["width"], middle, steps=3)
     page.mouse.up()
     assert handle.get_attribute("aria-valuenow") == "25"
+    (whole, same) = places(page)
+    assert whole == same
+    assert (whole["width"], whole["height"]) == (60 * 4, 40 * 4), "small pictures are shown at four times their size"
     page.keyboard.press("1")
     assert page.locator("#zoom").inner_text() == "100 %"
     page.get_by_role("button", name="Zoom in").click(click_count=3, delay=10)
-    images = page.locator("#compare img")
-    transforms = [images.nth(n).evaluate("image => image.style.transform") for n in range(2)]
-    assert transforms[0] == transforms[1], "both are shown at the same place"
     assert page.locator("#zoom").inner_text() == "338 %"
+    page.mouse.move(frame["x"] + 620, middle)
+    for _ in range(4):
+        page.mouse.wheel(0, -600)
+    page.get_by_text("3200 %").wait_for()
+    before, same = places(page)
+    assert before == same, "both are shown at the same place"
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 550, middle - 20, steps=2)
+    page.mouse.up()
+    after, same = places(page)
+    assert after == same
+    assert (after["x"] - before["x"], after["y"] - before["y"]) == (-70, -20)
     screenshot(page, "compare")
+    page.get_by_role("button", name="Fit").click()
+    assert places(page) == [whole, whole]
     page.keyboard.press("Escape")
     assert page.locator("#viewer").is_hidden()
     for row in (done, failed):
         row.get_by_role("button", name="Delete").click()
         row.wait_for(state="detached")
+
+
+def test_pictures_are_pasted_and_enlarged_by_the_keyboard_alone(page: Any, tmp_path: Path, server: Running) -> None:
+    """Two pictures of one name, as browsers call all pasted ones, in one file at the end."""
+    draw(tmp_path / "image.png", width=12, height=10)
+    for _ in range(2):
+        page.evaluate(
+            "clipboardData => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData }))",
+            transfer(page, tmp_path / "image.png"),
+        )
+    page.get_by_text("about 2 kB").wait_for()
+    page.locator("summary").click()
+    page.get_by_label("Take eight times as long").check()
+    page.locator("#scale input").first.focus()
+    for _ in range(20):
+        if page.evaluate("document.activeElement.id") == "go":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.locator("#jobs li.done").nth(1).wait_for()
+    page.locator("#jobs .thumb img").nth(1).wait_for()  # both have a small copy, a moment after they are done
+    assert page.locator("#jobs .thumb img").count() == 2
+    sent = page.request.get(f"{server.address}/v1/jobs").json()["jobs"]
+    assert [job["ensemble"] for job in sent if job["name"] == "image.png"] == [True, True]
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download all").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == ["image_x2.png", "image_x2 (2).png"]
+    row = page.locator("#jobs li").first
+    row.locator("button.thumb").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Home")
+    assert page.get_by_role("slider").get_attribute("aria-valuenow") == "0"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.className") == "thumb", "focus goes back to where it was"
+    for number in (1, 0):
+        page.get_by_role("button", name="Delete").nth(number).click()
+        page.locator("#jobs li").nth(number).wait_for(state="detached")
+
+
+def test_a_file_that_is_no_picture_is_refused_at_once(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("hello")
+    page.set_input_files("#files", tmp_path / "letter.txt")
+    assert "This is not a picture" in page.locator("#jobs li.failed", has_text="letter.txt").inner_text()
+    assert page.locator("#waiting").is_hidden()
 
 
 def test_a_picture_at_work_is_cancelled_and_tried_again(page: Any, tmp_path: Path) -> None:
@@ -126,6 +199,8 @@ def test_a_picture_at_work_is_cancelled_and_tried_again(page: Any, tmp_path: Pat
     page.set_input_files("#files", tmp_path / "large.png")
     page.get_by_role("button", name="Enlarge", exact=True).click()
     row = page.locator("#jobs li", has_text="large.png")
+    row.get_by_text(re.compile(r"Part \d+ of \d+")).wait_for()
+    assert int(row.get_by_role("progressbar").get_attribute("max")) > 1
     row.get_by_role("button", name="Cancel").click()
     row.get_by_text("Cancelled").wait_for()
     row.get_by_role("button", name="Try again").click()

@@ -21,6 +21,22 @@ def test_a_picture_named_twice_is_meant_once(tmp_path: Path) -> None:
     assert found.failures == ()
 
 
+def test_pictures_whose_names_differ_in_case_alone_are_each_taken(tmp_path: Path) -> None:
+    for name in ("A.png", "a.png"):
+        write_image(tmp_path / name, torch.zeros(3, 2, 2))
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("this file system ignores case")
+    found = find_inputs([str(tmp_path), str(tmp_path / "a.png")])
+    assert sorted(image.path.name for image in found.images) == ["A.png", "a.png"]
+
+
+def test_a_name_in_another_case_is_the_same_picture_where_the_file_system_says_so(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", torch.zeros(3, 2, 2))
+    os.link(tmp_path / "a.png", tmp_path / "A.png")  # two names of one file, as a file system without case shows it
+    found = find_inputs([str(tmp_path / "a.png"), str(tmp_path / "A.png")])
+    assert [image.path.name for image in found.images] == ["a.png"]
+
+
 def test_the_folder_of_the_results_is_not_looked_into(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

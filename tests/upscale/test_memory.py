@@ -99,6 +99,23 @@ def test_a_tile_takes_half_of_the_free_memory(missing: int, side: int, monkeypat
     assert side - 64 < max(height for height, _ in network.asked) <= side
 
 
+@pytest.mark.parametrize(
+    ("fraction", "free"),
+    [
+        (1.0, 700),  # 600 free and 300 reserved, of which 200 are in use
+        (0.5, 300),  # 500 allowed, 200 in use
+        (0.1, 0),
+    ],
+)
+def test_free_memory_of_a_cuda_device_heeds_reserved_blocks_and_the_limit_of_the_process(
+    fraction: float, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"mem_get_info": (600, 1000), "memory_reserved": 300, "memory_allocated": 200}
+    for name, fact in {**facts, "get_per_process_memory_fraction": fraction}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _device, fact=fact: fact)
+    assert memory.free_memory(torch.device("cuda")) == free
+
+
 def test_free_memory_is_known_here_and_plausible() -> None:
     free = memory.free_memory(CPU)
     assert free is None or 2**20 < free < 2**50

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import struct
-import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from finescale.upscale import Tiling, Upscaler, alpha, streaming
 from finescale.upscale.memory import LiveBytes
 from finescale.upscale.streaming import pixel_limit, upscale_on_disk
 from images.tiff_files import Page, tiff_file
+from traced import traced_peak
 from upscale.stand_ins import Convolutional, Limited, Nearest, natural
 
 SIZE = 75, 90
@@ -219,19 +219,17 @@ def test_a_pyramid_holds_reduced_copies_in_tiles(upscaler: Upscaler, tmp_path: P
 
 
 def test_the_memory_does_not_grow_with_the_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numpy's arrays are counted by tracemalloc, tensors by their storages; libvips' buffers by neither."""
+    """Python's memory and numpy's, and tensors by their storages; libvips' buffers are not counted."""
     monkeypatch.setattr(alpha, "MAX_IN_MEMORY", 1000)
     monkeypatch.setattr(stored, "BLOCK_BYTES", 10_000)
     peaks = {}
     upscaler = Upscaler(Nearest(), tiling=TILES)
     for height in (160, 480):
         write_image(tmp_path / "input.png", natural_image_of(height, 32))
-        live = LiveBytes()
-        tracemalloc.start()
-        with live:
+        with LiveBytes() as live:
             upscaler.upscale_file(tmp_path / "input.png", tmp_path / "out.png")
-        peaks[height] = tracemalloc.get_traced_memory()[1] + live.peak
-        tracemalloc.stop()
+        arrays = traced_peak(lambda: upscaler.upscale_file(tmp_path / "input.png", tmp_path / "out.png"))
+        peaks[height] = arrays + live.peak
     assert peaks[480] < 1.1 * peaks[160]
 
 

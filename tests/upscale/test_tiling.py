@@ -120,7 +120,26 @@ def test_a_cut_is_what_one_would_draw() -> None:
 
 def test_a_cut_with_a_period_is_what_one_would_draw() -> None:
     spans = [tile.rows for tile in plan_tiles((540, 1), 448, 64, period=192)]
-    assert spans == [Span(0, 302, (0, 0), (231, 263)), Span(192, 540, (231, 263), (540, 540))]
+    assert spans == [Span(0, 348, (0, 0), (254, 286)), Span(192, 540, (254, 286), (540, 540))]
+
+
+@settings(deadline=None)
+@given(st.integers(257, 4000))
+def test_tiles_have_at_most_two_sizes_along_an_axis(length: int) -> None:
+    spans = [tile.columns for tile in plan_tiles((1, length), 256, 64, period=32)]
+    assert len({span.stop - span.start for span in spans}) <= 2
+
+
+def test_unequal_tiles_are_kept_where_equal_ones_cost_too_much() -> None:
+    ends = [(tile.columns.start, tile.columns.stop) for tile in plan_tiles((1, 700), 256, 64, period=192)]
+    assert ends == [(0, 256), (192, 448), (384, 640), (576, 700)]
+
+
+def test_equal_tiles_overlap_a_little_more() -> None:
+    ends = [(tile.columns.start, tile.columns.stop) for tile in plan_tiles((1, 700), 256, 64, period=32)]
+    assert {stop - start for start, stop in ends} == {252}
+    assert [start % 32 for start, _ in ends] == [0] * len(ends)
+    assert ends[-1] == (448, 700)
 
 
 def test_tiles_come_row_by_row() -> None:

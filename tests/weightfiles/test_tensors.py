@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from finescale import weights
 from finescale.errors import UnsafeWeightsError, WeightsError, WeightsMismatchError
 from finescale.weightfiles.tensors import PREFIXES, WRAPPERS, read_tensors
 from publishing import tiny_network, write
+from traced import traced_peak
 
 
 @pytest.fixture
@@ -291,22 +291,15 @@ BOMBS = {
 }
 
 
-def peak_of_refusal(path: Path) -> int:
-    """Bytes of Python's own memory at most while a file is read and refused."""
-    tracemalloc.start()
-    try:
-        with pytest.raises(WeightsError):
-            read_tensors(path)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+def read_and_refused(path: Path) -> None:
+    with pytest.raises(WeightsError):
+        read_tensors(path)
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> None:
     path = pickled(BOMBS[name], tmp_path / "bomb.pth")
-    # The count is of all threads, and those of the test runner take memory too: the least of three is the file's.
-    assert min(peak_of_refusal(path) for _ in range(3)) < 4 * 2**20
+    assert traced_peak(lambda: read_and_refused(path)) < 4 * 2**20
 
 
 def test_a_pickle_of_public_reports_is_refused(data_root: Path) -> None:

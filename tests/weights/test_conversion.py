@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from finescale import weights
-from finescale.errors import MissingExtraError, SettingsError, UnknownNetworkError, WeightsError, WeightsMismatchError
+from finescale.errors import MissingExtraError, SettingsError, WeightsError, WeightsMismatchError
 from finescale.networks import FAMILIES, Frame, build, from_options
-from finescale.weights.third_party import load_third_party
+from finescale.weights import load_by_spandrel
 from golden_ptq import published_file
 from helpers import GOLDEN, load_case, seeded_input, seeded_state
 from publishing import write
@@ -201,7 +201,7 @@ def test_a_file_for_spandrel_is_read_by_it(family: str, suffix: str, spandrel: M
     network, output = tiny(family, scale=3), tmp_path / f"net{suffix}"
     done = weights.convert(ours(network, tmp_path), output, reader="spandrel")
     assert done.num_derived == len(FAMILIES[family].files.derived(network))
-    assert load_third_party(output).architecture.lower() == family
+    assert load_by_spandrel(output).network.architecture.lower() == family
     assert_same_answer(weights.load(output).network, network)
 
 
@@ -238,12 +238,13 @@ def test_a_third_party_network_is_converted_by_its_own_keys(spandrel: ModuleType
     assert done.network == "ESRGAN x4, read by spandrel"
     assert weights.convert(tmp_path / "net.safetensors", tmp_path / "net.pth").key == "params"
     assert torch.load(tmp_path / "net.pth", weights_only=True)["params"].keys() == state.keys()
-    expected = load_third_party(path)
-    found = load_third_party(tmp_path / "net.safetensors")
-    assert found.header == {"architecture": "ESRGAN", "format": "pt", "scale": "4", "source": "theirs.pth"}
-    for other in (found, load_third_party(tmp_path / "net.pth")):
+    expected = load_by_spandrel(path).network
+    found = weights.load(tmp_path / "net.safetensors")
+    assert (found.header["family"], found.header["scale"], found.header["source"]) == ("third-party", "4", "theirs.pth")
+    assert json.loads(found.header["settings"])["architecture"] == "ESRGAN"
+    for other in (found.network, load_by_spandrel(tmp_path / "net.pth").network):
         assert_same_answer(other, expected)
-    with pytest.raises(UnknownNetworkError, match="no known family has its keys"):
+    with pytest.raises(ValueError, match=r"settings must be left out for .*, a third-party network"):
         weights.convert(path, tmp_path / "other.safetensors", settings={"image_range": 255})
 
 

@@ -27,8 +27,9 @@ from finescale.errors import (
     WeightsMismatchError,
 )
 from finescale.networks import FAMILIES
-from finescale.weightfiles.tensors import StoredTensors
-from finescale.weights.third_party import ThirdPartyNetwork, load_named_or_third_party, load_third_party
+from finescale.weights import load_by_spandrel, load_named
+from finescale.weights.header import stated_licence
+from finescale.weights.third_party import ThirdPartyNetwork
 from helpers import seeded_input
 from publishing import write
 
@@ -99,11 +100,8 @@ def test_a_third_party_file_upscales_pictures_of_any_size(
 
 
 def test_a_size_that_the_network_needs_is_made_and_cropped(spandrel: ModuleType) -> None:
-    network = ThirdPartyNetwork(
-        descriptor_of(spandrel, Repeating(), size_requirements=spandrel.SizeRequirements(16, 8, square=True)),
-        path=Path("made-up"),
-        stored=StoredTensors(format="torch", wrapper=None, prefix="", header={}, tensors={}),
-    )
+    sizes = spandrel.SizeRequirements(16, 8, square=True)
+    network = ThirdPartyNetwork(descriptor_of(spandrel, Repeating(), size_requirements=sizes)).eval()
     assert network.period == 8
     images = torch.rand(2, 3, 9, 21)
     answer = network(images)
@@ -130,31 +128,32 @@ def test_another_scale_is_refused(esrgan: dict[str, Tensor], tmp_path: Path) -> 
 
 def test_wrapper_prefix_and_licence_are_told(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     prefixed = {f"module.{key}": tensor.half() for key, tensor in esrgan.items()}
-    network = load_third_party(write({"params": prefixed}, tmp_path / "net.pth"))
-    assert (network.format, network.wrapper, network.prefix, network.licence) == ("torch", "params", "module.", None)
-    assert next(network.parameters()).dtype is torch.float32
+    loaded = load_by_spandrel(write({"params": prefixed}, tmp_path / "net.pth"))
+    assert (loaded.format, loaded.wrapper, loaded.prefix, loaded.dtype) == ("torch", "params", "module.", "float16")
+    assert stated_licence(loaded.header) is None
+    assert next(loaded.network.parameters()).dtype is torch.float32
     safetensors.torch.save_file(esrgan, tmp_path / "net.safetensors", metadata={"modelspec.license": "CC0-1.0"})
-    assert load_third_party(tmp_path / "net.safetensors").licence == "CC0-1.0"
+    assert stated_licence(load_by_spandrel(tmp_path / "net.safetensors").header) == "CC0-1.0"
 
 
 def test_reading_draws_no_random_numbers(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     path = write(esrgan, tmp_path / "net.pth")
     before = torch.random.get_rng_state()
-    load_third_party(path)
+    load_by_spandrel(path)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_an_unknown_device_is_refused(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="device 'nowhere' cannot be used"):
-        load_third_party(write(esrgan, tmp_path / "net.pth"), device="nowhere")
+        load_by_spandrel(write(esrgan, tmp_path / "net.pth"), device="nowhere")
 
 
 def test_ours_is_ours_whatever_spandrel_says(tmp_path: Path) -> None:
     family = FAMILIES["craft"]
     network = family.network(settings=family.tiny["craft"], scale=2)
-    loaded, notes = load_named_or_third_party(write(network.state_dict(), tmp_path / "net.pth"))
-    assert isinstance(loaded, family.network)
-    assert notes == ()
+    loaded = load_named(write(network.state_dict(), tmp_path / "net.pth"))
+    assert isinstance(loaded.network, family.network)
+    assert loaded.doubts == ()
 
 
 # ---- precision
@@ -176,7 +175,7 @@ def test_auto_is_float32_where_bfloat16_is_not_supported(
     path = write(MADE_UP, tmp_path / "net.pth")
     for supported, chosen in ((False, "float32"), (True, "bf16")):
         registered(Repeating(), supports_bfloat16=supported)
-        network, device = load_third_party(path), torch.device("cuda")
+        network, device = load_by_spandrel(path).network, torch.device("cuda")
         offered = build_engine("torch", network, device=device).precisions
         assert choose_precision("auto", network, device=device, engine="torch", offered=offered) == chosen
 
@@ -191,7 +190,7 @@ def test_without_spandrel_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UnknownNetworkError, match=f"^{re.escape(str(path))}: no known family .*{re.escape(known)}$"):
         Upscaler.from_pretrained(path)
     with pytest.raises(MissingExtraError):
-        load_third_party(path)
+        load_by_spandrel(path)
 
 
 def test_a_spandrel_that_cannot_be_imported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,22 +224,22 @@ def test_a_width_that_the_file_does_not_hold_is_refused_before_it_is_made(
     state = small("SPAN x2").state_dict()
     state["conv_1.sk.weight"] = torch.zeros(20_000, 3, 1, 1)
     with pytest.raises(WeightsMismatchError, match="MemoryError: it would be many times as large as the file"):
-        load_third_party(write(state, tmp_path / "net.pth"))
+        load_by_spandrel(write(state, tmp_path / "net.pth"))
 
 
 def test_absurd_numbers_nan_and_code_are_refused_as_ever(esrgan: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(WeightsMismatchError, match="counts more layers"):
-        load_third_party(write({**esrgan, "model.999999.weight": torch.zeros(2)}, tmp_path / "absurd.pth"))
+        load_by_spandrel(write({**esrgan, "model.999999.weight": torch.zeros(2)}, tmp_path / "absurd.pth"))
     with pytest.raises(WeightsError, match=r"'model\.0\.bias' contains NaN"):
-        load_third_party(write({**esrgan, "model.0.bias": torch.full((8,), torch.nan)}, tmp_path / "nan.pth"))
+        load_by_spandrel(write({**esrgan, "model.0.bias": torch.full((8,), torch.nan)}, tmp_path / "nan.pth"))
     with pytest.raises(UnsafeWeightsError):
-        load_third_party(write({"params": esrgan, "hook": print}, tmp_path / "code.pth"))
+        load_by_spandrel(write({"params": esrgan, "hook": print}, tmp_path / "code.pth"))
 
 
 def test_every_hostile_file_is_refused(spandrel: ModuleType, data_root: Path) -> None:
     for path in sorted((data_root / "hostile" / "weights").iterdir()):
         with pytest.raises(WeightsError, match=f"^{re.escape(str(path))}: [^\n]*$"):
-            load_third_party(path)
+            load_by_spandrel(path)
 
 
 def test_networks_that_upscale_no_whole_pictures_are_refused(
@@ -249,13 +248,13 @@ def test_networks_that_upscale_no_whole_pictures_are_refused(
     path = write(MADE_UP, tmp_path / "net.pth")
     registered(Repeating(), purpose="FaceSR")
     with pytest.raises(WeightsError, match="read by spandrel as Made-up, which is made for faces alone"):
-        load_third_party(path)
+        load_by_spandrel(path)
     registered(Repeating(), output_channels=1)
     with pytest.raises(WeightsError, match="which takes 3 channels to 1; finescale needs as many out as in"):
-        load_third_party(path)
+        load_by_spandrel(path)
     registered(Repeating(), kind=spandrel.MaskedImageModelDescriptor)
     with pytest.raises(WeightsError, match="which fills in what a mask covers"):
-        load_third_party(path)
+        load_by_spandrel(path)
 
 
 # ---- a network that spandrel is made to know

@@ -30,7 +30,6 @@ from finescale.networks import (
 )
 from finescale.system.memory import is_out_of_memory
 from finescale.upscale.memory import LiveBytes
-from finescale.weights import third_party
 
 Size = tuple[int, int]
 
@@ -66,7 +65,7 @@ def subject(name: str, *, scale: int, runs: bool = False) -> Subject:
         entry = zoo.entry(name, scale=scale)
         with torch.random.fork_rng(devices=[]), torch.device("cpu" if runs else "meta"):  # callers' numbers stay
             return Subject(name=name, scale=scale, network=build(str(entry.variant), scale=scale), cost=entry.cost)
-    network, _ = third_party.load_named_or_third_party(name, scale=scale)
+    network = weights.load_named(name, scale=scale).network
     return Subject(name=name, scale=scale, network=network, cost=_known_cost(network))
 
 

@@ -102,14 +102,13 @@ def attribute_patch(
     multiple = math.lcm(multiple, _needed_multiple(network))
     top, rows = _interval(height, (patch.top + bottom) / 2 / scale, region, multiple)
     left, columns = _interval(width, (patch.left + right) / 2 / scale, region, multiple)
-    module = network.model if isinstance(network, WrappedNetwork) else network
-    module.requires_grad_(False)
-    device = next(module.parameters()).device
+    network.requires_grad_(False)
+    device = next(network.parameters()).device
     part = image[:, top : top + rows, left : left + columns].expand(channels, -1, -1).to(device).contiguous()
     inside = Patch(top=patch.top - scale * top, left=patch.left - scale * left, size=patch.size)
-    found = attribute(module, part, inside, sigma=sigma, steps=steps, on_step=on_step)
+    found = attribute(network, part, inside, sigma=sigma, steps=steps, on_step=on_step)
     with torch.no_grad():
-        sr = module(part[None])[0]
+        sr = network(part[None])[0]
     return PatchAttribution(scale=scale, image=part, corner=(top, left), sr=sr, patch=patch, attribution=found)
 
 
@@ -159,10 +158,7 @@ def compare_attributions(
 
 
 def _needed_multiple(network: Frame | WrappedNetwork) -> int:
-    """Return what divides the sides of images that a network takes; ours take any size.
-
-    Third-party networks are called without their padding, which no gradient passes.
-    """
+    """Return what divides the sides of images that a network takes without padding; ours take any size."""
     return network.period if isinstance(network, WrappedNetwork) else 1
 
 

@@ -173,6 +173,7 @@ def _network(options: TestOptionFile, path: Path, source: str) -> networks.Frame
         for name in type(loaded.settings).model_fields
         if getattr(loaded.settings, name) != getattr(described.settings, name)
     ]
+    assert isinstance(loaded.network, networks.Frame)  # since its family is one of ours
     shown = [name for name in differing if name not in family.files.unseen_help]
     if shown:
         described_fields = ", ".join(f"{name} {getattr(described.settings, name)}" for name in shown)
@@ -180,7 +181,9 @@ def _network(options: TestOptionFile, path: Path, source: str) -> networks.Frame
     if not differing:
         return loaded.network
     unseen = {name: getattr(described.settings, name) for name in differing}
-    return weights.load(path, scale=options.scale, settings=unseen).network
+    network = weights.load(path, scale=options.scale, settings=unseen).network
+    assert isinstance(network, networks.Frame)
+    return network
 
 
 def _cases(block: TestSetOptions, source: str, *, scale: int) -> list[Case]:

@@ -87,8 +87,8 @@ def cost(
 
     from finescale.analyze.cost_report import CostReport
     from finescale.analyze.costs import input_for
-    from finescale.networks import variants
 
+    names = models or _variants_at(scale)
     sizes = None
     if input_size is not None:
         sizes = [_size("--input", input_size)]
@@ -109,13 +109,25 @@ def cost(
         hierarchical=hierarchical,
     )
     try:
-        for name in models or variants():
+        for name in names:
             report.add(name, before_timing=announce)
     finally:  # what is known so far, even when interrupted
         if as_json:
             console.print_json(report.as_json())
         elif report.rows:
             _print_costs(report)
+
+
+def _variants_at(scale: int) -> list[str]:
+    """List the published variants that exist at a scale, and say which do not."""
+    from finescale import zoo
+    from finescale.networks import variants
+
+    at_scale = {entry.name for entry in zoo.models(scale=scale)}
+    missing = [name for name in variants() if name not in at_scale]
+    if missing:
+        console.say(f"not published at x{scale}: {', '.join(missing)}")
+    return [name for name in variants() if name in at_scale]
 
 
 def _size(flag: str, text: str) -> tuple[int, int]:

@@ -78,7 +78,7 @@ def evaluate(
     tile_rule: options.TileRule = None,
     ensemble: options.Ensemble = False,
     precision: options.Precision = "float32",
-    engine: options.Engine = None,
+    engine: Annotated[str | None, typer.Option(help="torch (default), compile or openvino.")] = None,
     compile: options.Compile = False,
     device: options.Device = None,
     output: Annotated[
@@ -138,7 +138,7 @@ def evaluate(
     if not compare_picture and (crop, picture) != (None, None):
         raise typer.BadParameter("--crop and --picture need --compare-picture")
     detail = None if crop is None else _crop(crop)
-    engine_name = options.engine_of(engine, compile=compile)
+    engine_name = options.engine_of(engine, compile=compile, default="torch")
     execution = Execution(
         device=options.device_of(device, engine=engine_name),
         precision=cast("engines.Precision", precision),

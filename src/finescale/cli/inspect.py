@@ -10,8 +10,7 @@ import typer
 from finescale.cli import console, options
 
 if TYPE_CHECKING:
-    from finescale.weights import Inspection
-    from finescale.weights.third_party import ThirdPartyNetwork
+    from finescale.weights import Inspection, Loaded
 
 
 def inspect(
@@ -23,15 +22,13 @@ def inspect(
     from rich.console import Console
 
     from finescale import weights
-    from finescale.errors import UnknownNetworkError
     from finescale.settings import read_overrides
-    from finescale.weights import third_party
+    from finescale.weights.third_party import THIRD_PARTY
 
-    try:
-        facts = weights.inspect(file, settings=read_overrides(settings or ()))
-    except UnknownNetworkError as refusal:
-        network = third_party.retry_with_spandrel(file, refusal)
-        report, rows = _third_party_report(network), _third_party_rows(network)
+    facts = weights.inspect(file, settings=read_overrides(settings or ()))
+    if facts.family == THIRD_PARTY:
+        loaded = weights.load(file)
+        report, rows = _third_party_report(loaded), _third_party_rows(loaded)
     else:
         report, rows = _report(facts), _rows(facts)
     if as_json:
@@ -61,23 +58,34 @@ def _report(facts: Inspection) -> dict[str, Any]:
     }
 
 
-def _third_party_report(network: ThirdPartyNetwork) -> dict[str, Any]:
+def _third_party_report(loaded: Loaded) -> dict[str, Any]:
+    from finescale.weights.header import stated_licence
+
     return {
-        "file": str(network.path),
-        "format": network.format,
-        "wrapper": network.wrapper,
-        "prefix": network.prefix,
+        "file": str(loaded.path),
+        "format": loaded.format,
+        "wrapper": loaded.wrapper,
+        "prefix": loaded.prefix,
         "family": None,
         "read_by": "spandrel",
-        "architecture": network.architecture,
-        "scale": network.scale,
-        "channels": network.in_channels,
-        "parameters": network.num_parameters,
-        "precisions": list(network.precisions),
-        "licence": network.licence,
-        "header": dict(network.header),
-        "notes": list(network.notes),
+        "architecture": loaded.nearest,
+        "scale": loaded.scale,
+        "channels": loaded.network.in_channels,
+        "settings": loaded.settings.model_dump(mode="json"),
+        "parameters": loaded.num_parameters,
+        "precisions": _precisions(loaded),
+        "quantization": None if loaded.quantization is None else loaded.quantization.model_dump(mode="json"),
+        "licence": stated_licence(loaded.header),
+        "header": dict(loaded.header),
+        "notes": [*loaded.doubts, *loaded.notes],
     }
+
+
+def _precisions(loaded: Loaded) -> list[str]:
+    from finescale.networks import WrappedNetwork
+
+    assert isinstance(loaded.network, WrappedNetwork)
+    return list(loaded.network.precisions)
 
 
 def _rows(facts: Inspection) -> dict[str, str]:
@@ -96,26 +104,28 @@ def _rows(facts: Inspection) -> dict[str, str]:
     }
 
 
-def _third_party_rows(network: ThirdPartyNetwork) -> dict[str, str]:
+def _third_party_rows(loaded: Loaded) -> dict[str, str]:
     return {
-        "file": _printable(str(network.path)),
-        "format": _format(network),
-        "network": f"{network.architecture}, by spandrel",
-        "scale": str(network.scale),
-        "channels": str(network.in_channels),
-        "parameters": f"{network.num_parameters:,}",
-        "precisions": ", ".join(network.precisions),
-        "header": _header(network),
-        "notes": "\n".join(map(_printable, network.notes)),
+        "file": _printable(str(loaded.path)),
+        "format": _format(loaded),
+        "network": f"{loaded.nearest}, by spandrel",
+        "scale": str(loaded.scale),
+        "channels": str(loaded.network.in_channels),
+        "parameters": f"{loaded.num_parameters:,} ({loaded.dtype})",
+        "settings": "\n".join(f"{field} = {value}" for field, value in loaded.settings),
+        "precisions": ", ".join(_precisions(loaded)),
+        "quantization": "\n".join(f"{field} = {value}" for field, value in loaded.quantization or ()),
+        "header": _header(loaded),
+        "notes": "\n".join(map(_printable, (*loaded.doubts, *loaded.notes))),
     }
 
 
-def _format(file: Inspection | ThirdPartyNetwork) -> str:
+def _format(file: Inspection) -> str:
     wrapper = f"state dict under {file.wrapper!r}" if file.wrapper else "bare state dict"
     return f"{file.format}, {wrapper}" + (f", prefix {file.prefix!r}" if file.prefix else "")
 
 
-def _header(file: Inspection | ThirdPartyNetwork) -> str:
+def _header(file: Inspection) -> str:
     return "\n".join(_printable(f"{key} = {text}") for key, text in file.header.items() if key != "settings")
 
 

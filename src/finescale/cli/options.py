@@ -70,7 +70,7 @@ Ensemble = Annotated[
     bool, typer.Option("--ensemble", help="Average over 8 flips and rotations: slightly better, 8 times slower.")
 ]
 Precision = Annotated[str, typer.Option(help="auto, float32, bf16 or fp16.")]
-Engine = Annotated[str | None, typer.Option(help="torch (default), compile or openvino.")]
+Engine = Annotated[str | None, typer.Option(help="auto, torch, compile or openvino.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Short for --engine compile, PyTorch's compiler.")]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; default: cuda where it is available, else cpu.")
@@ -178,15 +178,15 @@ def read_bytes(flag: str, text: str) -> int:
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
-def engine_of(named: str | None, *, compile: bool) -> EngineName:
-    """Return the engine that ``--engine`` and ``--compile`` select together.
+def engine_of(named: str | None, *, compile: bool, default: EngineName = "auto") -> EngineName:
+    """Return the engine that ``--engine`` and ``--compile`` select together, or else the default.
 
     Raises:
         typer.BadParameter: They select two different ones.
     """
     if compile and named not in (None, "compile"):
         raise typer.BadParameter(f"--compile and --engine {named} are mutually exclusive")
-    return cast("EngineName", "compile" if compile else named or "torch")
+    return cast("EngineName", "compile" if compile else named or default)
 
 
 def device_of(named: str | None, *, engine: EngineName = "torch") -> str:

@@ -15,7 +15,7 @@ from finescale.cli.console import say
 from finescale.cli.progress import bars
 
 if TYPE_CHECKING:
-    from finescale.quantize import QuantizationResult, QuantSettings
+    from finescale.quantize import QuantizationResult, QuantSettings, Trace
     from finescale.weights import Loaded
 
 
@@ -70,6 +70,7 @@ def quantize(
 ) -> None:
     """Convert a network's numbers to small integers, with ranges learned from a few pictures."""
     from finescale import weights
+    from finescale.networks import Frame
     from finescale.quantize import QuantSettings, is_quantized, quantize_network
     from finescale.quantize.crops import HELD_OUT
     from finescale.quantize.run import FASTER_FROM_CHANNELS
@@ -125,15 +126,19 @@ def quantize(
         console.print_json(report)
     else:
         _print(result)
+    if result.traced is not None:
+        _say_found(result.traced)
     say(f"weights: {output}, {report['bytes']:,} bytes instead of {report['float_bytes']:,}")
+    if result.settings.keep != settings.keep:
+        say("note: the first and last layer have 8 bits, which comes closer to the float network")
     better = result.better_method
     if better is not None:
         say(
             f"note: ranges by {better} come closer to the float network, {result.fidelity[better]:.2f} dB, than these, "
             f"{result.reached:.2f} dB; --method {better} starts with them"
         )
-    width = loaded.network.settings.embed_dim
-    if width < FASTER_FROM_CHANNELS:
+    width = loaded.network.settings.embed_dim if isinstance(loaded.network, Frame) else None
+    if width is not None and width < FASTER_FROM_CHANNELS:
         say(f"note: with {width} channels the file is smaller, but integers gain little or no time over bf16")
 
 
@@ -222,7 +227,9 @@ def _compare(
     from rich.table import Table
 
     from finescale import weights
+    from finescale.networks import Frame
     from finescale.quantize import compare
+    from finescale.weights.third_party import ThirdPartyNetwork
 
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder, _watched(None) as on_progress:
@@ -230,6 +237,7 @@ def _compare(
         for one in compare(
             loaded.network, calibration, settings, crops=crops, crop_size=crop_size, seed=seed, on_progress=on_progress
         ):
+            assert isinstance(one.network, Frame | ThirdPartyNetwork)  # as what was loaded
             weights.save(one.network, file, source=loaded.path.name)
             facts = {"fidelity_db": one.fidelity, "seconds": one.seconds, "bytes": file.stat().st_size}
             rows.append({"method": one.name, **facts})
@@ -253,9 +261,16 @@ def _report(loaded: Loaded, result: QuantizationResult, *, output: Path, float_b
         "fidelity_db": dict(result.fidelity),
         "losses": list(result.losses),
         "sensitivity": dict(result.sensitivity),
+        "traced": None if result.traced is None else _traced(result.traced),
         "bytes": output.stat().st_size,
         "float_bytes": float_bytes,
     }
+
+
+def _traced(traced: Trace) -> dict[str, Any]:
+    """Return what was found in a third-party network, and what of it stays in float."""
+    products = {path: len(operands) for path, operands in traced.products.items()}
+    return {"layers": list(traced.layers), "products": products, "in_float": dict(traced.in_float)}
 
 
 def _print(result: QuantizationResult) -> None:
@@ -270,7 +285,21 @@ def _print(result: QuantizationResult) -> None:
         for layer, cost in result.sensitivity.items():
             costs.add_row(layer, f"{cost:.3g}")
         tables.append(costs)
+    if result.traced is not None and result.traced.in_float:
+        kept = Table("stays in float", "why", box=None, pad_edge=False)
+        for path, reason in result.traced.in_float.items():
+            kept.add_row(path, reason)
+        tables.append(kept)
     console.print_tables(*tables)
+
+
+def _say_found(traced: Trace) -> None:
+    """Print how much was found in a third-party network."""
+    products = sum(len(operands) for operands in traced.products.values())
+    say(
+        f"found: {len(traced.layers)} layers and {products} products to quantize, the network's result and "
+        f"{len(traced.in_float)} parts stay in float"
+    )
 
 
 @contextmanager

@@ -49,9 +49,15 @@ def serve(
     precision: options.Precision = "auto",
     engine: options.Engine = None,
     device: options.Device = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE,...", help="Several devices, such as cuda:0,cuda:1: a worker for each."),
+    ] = None,
     _threads: options.Threads = None,
 ) -> None:
     """Serve a page and an HTTP API, on this machine alone unless --host is given. Stop it by Ctrl+C."""
+    if None not in (device, devices):
+        raise typer.BadParameter("--devices is mutually exclusive with --device")
     from finescale.errors import MissingExtraError
     from finescale.settings import parse_settings
 
@@ -80,14 +86,14 @@ def serve(
         "max_memory": None if max_memory is None else options.read_bytes("--max-memory", max_memory),
         "stop_seconds": stop_seconds,
         "networks": tuple(networks or ()),
-        "device": options.device_of(device, engine=engine_name),
+        "devices": tuple(options.names_of(devices)) or (options.device_of(device, engine=engine_name),),
         "precision": precision,
         "engine": engine_name,
     }
     settings = parse_settings(ServeSettings, {k: v for k, v in given.items() if v is not None}, source="serve")
 
     def on_start(address: str) -> None:
-        console.say(f"serving {address} on {settings.device}; stop it by Ctrl+C")
+        console.say(f"serving {address} on {', '.join(settings.devices)}; stop it by Ctrl+C")
         if open_page:
             typer.launch(re.sub(r"//(?:0\.0\.0\.0|\[::\])", "//127.0.0.1", address))
 

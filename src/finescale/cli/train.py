@@ -92,6 +92,7 @@ def train(
     override(given.values, overrides or ())
     if given.is_recipe and not given.values["data"].get("hr"):
         raise typer.BadParameter("no pictures to train on: give --hr FOLDER")
+    _take_third_party(given, start)
     if start is not None:  # a network may be downloaded, which mistakes and missing pictures must not cost
         settings = parse_settings(TrainSettings, {**given.values, "warm_start": None}, source=given.source)
         if not plan:
@@ -200,6 +201,16 @@ def _check_places(settings: TrainSettings) -> None:
             raise typer.BadParameter(f"{place}: no such file or folder")
 
 
+def _take_third_party(given: _Given, start: str | None) -> None:
+    """Set the network to that of a third-party file to start from, where no variant is named."""
+    from finescale.train.initial_weights import third_party_values
+
+    path = start or given.values.get("warm_start")
+    if "variant" not in given.values and path is not None and Path(path).is_file():
+        with console.messages_of_the_library():
+            given.values = {**third_party_values(Path(path)), **given.values}
+
+
 def _set_start(given: _Given, start: str | None) -> None:
     """Set the weights to start from: by the flag, by a field, or of the training that the recipe names."""
     from finescale import weights
@@ -227,12 +238,15 @@ def _note_missing_start(given: _Given, settings: TrainSettings) -> None:
 
 def _print_summary(settings: TrainSettings, notes: Iterable[str]) -> None:
     """Print a training in a few lines."""
+    from finescale.weights.third_party import THIRD_PARTY
+
     for note in notes:
         console.say(f"note: {note}")
     steps, data = settings.train, settings.data
-    changed = f" with {', '.join(settings.network)} changed" if settings.network else ""
+    is_changed = settings.network and settings.variant != THIRD_PARTY
+    changed = f" with {', '.join(settings.network)} changed" if is_changed else ""
     loss = " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in steps.loss.items())
-    console.say(f"training {settings.name}: {settings.variant} x{settings.scale}{changed}")
+    console.say(f"training {settings.name}: {settings.title} x{settings.scale}{changed}")
     console.say(
         f"{steps.iterations:,} steps of {steps.batch} samples of {data.patch}x{data.patch}, {loss}, {steps.optimizer} "
         f"at {steps.lr:g}, {_schedule(settings)}"

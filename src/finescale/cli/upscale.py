@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from datetime import timedelta
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +19,14 @@ from finescale.cli.progress import bars
 from finescale.cli.shards import REPORT, ShareReport
 
 if TYPE_CHECKING:
+    from finescale.engines import EngineName
     from finescale.upscale import Upscaler
+    from finescale.upscale.forecast import Forecast
     from finescale.upscale.outputs import Job
     from finescale.upscale.report import UpscaleReport
+
+_LONG = timedelta(minutes=1)
+"""From here on, the time left is told without a terminal too, once."""
 
 
 def upscale(
@@ -95,6 +103,7 @@ def upscale(
     width: Annotated[int | None, typer.Option(help="Width of the result in pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Height of the result in pixels.")] = None,
     long_side: Annotated[int | None, typer.Option(help="Longer side of the result in pixels.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Start even where results may not fit on the disk.")] = False,
     settings: options.NetworkSettings = None,
     offline: options.Offline = False,
     as_json: options.AsJson = False,
@@ -103,11 +112,13 @@ def upscale(
     """Upscale pictures. Inputs are never changed, existing results are kept unless --overwrite is given."""
     from finescale import weights
     from finescale.settings import parse_settings, read_overrides
-    from finescale.system.places import place_of
+    from finescale.system.cores import threads_each
+    from finescale.system.places import RemotePath, place_of
     from finescale.system.remote import check_output
     from finescale.system.shards import deal
     from finescale.upscale import Tiling
-    from finescale.upscale.batch import num_pixels, run_jobs
+    from finescale.upscale.batch import run_jobs, size_of
+    from finescale.upscale.forecast import forecast
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
         OUTPUT_SUFFIXES,
@@ -129,6 +140,8 @@ def upscale(
     engine_name = options.engine_of(engine, compile=compile)
     on_devices = _devices(devices, workers=workers, device=device)
     own_shard = options.shard_of(shard)
+    if engine_name == "auto" and on_devices is not None and set(on_devices) != {"cpu"}:
+        engine_name = "torch"
     if device is None and on_devices is None and own_shard.count > 1:
         device = _device_of_launcher()
     if suffix is not None:
@@ -188,23 +201,38 @@ def upscale(
             "tiling": tiling,
             "ensemble": ensemble,
             "precision": precision,
-            "engine": engine_name,
             "offline": offline,
             "settings": overrides,
         },
+        engine=engine_name,
     )
     with console.messages_of_the_library():
         upscaler = build("cpu" if on_devices else options.device_of(device, engine=engine_name))
     for note in upscaler.notes:
         console.say(f"note: {note}")
-    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
-    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
-    console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}")
     jobs, results = plan_jobs(found.images, output_as, scale=upscaler.scale, network=Path(network).stem)
     for path in results:
         console.say(f"{path}: left out, it has the name of another picture's result")
-    shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=num_pixels)
+    read_size_of = cache(size_of)  # of each header once
+
+    def pixels_of(job: Job) -> int:
+        return math.prod(read_size_of(job))
+
+    why = ""
+    if upscaler.engine == "auto":  # chosen by the whole batch, so that all shards and processes have one engine
+        choice = upscaler.choose_engine(map(read_size_of, jobs))
+        with console.messages_of_the_library():
+            upscaler = upscaler.by(choice.engine)
+        build = partial(build, engine=choice.engine)
+        why = f", since {choice.reason}"
+    arithmetic = "" if on_devices else f"in {_arithmetic(upscaler)} "
+    where = ", ".join(on_devices) if on_devices else str(upscaler.device)
+    console.say(f"computing {arithmetic}on {where} by engine {upscaler.engine}{why}")
+    shares = [jobs] if own_shard.count == 1 else deal(jobs, own_shard.count, size=pixels_of)
     share = shares[own_shard.number - 1]
+    expected = forecast(share, output_as, scale=upscaler.scale, size_of=read_size_of)
+    if len(share) > 1:
+        _check_forecast(expected, force=force)
     reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
     notes = list(upscaler.notes)
     share_report = None
@@ -217,16 +245,16 @@ def upscale(
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     interrupted = 0
     try:
-        with console.messages_of_the_library(), _watched(len(share)) as (on_tile, on_report, is_interrupted):
+        with console.messages_of_the_library(), _watched(len(share), expected) as (on_tile, on_report, is_interrupted):
             if on_devices:
                 done = run_on_workers(
-                    deal(share, len(on_devices), size=num_pixels),
+                    deal(share, len(on_devices), size=pixels_of),
                     build,
                     on_devices,
                     output_as,
                     max_pixels=max_pixels,
                     detect_compression=photo_network is not None,
-                    threads=_threads_each(on_devices),
+                    threads=threads_each(on_devices),
                     stop=is_interrupted,
                 )
             else:
@@ -262,11 +290,11 @@ def upscale(
         raise typer.Exit(console.SOME_FAILED)
 
 
-def _build(network: str, arguments: Mapping[str, Any], device: str) -> Upscaler:
+def _build(network: str, arguments: Mapping[str, Any], device: str, *, engine: EngineName) -> Upscaler:
     """Build the upscaler of a device; other processes call this as well."""
     from finescale.upscale import Upscaler
 
-    return Upscaler.from_pretrained(network, device=device, **arguments)
+    return Upscaler.from_pretrained(network, device=device, engine=engine, **arguments)
 
 
 def _devices(named: str | None, *, workers: int | None, device: str | None) -> list[str] | None:
@@ -276,13 +304,6 @@ def _devices(named: str | None, *, workers: int | None, device: str | None) -> l
     if named is not None:
         return options.names_of(named) or None
     return None if workers is None else [device or "cpu"] * workers
-
-
-def _threads_each(devices: Sequence[str]) -> int | None:
-    """Return the number of threads of each process: processes on the CPU share its cores."""
-    from finescale.system.cores import available_cores
-
-    return max(1, available_cores() // len(devices)) if set(devices) == {"cpu"} else None
 
 
 def _device_of_launcher() -> str | None:
@@ -308,27 +329,64 @@ def _arithmetic(upscaler: Upscaler) -> str:
     return f"{upscaler.precision} what integers of {bits} bits give ('--engine openvino' multiplies integers)"
 
 
+def _check_forecast(expected: Forecast, *, force: bool) -> None:
+    """Print what a batch will take, and refuse one whose results have no room.
+
+    Raises:
+        ImageWriteError: A disk has too little room, and ``force`` is not set.
+    """
+    from finescale.errors import ImageWriteError
+
+    if not expected.pixels:
+        return
+    needed, free = sum(number for number, _ in expected.disks), min(free for _, free in expected.disks)
+    console.say(
+        f"{len(expected.pixels):,} pictures to make, {expected.input_pixels / 1e6:,.1f} megapixels in, "
+        f"{expected.output_pixels / 1e6:,.1f} out; about {_disk(needed)} of disk, {_disk(free)} free"
+    )
+    if not expected.fits and not force:
+        raise ImageWriteError("the results may not fit on the disk; free some, choose another folder, or give --force")
+
+
+def _disk(number: int) -> str:
+    """Describe a number of bytes in MB or GB."""
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+
+
 @contextmanager
 def _watched(
-    num_jobs: int,
+    num_jobs: int, expected: Forecast
 ) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[UpscaleReport], None], Callable[[], bool]]]:
     """Show the progress of a batch; yield what is called for each tile and each report, and whether to stop."""
     from finescale.system.interrupt import deferred_interrupt
 
-    num_done = 0
+    num_done, pixels_done, start = 0, 0, time.monotonic()
+    is_told = num_jobs == 1
+
     with deferred_interrupt() as is_interrupted, bars() as shown:
         shown.show("pictures", 0, num_jobs)
+
+        def time_left(begun: float = 0) -> timedelta | None:
+            left = expected.seconds_left(pixels_done + begun, time.monotonic() - start)
+            return None if left is None else timedelta(seconds=round(left))
 
         def on_tile(job: Job, done: int, total: int) -> None:
             if is_interrupted():
                 raise KeyboardInterrupt
             shown.show("tiles", done, total, label=job.input.name)
+            left = time_left(expected.pixels.get(job.input, 0) * done / total)
+            shown.show("pictures", num_done, num_jobs, note="" if left is None else f"{left} left for all")
 
         def on_report(report: UpscaleReport) -> None:
-            nonlocal num_done
+            nonlocal num_done, pixels_done, is_told
             num_done += 1
+            pixels_done += expected.pixels.get(report.input, 0)
             shown.show("pictures", num_done, num_jobs)
             _say_report(report)
+            left = time_left()
+            if not is_told and left is not None and left >= _LONG:
+                is_told = True
+                console.say(f"about {left} left for all")
 
         yield on_tile, on_report, is_interrupted
 

@@ -9,8 +9,13 @@ from torch import Tensor, nn
 
 from finescale.engines.pytorch import PyTorchEngine
 from finescale.networks import Frame, WrappedNetwork
+from finescale.weights.third_party import ThirdPartyNetwork
 
-EngineName = Literal["torch", "compile", "openvino"]
+RuntimeName = Literal["torch", "compile", "openvino"]
+"""Engines that can be built."""
+
+EngineName = Literal["auto", "torch", "compile", "openvino"]
+"""Engines that can be asked for; "auto" is "torch" or "openvino", see `finescale.engines.choose_engine`."""
 
 
 class Engine(Protocol):
@@ -28,13 +33,13 @@ class Engine(Protocol):
         """Upscale images (N, in_channels, H, W); returns float32 on the same device, ``scale`` times as large."""
 
 
-def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) -> Engine:
+def build_engine(name: RuntimeName, network: nn.Module, *, device: torch.device) -> Engine:
     """Build an engine for a network that is on its device and in evaluation mode.
 
     Args:
         name: "torch" calls the network itself, "compile" compiles it with `torch.compile`, "openvino" translates it for
             OpenVINO, once for all sizes of image; the first call of the last two takes a while.
-        network: One of finescale's networks for "openvino"; any for "torch" and "compile".
+        network: That of a weight file for "openvino"; any for "torch" and "compile".
         device: Device of the network; "openvino" requires the CPU.
 
     Raises:
@@ -47,8 +52,8 @@ def build_engine(name: EngineName, network: nn.Module, *, device: torch.device) 
         return PyTorchEngine(network, device=device, precisions=precisions, compiled=name == "compile")
     if device.type != "cpu":
         raise ValueError(f"engine 'openvino' computes on device 'cpu', got {str(device)!r}; use engine 'torch' there")
-    if not isinstance(network, Frame):
-        raise ValueError("engine 'openvino' supports only finescale's networks, got another one; use engine 'torch'")
+    if not isinstance(network, Frame | ThirdPartyNetwork):
+        raise ValueError("engine 'openvino' supports networks of weight files, got another module; use engine 'torch'")
     from finescale.engines.openvino import OpenVINOEngine
 
     return OpenVINOEngine(network)

@@ -28,10 +28,11 @@ from torch import Tensor
 from finescale.engines.parity import check_parity
 from finescale.engines.translation import to_onnx
 from finescale.errors import MissingExtraError
-from finescale.networks import Frame
+from finescale.networks import Frame, WrappedNetwork
 from finescale.quantize import is_quantized, settings_of
 from finescale.system.files import whole_file
 from finescale.weights.download import cache_folder
+from finescale.weights.third_party import ThirdPartyNetwork
 
 MAX_COMPILED = 9
 """Compiled networks in memory at once: the tiles of one image have up to nine sizes."""
@@ -64,7 +65,7 @@ class OpenVINOEngine:
         MissingExtraError: OpenVINO, or a package for the translation, is not installed.
     """
 
-    def __init__(self, network: Frame) -> None:
+    def __init__(self, network: Frame | ThirdPartyNetwork) -> None:
         self._openvino = _openvino()
         self._core = self._openvino.Core()
         self._network = network
@@ -95,7 +96,10 @@ class OpenVINOEngine:
         Raises:
             NumericalError: A translation differs too much from the network.
         """
-        return _infer(self.compiled(tuple(images.shape), precision), images)
+        if isinstance(self._network, Frame):
+            return _infer(self.compiled(tuple(images.shape), precision), images)
+        compiled = self.compiled((1, *images.shape[1:]), precision)
+        return torch.cat([_infer(compiled, image[None]) for image in images])
 
     def compiled(self, shape: Shape, precision: str) -> Any:
         """Return the compiled network for a shape (N, C, H, W), from memory, from disk or compiled now.
@@ -121,21 +125,24 @@ class OpenVINOEngine:
             return compiled
 
     def _compile(self, shape: Shape, precision: str) -> Any:
-        model = self._core.read_model(self._translation())
+        # Code of third parties may compute other constants for each size.
+        size = None if isinstance(self._network, Frame) else (shape[2], shape[3])
+        model = self._core.read_model(self._translation(size))
         model.reshape(list(shape))
         return self._core.compile_model(model, "CPU", self._options(precision))
 
-    def _translation(self) -> bytes:
-        """Return the network for every size, from disk or translated now, as an ONNX model."""
-        file = cache_folder() / "openvino" / f"{self._identity.hex()}.onnx"
+    def _translation(self, size: tuple[int, int] | None) -> bytes:
+        """Return the network for one size or, by None, every size, from disk or translated now, as an ONNX model."""
+        identity = self._identity if size is None else _digest(self._identity, repr(size).encode())
+        file = cache_folder() / "openvino" / f"{identity.hex()}.onnx"
         cached = self._read(file)
         if cached is not None:
             return cached
         logger.info("translating the network for OpenVINO; the result is cached")
-        translated = translate(self._network, integers=self.multiplies_integers)
+        translated = translate(self._network, integers=self.multiplies_integers, size=size)
         compiled = self._core.compile_model(self._core.read_model(translated), "CPU", self._options("float32"))
-        for size in CHECKED:
-            images = torch.rand(1, self._network.in_channels, *size, generator=torch.Generator().manual_seed(0))
+        for checked in CHECKED if size is None else (size,):
+            images = torch.rand(1, self._network.in_channels, *checked, generator=torch.Generator().manual_seed(0))
             check_parity(
                 self._network, _infer(compiled, images), images, by=f"OpenVINO {self._openvino.__version__}",
                 remedy="use engine 'torch'",
@@ -174,17 +181,18 @@ class OpenVINOEngine:
             logger.warning("%s: cannot be written (%s), so the network is translated again next time", file, error)
 
 
-def translate(network: Frame, *, integers: bool) -> bytes:
-    """Translate a network for every size into a serialized ONNX model, which OpenVINO reads.
+def translate(network: Frame | WrappedNetwork, *, integers: bool, size: tuple[int, int] | None = None) -> bytes:
+    """Translate a network into a serialized ONNX model, which OpenVINO reads.
 
     Args:
         network: On the CPU, in evaluation mode; it is left as it is.
         integers: Translate the integer form of a quantized network.
+        size: Height and width of the images; None is every size.
 
     Raises:
         MissingExtraError: A package for the translation is not installed.
     """
-    model: bytes = to_onnx(network, integers=integers).SerializeToString()
+    model: bytes = to_onnx(network, integers=integers, size=size).SerializeToString()
     return model
 
 
@@ -230,7 +238,7 @@ def _openvino() -> Any:
     return openvino
 
 
-def _contents(network: Frame) -> Iterable[bytes]:
+def _contents(network: Frame | WrappedNetwork) -> Iterable[bytes]:
     """Everything that the network's results depend on, besides the code."""
     yield repr(settings_of(network) if is_quantized(network) else None).encode()
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
@@ -238,7 +246,7 @@ def _contents(network: Frame) -> Iterable[bytes]:
         yield tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _sources(network: Frame) -> list[Path]:
+def _sources(network: Frame | WrappedNetwork) -> list[Path]:
     """The source files that determine what a network computes: ours, and those of its modules from elsewhere."""
     package = Path(__file__).parents[1]
     ours = {path for room in ("layers", "networks", "quantize") for path in (package / room).glob("*.py")}

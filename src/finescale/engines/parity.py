@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from finescale.errors import NumericalError
-from finescale.networks import Frame
+from finescale.networks import Frame, WrappedNetwork
 from finescale.quantize import is_quantized, switched_off
 
 TOLERANCE = 1e-4
@@ -32,7 +32,13 @@ class Parity:
 
 
 def check_parity(
-    network: Frame, found: Tensor, images: Tensor, *, by: str, remedy: str, tolerance: float | None = None
+    network: Frame | WrappedNetwork,
+    found: Tensor,
+    images: Tensor,
+    *,
+    by: str,
+    remedy: str,
+    tolerance: float | None = None,
 ) -> Parity:
     """Compare another runtime's result in float32, or in integers, with the network's.
 
@@ -67,13 +73,13 @@ def _rms(difference: Tensor) -> float:
     return float(difference.square().mean().sqrt())
 
 
-def _answer(network: Frame, images: Tensor) -> Tensor:
+def _answer(network: Frame | WrappedNetwork, images: Tensor) -> Tensor:
     with torch.inference_mode():
         answer: Tensor = network(images)
     return answer
 
 
-def _unquantized(network: Frame, images: Tensor) -> Tensor:
+def _unquantized(network: Frame | WrappedNetwork, images: Tensor) -> Tensor:
     """The result of a quantized network with its quantizers off."""
     copied = copy.deepcopy(network)  # other threads may be using it
     with switched_off(copied):

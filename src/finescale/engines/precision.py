@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Literal
 
@@ -9,7 +10,9 @@ import torch
 from torch import nn
 
 from finescale.networks import FAMILIES
+from finescale.networks.wrapped import PROBE
 from finescale.quantize import is_quantized
+from finescale.weights.third_party import ThirdPartyNetwork
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
@@ -37,12 +40,50 @@ def choose_precision(
     """
     check_precision(requested)
     if requested == "auto":
-        return "bf16" if "bf16" in offered and _gains_by_bf16(network, device, engine) else "float32"
+        gains = "bf16" in offered and _gains_by_bf16(network, device, engine)
+        return "bf16" if gains and fidelity_in("bf16", network) >= LEAST_FIDELITY else "float32"
     if requested not in offered:
         raise ValueError(
             f"precision must be 'auto', {', '.join(map(repr, offered))} for this network, got {requested!r}"
         )
+    reached = math.inf if requested == "float32" else fidelity_in(requested, network)
+    if reached < LEAST_FIDELITY:
+        raise ValueError(
+            f"precision {requested!r} comes as close as {reached:.0f} dB to float32 in this network, less than "
+            f"{LEAST_FIDELITY} dB; use 'float32'"
+        )
     return requested
+
+
+LEAST_FIDELITY = 30
+"""Least PSNR in dB against float32 at which a third-party network is computed in another precision: bf16 keeps about
+eight bits of every number, which gives 40 dB and more where nothing overflows or cancels."""
+
+
+@torch.inference_mode()
+def fidelity_in(precision: str, network: nn.Module) -> float:
+    """Measure how close a third-party network comes to its float32 answers in another precision.
+
+    Args:
+        precision: "bf16" or "fp16".
+        network: In evaluation mode; computed on an image of random numbers, on its own device.
+
+    Returns:
+        PSNR in dB, of answers whose largest value is the peak; minus infinity where one is not finite. Infinity for
+        finescale's own networks, which compute in float32 what needs it, and for modules that state no precisions.
+    """
+    if not isinstance(network, ThirdPartyNetwork):
+        return math.inf
+    tensor = next(network.parameters())
+    side = math.ceil(PROBE / network.period) * network.period
+    image = torch.rand(1, network.in_channels, side, side, generator=torch.Generator().manual_seed(0)).to(tensor)
+    expected = network(image).float()
+    with torch.autocast(tensor.device.type, dtype=DTYPES[precision]):
+        answer = network(image).float()
+    if not answer.isfinite().all():
+        return -math.inf
+    error = float((answer - expected).square().mean().sqrt())
+    return math.inf if error == 0 else 20 * math.log10(max(1.0, float(expected.abs().max())) / error)
 
 
 def check_precision(asked: str) -> None:

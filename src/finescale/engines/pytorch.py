@@ -17,7 +17,7 @@ class PyTorchEngine:
         network: Maps (N, in_channels, H, W) to images ``scale`` times as large.
         device: Device of the network.
         precisions: Precisions that the network supports; None is all.
-        compiled: Compile the network with `torch.compile`, which takes minutes for each new size of image.
+        compiled: Compile the network with `torch.compile`, once for all sizes of image, which takes minutes.
     """
 
     multiplies_integers = False
@@ -32,7 +32,7 @@ class PyTorchEngine:
     ) -> None:
         self.precisions = tuple(DTYPES) if precisions is None else precisions
         self._device = device
-        self._network: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
+        self._network: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=True) if compiled else network
 
     def __call__(self, images: Tensor, *, precision: str) -> Tensor:
         """Upscale images (N, in_channels, H, W); returns float32."""

@@ -10,22 +10,24 @@ bits, every quantizer as a pair of QuantizeLinear and DequantizeLinear, which ru
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import logging
+import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 
 from finescale.errors import MissingExtraError
 from finescale.layers.exportable import exportable
-from finescale.networks import Frame
+from finescale.networks import Frame, WrappedNetwork
 from finescale.networks.swin import SwinFrame
 from finescale.quantize import integer_form, is_quantized
 from finescale.quantize.integers import SIGNED
@@ -45,7 +47,7 @@ MAX_FOLDED = 4096
 Size = tuple[int, int]
 
 
-def to_program(network: Frame, *, size: Size | None = None, integers: bool = True) -> ExportedProgram:
+def to_program(network: Frame | WrappedNetwork, *, size: Size | None = None, integers: bool = True) -> ExportedProgram:
     """Translate a network into a program of `torch.export`.
 
     Args:
@@ -54,7 +56,8 @@ def to_program(network: Frame, *, size: Size | None = None, integers: bool = Tru
         integers: Whether a quantized network becomes one of integers; else it computes in floats what they give.
 
     Raises:
-        ValueError: The network takes images of one size alone, and ``size`` is None.
+        ValueError: The network takes images of one size alone, and ``size`` is None; or the code of a third-party
+            network cannot be translated.
         MissingExtraError: PyTorch is too old for free sizes.
     """
     if size is None and isinstance(network, SwinFrame) and (only := network.settings.positions) is not None:
@@ -64,16 +67,56 @@ def to_program(network: Frame, *, size: Size | None = None, integers: bool = Tru
         )
     if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
         raise MissingExtraError(f"export needs PyTorch 2.9 or later, this is {torch.__version__}; update it")
-    form: nn.Module = exportable(integer_form(network) if integers and is_quantized(network) else network)
     batch, height, width = TRACED if size is None else (1, *size)
-    image = torch.rand(batch, network.in_channels, height, width)
     free = None if size is not None else ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)
     with _quiet(), torch.inference_mode(False), torch.no_grad(), _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        program = torch.export.export(
-            form, (image,), dynamic_shapes=free, strict=False, prefer_deferred_runtime_asserts_over_guards=True
-        )
+        # The copy too must be made outside a caller's inference mode: the exporter refuses tensors of that mode.
+        form = _form(network, integers=integers)
+        image = torch.rand(batch, network.in_channels, height, width)
+        try:
+            program = torch.export.export(
+                form, (image,), dynamic_shapes=free, strict=False, prefer_deferred_runtime_asserts_over_guards=True
+            )
+        except Exception as error:
+            if isinstance(network, Frame):
+                raise
+            reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+            remedy = "export it for one size (--size), or use engine 'torch'" if size is None else "use engine 'torch'"
+            raise ValueError(f"{network.name} cannot be translated ({reason}); {remedy}") from None
     _drop_assertions(program)
     return program
+
+
+@functools.cache
+def _describe_fake_quantization() -> object:
+    """Tell PyTorch the shape of fake-quantized operands, which it knows for stated sizes alone.
+
+    Returns:
+        What the registration lives as long as; the cache keeps it.
+    """
+    operator = "fake_quantize_per_tensor_affine_cachemask"
+    if torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", "Meta"):
+        return None
+
+    def shapes(x: Tensor, _step: float, _zero: int, _lowest: int, _highest: int) -> tuple[Tensor, Tensor]:
+        return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+
+    library = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
+    library.impl(operator, shapes)  # type: ignore[no-untyped-call]
+    return library
+
+
+def _form(network: Frame | WrappedNetwork, *, integers: bool) -> nn.Module:
+    """Return what is traced in place of a network."""
+    if isinstance(network, WrappedNetwork):
+        network.allow_batches()
+    form: nn.Module = network
+    if integers and is_quantized(network):
+        _describe_fake_quantization()
+        form = integer_form(network)
+    if isinstance(network, Frame):  # other code may use more of a convolution than its call
+        form = exportable(form)
+    return form
 
 
 def _drop_assertions(program: ExportedProgram) -> None:
@@ -89,7 +132,7 @@ def _drop_assertions(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
-def to_onnx(network: Frame, *, size: Size | None = None, integers: bool = True) -> Any:
+def to_onnx(network: Frame | WrappedNetwork, *, size: Size | None = None, integers: bool = True) -> Any:
     """Translate a network into a model of the package onnx.
 
     Args:

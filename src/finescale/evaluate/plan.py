@@ -39,6 +39,13 @@ class Execution:
     ensemble: bool = False
     """Average over eight flips and rotations."""
 
+    def __post_init__(self) -> None:
+        if self.engine == "auto":
+            raise ValueError(
+                "engine must be 'torch', 'compile', 'openvino' in an evaluation, got 'auto': digits must not depend on "
+                "what is installed"
+            )
+
 
 ON_CPU = Execution()
 """The papers' setting: float32, by PyTorch."""

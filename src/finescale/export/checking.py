@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from finescale.engines.parity import Parity, check_parity
-from finescale.networks import Frame
+from finescale.networks import Frame, WrappedNetwork
 
 CHECKED = ((1, 17, 23), (3, 7, 12), (1, 9, 70), (1, 71, 10), (1, 48, 48), (2, 3, 2))
 """Batch, height and width of the images by which a file for every size is checked: odd ones, below a window, a wide
@@ -21,7 +21,7 @@ def shapes_to_check(size: tuple[int, int] | None) -> Iterable[tuple[int, int, in
 
 
 def check(
-    network: Frame,
+    network: Frame | WrappedNetwork,
     compute: Callable[[Tensor], Tensor],
     *,
     size: tuple[int, int] | None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from finescale.networks import Frame, family_of
+from finescale.networks import Frame
 from finescale.quantize import is_quantized, settings_of
 from finescale.upscale.tiling import DEFAULT_OVERLAP
+from finescale.weights.header import identity_of
+from finescale.weights.third_party import ThirdPartyNetwork
 
 LEAST_SIZE = 1
 """Least height and width of an image: every network extends smaller ones by itself."""
@@ -15,7 +17,9 @@ TILE = 4 * DEFAULT_OVERLAP
 """Advised side of a tile in lr pixels: neighbours share a quarter of it, and it fits into 1 to 2 GB of memory."""
 
 
-def metadata_of(network: Frame, *, source: str | None = None, licence: str | None = None) -> dict[str, str]:
+def metadata_of(
+    network: Frame | ThirdPartyNetwork, *, source: str | None = None, licence: str | None = None
+) -> dict[str, str]:
     """Describe a network to a program that has nothing but the file.
 
     Args:
@@ -26,12 +30,11 @@ def metadata_of(network: Frame, *, source: str | None = None, licence: str | Non
     Returns:
         Texts by name, as docs/export.md explains them; numbers are decimal.
     """
-    family = family_of(network)
-    variant, differs_in = family.nearest(network.settings)
+    family, variant = identity_of(network)
     facts = {
         "producer": f"finescale {version('finescale')}",
-        "family": family.name,
-        "variant": None if differs_in else variant,
+        "family": family,
+        "variant": variant,
         "settings": network.settings.model_dump_json(),
         "scale": str(network.scale),
         "channels": str(network.in_channels),

@@ -22,6 +22,7 @@ from finescale.export.metadata import metadata_of
 from finescale.networks import Frame
 from finescale.quantize import is_quantized
 from finescale.system.files import whole_file
+from finescale.weights.third_party import ThirdPartyNetwork
 
 HALF_TOLERANCE = 2e-2
 """Largest difference allowed for weights in half precision, relative to the largest value where that is above 1."""
@@ -31,7 +32,7 @@ _HALF_ELEMENTS = 64
 
 
 def export_onnx(
-    network: Frame,
+    network: Frame | ThirdPartyNetwork,
     file: Path,
     *,
     size: tuple[int, int] | None = None,

@@ -16,13 +16,14 @@ from finescale.export.checking import check
 from finescale.export.metadata import metadata_of
 from finescale.networks import Frame
 from finescale.system.files import whole_file
+from finescale.weights.third_party import ThirdPartyNetwork
 
 METADATA = "finescale.json"
 """Name of the extra file in a ``.pt2`` that holds the metadata, as JSON."""
 
 
 def export_program(
-    network: Frame,
+    network: Frame | ThirdPartyNetwork,
     file: Path,
     *,
     size: tuple[int, int] | None = None,

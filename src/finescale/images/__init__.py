@@ -2,6 +2,7 @@
 
 from finescale.images.formats import LARGE_FORMATS, MAX_PIXELS, READABLE_SUFFIXES, WRITABLE_SUFFIXES
 from finescale.images.image import Image
+from finescale.images.metadata import profile_name
 from finescale.images.reading import Samples, decode_image, read_image, read_samples, read_size
 from finescale.images.stored import levels_header
 from finescale.images.writing import Storage, check_size, encode_jpeg, encode_png, write_image, write_stored
@@ -19,6 +20,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "levels_header",
+    "profile_name",
     "read_image",
     "read_samples",
     "read_size",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 _ORIENTATION, _HEIGHT_AND_WIDTH = 0x0112, (0x0101, 0x0100)  # tags
+_LONGEST_NAME = 80  # characters
 _LONG = 4  # a type of value, 32 bits; SHORT has 16
 
 
@@ -18,6 +19,35 @@ def profile_mismatch(profile: bytes, num_channels: int) -> str | None:
         return "is damaged"
     space, pixels = {1: (b"GRAY", "gray"), 3: (b"RGB ", "RGB")}[num_channels]
     return None if profile[16:20] == space else f"does not fit {pixels} pixels"
+
+
+def profile_name(profile: bytes) -> str | None:
+    """Return the name of an ICC profile, of at most 80 printable characters, or None where it has none.
+
+    Args:
+        profile: One that `profile_mismatch` accepts.
+
+    Source: ICC.1:2022, sections 7.3 (tags), 9.2.41 (profileDescriptionTag) and 10.15 (multiLocalizedUnicodeType);
+    ICC.1:2001-04, section 6.5.17 (textDescriptionType, of older profiles).
+    """
+    (num_tags,) = struct.unpack_from(">I", profile.ljust(132, b"\0"), 128)
+    for place in range(132, min(132 + 12 * num_tags, len(profile) - 11), 12):
+        signature, start, length = struct.unpack_from(">4sII", profile, place)
+        if signature == b"desc":
+            name = _description(profile[start : start + length])
+            return "".join(c for c in name if c.isprintable()).strip()[:_LONGEST_NAME] or None
+    return None
+
+
+def _description(tag: bytes) -> str:
+    """Return the text of a description: the first language of type mluc, or the ASCII text of type desc."""
+    if tag[:4] == b"mluc" and len(tag) >= 28:
+        length, start = struct.unpack_from(">II", tag, 20)
+        return tag[start : start + length].decode("utf-16-be", errors="ignore")
+    if tag[:4] == b"desc" and len(tag) >= 12:
+        (length,) = struct.unpack_from(">I", tag, 8)
+        return tag[12 : 12 + length].decode("ascii", errors="ignore")
+    return ""
 
 
 def upright_exif(exif: bytes) -> bytes | None:

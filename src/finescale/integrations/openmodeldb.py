@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from finescale.networks import FrameSettings
 from finescale.weights import inspect
 from finescale.weights.header import stated_licence
 from finescale.zoo import openmodeldb_entry
@@ -26,10 +27,12 @@ def entry_of(
 
     Raises:
         WeightsError: As for `finescale.weights.inspect`.
-        ValueError: As for `finescale.zoo.openmodeldb_entry`.
+        ValueError: As for `finescale.zoo.openmodeldb_entry`, or the network is a third-party one.
     """
     path = Path(path)
     found = inspect(path)
+    if not isinstance(found.settings, FrameSettings):
+        raise ValueError(f"{path}: {found.nearest}, a third-party network; entries are for finescale's own")
     content = path.read_bytes()
     return openmodeldb_entry(
         family=found.family,

@@ -14,15 +14,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from finescale.errors import MissingExtraError
+from finescale.errors import MissingExtraError, WeightsError
 from finescale.networks import FAMILIES, Frame
 from finescale.networks.family import TRAINING_ALONE
 from finescale.weightfiles.messages import naming
 from finescale.weightfiles.tensors import StoredTensors
 from finescale.weights import load
-from finescale.weights.header import states_settings
+from finescale.weights.header import states_settings, states_third_party
 from finescale.weights.quantized import Content, read
-from finescale.weights.recognition import build, recognise
+from finescale.weights.recognition import build, recognise, recognise_by_spandrel
 
 try:
     import spandrel
@@ -56,7 +56,9 @@ class FamilyArchitecture(spandrel.Architecture):  # type: ignore[misc]  # typed 
         """
         content = Content(stored=_without_header(state_dict))
         match = recognise(content, given={})
-        return self.describe(build(content, match), tags=[match.variant or match.nearest])
+        network = build(content, match)
+        assert isinstance(network, Frame)  # since the family recognises it
+        return self.describe(network, tags=[match.variant or match.nearest])
 
     def describe(self, network: Frame, *, tags: list[str]) -> Any:
         """Return the descriptor of a network with its weights.
@@ -114,6 +116,8 @@ def open_file(path: Path | str) -> Any:
         WeightsError: As for `finescale.load`.
     """
     loaded = load(path)
+    if not isinstance(loaded.network, Frame):
+        raise WeightsError(f"{path}: a network of spandrel's own; open it by spandrel.ModelLoader")
     return FamilyArchitecture(loaded.family).describe(loaded.network, tags=[loaded.variant or loaded.nearest])
 
 
@@ -141,7 +145,8 @@ def refuse_lost_settings(path: Path) -> None:
                 "open it by finescale.integrations.spandrel.open_file, or use finescale upscale"
             )
         stated = recognise(content, given={})
-        shown = recognise(Content(stored=_without_header(content.stored.tensors)), given={})
+        bare = Content(stored=_without_header(content.stored.tensors))
+        shown = recognise_by_spandrel(bare) if states_third_party(header) else recognise(bare, given={})
     lost = [
         f"{field} = {value}"
         for field, value in stated.settings

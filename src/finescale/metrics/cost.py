@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 Beyond = Callable[[Any, tuple[Any, ...]], int]
@@ -82,9 +83,55 @@ def count_operations(
 
 @torch.no_grad()
 def _multiply_adds(network: nn.Module, image: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with _RememberedShapes(), FlopCounterMode(display=False) as counter:
         network(image)
     return int(counter.get_total_flops()) // 2
+
+
+class _RememberedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Operations on the meta device, whose results are derived once for each form of their arguments.
+
+    PyTorch derives most shapes in Python, in a millisecond each, and a network repeats the same ones in every block.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._forms: dict[Any, Any] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        operands = [*args, *kwargs.values()]
+        if func._schema.is_mutable or _shares_memory(func) or not any(_is_meta(operand) for operand in operands):
+            return func(*args, **kwargs)
+        key = (func, _form(args), _form(tuple(kwargs.items())))
+        form = self._forms.get(key)
+        if form is None:
+            result = func(*args, **kwargs)
+            if _is_meta(result):
+                self._forms[key] = result.size(), result.stride(), result.dtype
+            return result
+        size, stride, dtype = form
+        return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+
+
+def _shares_memory(func: Any) -> bool:
+    """Whether an operation returns a view of an argument."""
+    return any(result.alias_info is not None for result in func._schema.returns)
+
+
+def _is_meta(value: object) -> bool:
+    return isinstance(value, Tensor) and value.device.type == "meta"
+
+
+def _form(value: Any) -> Any:
+    """Describe an argument by all that decides the shape of a result; 1, 1.0 and True give different types."""
+    if isinstance(value, Tensor):
+        return value.size(), value.stride(), value.dtype, value.device
+    if isinstance(value, tuple | list):
+        return tuple(_form(item) for item in value)
+    return type(value), value
 
 
 @dataclass(frozen=True, kw_only=True)

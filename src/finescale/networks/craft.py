@@ -608,4 +608,5 @@ FAMILY = Family(
         ),
     ),
     recipes=_RECIPES,
+    openvino_speed=1.2,
 )

@@ -381,4 +381,5 @@ FAMILY = Family(
     options=PublishedOptions(classes=("DRCT",), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
+    openvino_speed=1.6,
 )

@@ -375,6 +375,9 @@ class Family:
     """Training of the networks, stage by stage, by name (as `Published.name`, or another training's) and scale."""
     gains_by_bf16_on_cpu: bool = True
     """Whether bf16 is faster than float32 in PyTorch on CPUs that have it, as measured in docs/precision.md."""
+    openvino_speed: float = 1.0
+    """How many times as fast as PyTorch OpenVINO computes the networks on CPUs, the least that was measured; 1 stands
+    for networks that are slower or not measured (docs/upscale-measurements.md)."""
 
     def scales(self, variant: str) -> list[int]:
         """Return the scales at which a variant is published, or meant to be; networks of its sizes exist at others."""

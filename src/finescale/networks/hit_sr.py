@@ -463,4 +463,5 @@ FAMILY = Family(
     options=PublishedOptions(classes=tuple(_SWITCHES), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
+    openvino_speed=1.2,
 )

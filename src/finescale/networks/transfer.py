@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from finescale.layers.position import OffsetMLP
-from finescale.networks.frame import Frame
 from finescale.networks.state import State
 
 
 @torch.no_grad()
-def transfer_weights(network: Frame, state: State) -> list[str]:
+def transfer_weights(network: nn.Module, state: State) -> list[str]:
     """Take over every tensor whose key and shape agree, and leave the others as they are.
 
     The papers start x3 and x4 from x2 in this way. CIT starts from DAT-light, whose outputs it then has. The small

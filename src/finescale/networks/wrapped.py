@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,11 @@ class WrappedNetwork(nn.Module):
         ValueError: A number is out of range.
     """
 
-    one_by_one: ClassVar[bool] = False
+    one_by_one: bool = False
     """Whether `forward` calls the module once for each image of a batch."""
+
+    traced: object = None
+    """What quantization has found in the module, a `finescale.quantize.Trace`; None for a float network."""
 
     def __init__(self, model: nn.Module, *, scale: int, channels: int = 3, multiple: int = 1) -> None:
         super().__init__()
@@ -73,6 +76,9 @@ class WrappedNetwork(nn.Module):
     def num_parameters(self) -> int:
         """Number of learned values."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def allow_batches(self) -> None:
+        """Let the images of a batch pass together from now on, where `one_by_one` keeps them apart without need."""
 
     def mirrored_size(self, size: Size) -> Size:
         """Return the size itself: `forward` extends images where needed."""

@@ -18,6 +18,9 @@ from finescale.quantize.trials import OnProgress, Trials
 STARTS: tuple[Method, ...] = ("dual", "minmax", "percentile", "density", "search")
 """Methods whose ranges `choose` measures."""
 
+ENDS = ("first", "last")
+"""The layers that take and give images, which cost little at 8 bits."""
+
 TRIED, TRIED_EPOCHS = 2, 2
 """How many of the best starts are refined to choose among them, and for how long."""
 
@@ -27,8 +30,11 @@ def choose(
 ) -> tuple[QuantSettings, dict[str, float]]:
     """Quantize a network with the ranges that a refinement should start from.
 
-    All of `STARTS` find ranges. Of the `TRIED` that come closest to the float network, the one that is closest after
-    `TRIED_EPOCHS` epochs of refinement is taken; without a refinement it is the closest.
+    With fewer than 8 bits the first and last layer get 8 bits where that brings dual clipping closer to the float
+    network, unless ``settings`` keep other layers.
+
+    Then all of `STARTS` find ranges. Of the `TRIED` that come closest to the float network, the one that is closest
+    after `TRIED_EPOCHS` epochs of refinement is taken; without a refinement it is the closest.
 
     Args:
         network: A float network; it gets quantizers with the unrefined ranges.
@@ -36,8 +42,9 @@ def choose(
         settings: All but the method.
 
     Returns:
-        The settings with the method, and the fidelity of each method's ranges.
+        The settings with the method and ``keep``, and the fidelity of each method's ranges.
     """
+    settings = _with_ends(trials, settings)
     trials.insert(network, settings)
     ranges, fidelity = {}, dict[str, float]()
     for method in STARTS:
@@ -63,11 +70,22 @@ def choose(
     return chosen, fidelity
 
 
+def _with_ends(trials: Trials, settings: QuantSettings) -> QuantSettings:
+    """Return the settings, with 8 bits for the first and last layer where that is closer to the float network."""
+    if settings.bits >= 8 or settings.keep or settings.placement == "blocks":
+        return settings
+    kept = settings.model_copy(update={"keep": ENDS})
+    plain, ends = (
+        trials.calibrate(trials.quantized(how), how.model_copy(update={"method": "dual"})) for how in (settings, kept)
+    )
+    return kept if ends > plain else settings
+
+
 WHOLE_METHODS: Mapping[str, Mapping[str, Any]] = {
     "minmax": {"method": "minmax", "epochs": 0},
     "percentile": {"method": "percentile", "epochs": 0},
     "ptq4sr": {
-        "method": "density", "scheme": "anchored", "keep": ("first", "last"), "loss": "l1", "lr": 5e-3,
+        "method": "density", "scheme": "anchored", "keep": ENDS, "loss": "l1", "lr": 5e-3,
         "weights_lr": 1e-3, "lr_end": 0.4,
     },
     "dual": {"method": "dual"},
@@ -85,7 +103,7 @@ class Compared:
 
     name: str
     """Of `WHOLE_METHODS`, with ", refined" after a refinement."""
-    network: Frame
+    network: Frame | WrappedNetwork
     """The quantized network; a refinement goes on to change it."""
     fidelity: float
     """PSNR to the float network's answers, in dB, on images that nothing was learned from."""
@@ -94,7 +112,7 @@ class Compared:
 
 
 def compare(
-    network: Frame,
+    network: Frame | WrappedNetwork,
     calibration: Path,
     settings: QuantSettings,
     *,
@@ -115,7 +133,6 @@ def compare(
         how = _by(settings, changes, groups=has_groups(network))
         start = perf_counter()
         quantized = trials.quantized(how)
-        assert isinstance(quantized, Frame)  # as the network of the trials
         fidelity = trials.calibrate(quantized, how)
         yield Compared(name=name, network=quantized, fidelity=fidelity, seconds=perf_counter() - start)
         if how.epochs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finescale.networks import Frame
+from finescale.networks import Frame, WrappedNetwork
 from finescale.networks.placement import Placement
 from finescale.quantize.modules import insert_quantizers, quantized_layers, quantizers, settings_of, switch
 from finescale.quantize.quantizer import along_rows, codes_between, values_of
 from finescale.quantize.settings import QuantSettings
+from finescale.quantize.tracing import Trace, insert_products, trace_of
 from finescale.settings import parse_settings
 
 CODES, BOUNDS = "quantized.codes", "quantized.bounds"
@@ -42,14 +43,23 @@ class Quantized:
     """Path or name of each quantizer to the width of its integers."""
     name_of: Callable[[str], str] = str
     """Map a path to the name used in ``bounds`` and ``bits``."""
+    traced: Trace | None = None
+    """What was found in a module that is no network of finescale's; else None."""
 
-    def attach(self, network: Frame, placement: Placement) -> None:
+    def attach(self, network: Frame | WrappedNetwork, placement: Placement) -> None:
         """Insert the quantizers into a float network and switch them on.
 
         Raises:
             ValueError: The network has quantizers in other places, or of another width or shape.
         """
-        insert_quantizers(network, placement, self.settings)
+        if isinstance(network, WrappedNetwork) != (self.traced is not None):
+            raise ValueError("it states places of quantizers in another kind of network")
+        try:
+            insert_quantizers(network, placement, self.settings)
+            if isinstance(network, WrappedNetwork) and self.traced is not None:
+                insert_products(network, self.traced, self.settings)
+        except (AttributeError, StopIteration) as error:  # paths of another network
+            raise ValueError(f"it states places that the network does not have ({error})") from None
         for path, quantizer in quantizers(network).items():
             name = self.name_of(path)
             if name not in self.bounds or self.bits[name] != quantizer.bits:
@@ -82,12 +92,13 @@ def packed_size(count: int, *, bits: int) -> int:
     return -(-count * bits // 8)
 
 
-def to_file(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def to_file(network: nn.Module, state: Mapping[str, Tensor], *, traced: object = None) -> tuple[dict[str, Tensor], str]:
     """Return a quantized network's tensors with its weights as integers, and the text for the header.
 
     Args:
         network: Calibrated.
         state: Its state dict, float32 on the host.
+        traced: The `Trace` of a module that is no network of finescale's.
 
     Raises:
         ValueError: Its quantizers have no bounds.
@@ -120,6 +131,7 @@ def to_file(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, 
         "settings": settings.model_dump(mode="json"),
         "weights": weights,
         "activations": activations,
+        **({"traced": asdict(traced)} if isinstance(traced, Trace) else {}),
     }
     left = {key: tensor for key, tensor in state.items() if key.removesuffix(".weight") not in layers}
     return {**left, CODES: torch.cat(packed), BOUNDS: torch.cat(bounds)}, json.dumps(text, separators=(",", ":"))
@@ -155,7 +167,8 @@ def from_file(state: Mapping[str, Tensor], text: str) -> tuple[dict[str, Tensor]
         numbers = unpack(part, bits=bits, count=prod(shape)).reshape(len(low), -1)
         floats[f"{path}.weight"] = values_of(numbers, low, high, bits=bits, anchored=anchored).reshape(shape)
     scalars = {place: (low[0], high[0]) for place, (low, high) in of_place.items() if place in facts["activations"]}
-    return floats, Quantized(settings=settings, bounds=of_place | scalars, bits=widths)
+    traced = None if "traced" not in facts else trace_of(facts["traced"])
+    return floats, Quantized(settings=settings, bounds=of_place | scalars, bits=widths, traced=traced)
 
 
 def _facts(text: str) -> dict[str, Any]:

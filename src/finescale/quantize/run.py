@@ -74,7 +74,7 @@ def quantize_network(
     crop_size: int | None = None,
     seed: int = 0,
     auto: bool = False,
-    start: Frame | None = None,
+    start: Frame | WrappedNetwork | None = None,
     with_sensitivity: bool = False,
     state: Path | None = None,
     weights_sha256: str | None = None,
@@ -149,7 +149,7 @@ def _find_bounds(
     settings: QuantSettings,
     *,
     auto: bool,
-    start: Frame | None,
+    start: Frame | WrappedNetwork | None,
     state: Path | None,
     identity: str,
 ) -> QuantizationResult:

@@ -39,17 +39,19 @@ def settings_from(start: nn.Module, changes: Mapping[str, Any]) -> QuantSettings
     return settings
 
 
-def check_start(network: Frame | WrappedNetwork, start: Frame, settings: QuantSettings) -> None:
+def check_start(network: Frame | WrappedNetwork, start: Frame | WrappedNetwork, settings: QuantSettings) -> None:
     """Refuse a quantized network of another kind than the float one."""
-    if not isinstance(network, Frame):
-        raise ValueError("start must be None for a network that is not one of finescale's")
+    if not hasattr(network, "settings"):
+        raise ValueError("start must be None for a module that states no settings")
     if settings_of(start).of_ranges() != settings.of_ranges():
         raise ValueError("the network to start from was quantized by other settings; see settings_from")
-    if type(network) is not type(start) or network.scale != start.scale or network.settings != start.settings:
+    if (type(network), network.scale, network.settings) != (
+        type(start), start.scale, getattr(start, "settings", None)
+    ):  # fmt: skip
         raise ValueError("the network to start from has another family, scale or settings than the float network")
 
 
-def take_bounds(network: nn.Module, start: Frame) -> None:
+def take_bounds(network: nn.Module, start: nn.Module) -> None:
     """Give a network the bounds of one that was quantized from it.
 
     Raises:

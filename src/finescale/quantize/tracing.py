@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
@@ -81,6 +82,23 @@ class Trace:
             first=self.layers[0],
             last=(self.layers[-1],),
         )
+
+
+def trace_of(facts: Any) -> Trace:
+    """Return the trace that a weight file states as plain values.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        found = TypeAdapter(Trace).validate_python(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"its traced places are damaged ({where}: {first['msg']})") from None
+    if not found.layers or any(number not in (2, 4) for calls in found.products.values() for number in calls):
+        raise ValueError("its traced places are damaged (no layer, or a product without 2 or 4 operands)")
+    return found
 
 
 def trace(network: WrappedNetwork, image: Tensor) -> Trace:
@@ -202,6 +220,7 @@ def insert_products(network: WrappedNetwork, traced: Trace, settings: QuantSetti
     def quantizer() -> Quantizer:
         return Quantizer(bits=settings.bits, include_zero=settings.include_zero, anchored=anchored).to(device)
 
+    network.traced = traced
     for path, calls in traced.products.items():
         module = network.get_submodule(path)
         quantizers = [nn.ModuleList(quantizer() for _ in range(number)) for number in calls]

@@ -40,6 +40,8 @@ class Trials:
         *,
         on_progress: OnProgress,
     ) -> None:
+        if isinstance(network, WrappedNetwork):
+            network.allow_batches()
         self.aims = Aims.of(
             network,
             material,

@@ -27,9 +27,9 @@ from starlette.types import ASGIApp
 from finescale.errors import SettingsError, printable_name
 from finescale.serve.catalogue import Catalogue
 from finescale.serve.engine_room import EngineRoom
-from finescale.serve.errors import STATUS_OF_FAILURE, ApiError
+from finescale.serve.errors import ERROR_SCHEMA, STATUS_OF_FAILURE, ApiError
 from finescale.serve.guard import Guard
-from finescale.serve.jobs import Job, JobStore
+from finescale.serve.jobs import VIEWS, Job, JobStore
 from finescale.serve.metrics import Metrics
 from finescale.serve.settings import JobSettings, ServeSettings
 from finescale.settings import parse_settings
@@ -173,6 +173,7 @@ def create_app(service: Service) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        responses={"default": {"description": "An error.", "content": {"application/json": {"schema": ERROR_SCHEMA}}}},
         lifespan=lifespan,
     )
     _add_errors(app)
@@ -240,8 +241,11 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", summary="Whether the server takes pictures.")
     async def readyz() -> JSONResponse:
-        is_ready = service.engine.is_ready and not service.engine.is_stopping
-        return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
+        is_ready = service.engine.num_ready > 0 and not service.engine.is_stopping
+        if is_ready:
+            return JSONResponse({"ready": True})
+        error = ApiError(503, "not_ready", "no worker is ready, or the server is being stopped", "Ask again later.")
+        return JSONResponse({"ready": False, **error.body}, status_code=503, headers={"Retry-After": "2"})
 
     @app.get("/metrics", summary="Numbers for Prometheus.", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
@@ -249,7 +253,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
             "jobs_waiting": service.engine.num_waiting,
             "jobs_stored": len(list(service.store)),
             "stored_bytes": service.store.stored_bytes(),
-            "worker_ready": float(service.engine.is_ready),
+            "worker_ready": service.engine.num_ready,
         }
         return PlainTextResponse(service.metrics.text(gauges), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -281,18 +285,16 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.post("/v1/upscale", openapi_extra=_form(), summary="Upscale a picture and answer with the result.")
     async def upscale(request: Request) -> Response:
         job = await service.receive(request, is_direct=True)
-        gone = asyncio.create_task(_disconnect(request))
+        gone, end = asyncio.create_task(_disconnect(request)), asyncio.create_task(store.end(job))
         try:
-            while not job.is_final and not gone.done():
-                change = asyncio.ensure_future(store.change(_BEAT))
-                await asyncio.wait((change, gone), return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
+            await asyncio.wait((gone, end), return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
             if not job.is_final:
                 engine.cancel(job)
         if job.status != "done":
-            await _end(store, job)
+            await end  # nothing works on it any more
+            store.delete(job)
             error = job.error or {"code": "cancelled", "message": "cancelled", "hint": ""}
             status = STATUS_OF_FAILURE[error["code"]]
             raise ApiError(status, **error, retry_after=5 if status == 503 else None)
@@ -393,13 +395,6 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-async def _end(store: JobStore, job: Job) -> None:
-    """Delete a job as soon as nothing works on it any more."""
-    while not job.is_final:
-        await store.change(_BEAT)
-    store.delete(job)
-
-
 def _add_results(app: FastAPI, service: Service) -> None:
     store = service.store
 
@@ -414,15 +409,18 @@ def _add_results(app: FastAPI, service: Service) -> None:
         job = finished(id)
         return FileResponse(store.result(job), media_type=_MEDIA_TYPES[job.format], filename=job.result_name)
 
-    @app.get("/v1/jobs/{id}/view/{which}", summary="The 'input' or 'result' as browsers can show it.")
+    @app.get("/v1/jobs/{id}/view/{which}", summary="The 'input', 'result' or 'thumbnail' as browsers can show it.")
     async def view(id: str, which: str) -> FileResponse:
         job = finished(id)
-        if which not in ("input", "result"):
-            raise ApiError(404, "not_found", f"there is no view {which[:20]!r}", "Ask for 'input' or 'result'.")
+        if which not in VIEWS:
+            hint = "Ask for 'input', 'result' or 'thumbnail'."
+            raise ApiError(404, "not_found", f"there is no view {which[:20]!r}", hint)
+        if not job.is_viewable:
+            raise ApiError(404, "not_viewable", "this picture is too large for browsers", "GET its /result.")
         copy = store.view(job, which)
         if copy.is_file():
             return FileResponse(copy, media_type="image/png")
-        if which == "result":
+        if which != "input":
             return FileResponse(store.result(job), media_type=_MEDIA_TYPES[job.format])
         return FileResponse(store.input(job), media_type=_MEDIA_TYPES[(job.input_format or "png").lower()])
 

@@ -13,7 +13,6 @@ from finescale.networks import published
 from finescale.serve.errors import ApiError
 from finescale.settings import alternatives, suggest
 from finescale.weights.download import at_hand
-from finescale.weights.third_party import load_named_or_third_party
 from finescale.zoo import NOT_STATED
 
 _MADE_FOR = {
@@ -68,7 +67,7 @@ class Catalogue:
                 found = weights.find(name, scale=scale)
                 self._add(path.name, weights.inspect(found).scale, name, found, _MADE_FOR.get(name, ""))
             return
-        network, _ = load_named_or_third_party(path)
+        network = weights.load(path).network
         stem = path.stem
         if network.scale in self._offers.get(stem, {}) or stem in {known for known, _ in weights.bundled()}:
             stem = next(f"{stem}-{n}" for n in range(2, 1000) if f"{stem}-{n}" not in self._offers)

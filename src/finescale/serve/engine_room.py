@@ -1,11 +1,9 @@
-"""The queue and the worker process that empties it, picture by picture."""
+"""The queue and the worker processes that empty it, picture by picture: one for each device."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -13,16 +11,15 @@ from typing import Any
 
 from finescale.serve.catalogue import Catalogue, Offer
 from finescale.serve.errors import ApiError
-from finescale.serve.jobs import STOPPED, Job, JobStore
+from finescale.serve.jobs import STOPPED, VIEWS, Job, JobStore
 from finescale.serve.metrics import Metrics
 from finescale.serve.settings import ServeSettings
-from finescale.system.memory import free_host_memory
+from finescale.serve.worker_process import WorkerProcess
 
 _RATED_PIXELS = 4096
 """Pixels of the smallest picture whose time says something about others."""
 _CANCEL_SECONDS = 30
 """Seconds after which a worker that does not stop between two tiles is killed."""
-_LONGEST_LINE = 2**20
 _MOST_PARAMETERS = 2_000_000
 """Of a network that is measured while nothing waits; larger ones are measured by the first picture."""
 _HINTS = {
@@ -36,7 +33,7 @@ _HINTS = {
 
 
 class EngineRoom:
-    """Queue of bounded length in front of one worker process.
+    """Queue of bounded length in front of a worker process for each device.
 
     Args:
         settings: Of the server.
@@ -50,11 +47,8 @@ class EngineRoom:
         self._waiting: deque[Job] = deque()
         self._num_reserved = 0
         self._wake = asyncio.Event()
-        self._running: Job | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._is_cancelled = False
-        self.is_ready = False
+        self._workers = [WorkerProcess(settings, device) for device in settings.devices]
+        self._tasks: list[asyncio.Task[None]] = []
         self.is_stopping = False
         self.rates: dict[str, float] = {}
         """Measured seconds per input megapixel, by ``id@scale``."""
@@ -100,57 +94,69 @@ class EngineRoom:
         return len(self._waiting)
 
     @property
-    def worker_pid(self) -> int | None:
-        """Process id of the worker."""
-        return self._process.pid if self._process else None
+    def num_ready(self) -> int:
+        """Workers that wait for a picture or work on one."""
+        return sum(worker.is_ready for worker in self._workers)
 
     def cancel(self, job: Job) -> None:
         """Stop a job: at once where it waits, after the present tile where it runs."""
         if job in self._waiting:
             self._waiting.remove(job)
             self._fail(job, "cancelled", "cancelled")
-        elif job is self._running and not self._is_cancelled:
-            self._is_cancelled = True
-            self._send({"cancel": job.id})
-            asyncio.get_running_loop().call_later(_CANCEL_SECONDS, self._kill_if_running, job)
+            return
+        for worker in self._workers:
+            if job in (worker.job, worker.ahead) and job.id not in worker.cancelled:
+                worker.cancelled.add(job.id)
+                worker.send({"cancel": job.id})
+                asyncio.get_running_loop().call_later(_CANCEL_SECONDS, self._kill_if_at, worker, job)
+
+    def _kill_if_at(self, worker: WorkerProcess, job: Job) -> None:
+        if worker.job is job:
+            worker.kill()
 
     def _seconds_to_a_place(self) -> int:
-        left = self._running.seconds_left if self._running else None
-        return max(1, math.ceil(1 if left is None else min(left, 600)))
+        left = [worker.job.seconds_left for worker in self._workers if worker.job is not None]
+        return max(1, math.ceil(min((min(seconds, 600) for seconds in left if seconds is not None), default=1)))
 
-    # ---- life of the worker
+    # ---- life of the workers
 
     def start(self) -> None:
         """Begin to work."""
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run(worker)) for worker in self._workers]
 
     async def stop(self) -> None:
-        """Finish the picture at work within the stated time; what waits, and what takes longer, fails with a reason."""
+        """Finish pictures at work within the stated time; what waits, and what takes longer, fails with a reason."""
         self.is_stopping = True
+        for worker in self._workers:
+            if worker.ahead is not None:
+                worker.send({"cancel": worker.ahead.id})
+            self._recall(worker)
         while self._waiting:
             self._fail(self._waiting.popleft(), "stopped", STOPPED["message"])
         self._store.tell()
         end = time.monotonic() + self._settings.stop_seconds
-        while self._running is not None and time.monotonic() < end:
+        while any(worker.job for worker in self._workers) and time.monotonic() < end:
             await asyncio.sleep(0.05)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._running is not None:
-            self._fail(self._running, "stopped", STOPPED["message"])
-        await self._end_worker()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self._workers:
+            if worker.job is not None:
+                self._fail(worker.job, "stopped", STOPPED["message"])
+                worker.job = None
+            await worker.end()
         self._store.tell()
 
-    async def _run(self) -> None:
+    async def _run(self, worker: WorkerProcess) -> None:
         while True:
-            if self._process is None or self._process.returncode is not None:
-                await self._start_worker()
-            while not self._waiting:
+            if not worker.is_alive:
+                await worker.start()
+            while not self._waiting and worker.ahead is None:
                 if self._unprobed:
-                    await self._probe(self._unprobed.pop(0))
+                    await self._probe(worker, self._unprobed.pop(0))
                     continue
                 self._wake.clear()
-                exited = asyncio.ensure_future(self._process.wait())  # type: ignore[union-attr]
+                exited = asyncio.ensure_future(worker.wait())
                 woken = asyncio.ensure_future(self._wake.wait())
                 await asyncio.wait((exited, woken), return_when=asyncio.FIRST_COMPLETED)
                 has_exited = exited.done()
@@ -158,106 +164,72 @@ class EngineRoom:
                     task.cancel()
                 if has_exited:
                     self._metrics.worker_restarts += 1
-                    await self._start_worker()
-            job = self._waiting.popleft()
-            self._running, self._is_cancelled = job, False
+                    await worker.start()
+            job = worker.job = worker.ahead or self._send_next(worker)
+            worker.ahead = None
+            worker.cancelled &= {job.id}
             try:
-                await asyncio.wait_for(self._work(job), self._settings.max_seconds)
+                await asyncio.wait_for(self._work(worker, job), self._settings.max_seconds)
             except asyncio.TimeoutError:
                 self._fail(job, "too_slow", f"not done after {self._settings.max_seconds:g} seconds")
-                await self._end_worker()
-            self._running = None
+                await worker.end()
+            worker.job = None
+            if not worker.is_alive:
+                self._recall(worker)
             self._store.expire()
 
-    async def _start_worker(self) -> None:
-        """Start a worker and wait until it is ready; one that fails at once is tried again more and more slowly."""
-        self.is_ready = False
-        pause = 0.5
-        while True:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "finescale.serve.worker"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=_LONGEST_LINE,
-                start_new_session=True,  # Ctrl+C is for the server, which ends it
-            )
-            settings = self._settings
-            # What CUDA maps into a process says nothing about the memory that it takes.
-            limit = (settings.max_memory or free_host_memory()) if settings.device == "cpu" else None
-            self._send(
-                {
-                    "max_memory": limit,
-                    "max_pixels": settings.max_pixels,
-                    "device": settings.device,
-                    "precision": settings.precision,
-                    "engine": settings.engine,
-                }
-            )
-            if await self._answer() is not None:
-                self.is_ready = True
-                return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 30)
-
-    async def _end_worker(self) -> None:
-        self.is_ready = False
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-    def _kill_if_running(self, job: Job) -> None:
-        if self._running is job and self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-
-    async def _answer(self) -> dict[str, Any] | None:
-        """Return the next answer of the worker; None where it has ended."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
-
-    async def _probe(self, offer: Offer) -> None:
+    async def _probe(self, worker: WorkerProcess, offer: Offer) -> None:
         """Measure a network for the page's estimates."""
-        self._send({"id": "probe", "probe": True, "network": offer.name, "scale": offer.scale})
-        answer = await self._answer()
+        worker.send({"id": "probe", "probe": True, "network": offer.name, "scale": offer.scale})
+        answer = await worker.answer()
         if answer is None:
-            await self._end_worker()
-            await self._start_worker()
+            await worker.end()
+            await worker.start()
             return
         self.rates.setdefault(f"{offer.id}@{offer.scale}", answer["probed"])
 
     # ---- one job
 
-    async def _work(self, job: Job) -> None:
+    def _send_next(self, worker: WorkerProcess) -> Job:
+        """Send a worker the first job that waits, to begin with when it has nothing else to do, and return the job."""
+        job = self._waiting.popleft()
         offer = self._catalogue.choose(job.network, job.scale)
-        job.status = "running"
-        self._store.save(job)
-        self._send(
+        worker.send(
             {
                 "id": job.id,
                 "input": str(self._store.input(job)),
                 "output": str(self._store.result(job)),
+                "views": None if job.is_direct else {v: str(self._store.view(job, v)) for v in VIEWS},
                 "network": offer.name,
                 "scale": offer.scale,
                 "ensemble": job.ensemble,
                 "settings": job.settings,
             }
         )
+        return job
+
+    def _recall(self, worker: WorkerProcess) -> None:
+        """Put back what a worker has not begun."""
+        job, worker.ahead = worker.ahead, None
+        if job is not None and job.id in worker.cancelled:
+            self._fail(job, "cancelled", "cancelled")
+        elif job is not None:
+            self._waiting.appendleft(job)
+            self._wake.set()
+
+    async def _work(self, worker: WorkerProcess, job: Job) -> None:
+        job.status = "running"
+        self._store.tell()
         first_tile: tuple[float, int] | None = None
         while True:
-            answer = await self._answer()
+            answer = await worker.answer()
             if answer is None:
-                if self._is_cancelled:
+                if job.id in worker.cancelled:
                     self._fail(job, "cancelled", "cancelled")
                 else:
                     self._metrics.worker_restarts += 1
                     self._fail(job, "worker_died", "the process that worked on this picture ended without an answer")
-                await self._end_worker()
+                await worker.end()
                 return
             if answer["id"] != job.id:
                 continue
@@ -269,6 +241,8 @@ class EngineRoom:
                 elif done > first_tile[1]:
                     per_tile = (time.monotonic() - first_tile[0]) / (done - first_tile[1])
                     job.seconds_left = round(per_tile * (total - done), 1)
+                if done == total and self._waiting and worker.ahead is None:
+                    worker.ahead = self._send_next(worker)  # it is there when the present result is written
                 self._store.tell()
             elif "input_size" in answer:
                 job.input_size, job.input_format = answer["input_size"], answer["input_format"]
@@ -282,6 +256,8 @@ class EngineRoom:
     def _finish(self, job: Job, facts: dict[str, Any]) -> None:
         job.notes = [self._without_paths(job, note) for note in facts["notes"]]
         job.output_size, job.seconds = facts["output_size"], facts["seconds"]
+        job.depth, job.profile = facts["depth"], facts["profile"]
+        job.is_viewable, job.view_bytes = facts["viewable"], facts["view_bytes"]
         job.result_bytes = self._store.result(job).stat().st_size
         job.status, job.finished, job.seconds_left = "done", time.time(), 0.0
         self._note_rate(job)

@@ -15,6 +15,20 @@ STATUS_OF_FAILURE = {
 }
 """HTTP status for each code of a job that failed."""
 
+_TEXT = {"type": "string"}
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "hint"],
+            "properties": {"code": _TEXT, "message": _TEXT, "hint": _TEXT},
+        }
+    },
+}
+"""JSON schema of every error."""
+
 
 class ApiError(Exception):
     """An error to answer a request with.

@@ -20,6 +20,9 @@ _RECORD = "job.json"
 _ID = re.compile(r"[0-9a-f]{32}")
 _FINAL = ("done", "failed", "cancelled")
 
+VIEWS = ("input", "result", "thumbnail")
+"""What browsers show of a job."""
+
 STOPPED = {
     "code": "stopped",
     "message": "the server was stopped before this picture was done",
@@ -51,6 +54,14 @@ class Job:
     input_size: list[int] | None = None
     """Height and width."""
     input_format: str | None = None
+    depth: int | None = None
+    """Bits per channel of the input."""
+    profile: str | None = None
+    """Name of the input's colour profile."""
+    is_viewable: bool = False
+    """Whether there is something for browsers to show."""
+    view_bytes: int = 0
+    """Size of the copies for browsers."""
     output_size: list[int] | None = None
     result_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -74,6 +85,11 @@ class Job:
         stem = Path(self.name).stem or "picture"
         return f"{stem}_x{self.scale}.{self.format}"
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on the disk, besides the record."""
+        return self.size_bytes + (self.result_bytes or 0) + self.view_bytes
+
     def as_json(self) -> dict[str, Any]:
         """Return what clients see."""
         return {
@@ -93,6 +109,9 @@ class Job:
             "input_size": self.input_size,
             "input_format": self.input_format,
             "input_bytes": self.size_bytes,
+            "depth": self.depth,
+            "profile": self.profile,
+            "viewable": self.is_viewable,
             "output_size": self.output_size,
             "result_bytes": self.result_bytes,
             "result_name": self.result_name,
@@ -114,6 +133,7 @@ class JobStore:
         self._folder, self._max_age, self._max_stored = folder, max_age, max_stored
         self._jobs: dict[str, Job] = {}
         self._changed = asyncio.Event()
+        self._ends: dict[str, asyncio.Event] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for found in sorted(folder.iterdir()):
             if _ID.fullmatch(found.name):
@@ -123,10 +143,7 @@ class JobStore:
         """Take up the job of an earlier process; one that was not finished has failed."""
         try:
             job = Job(**json.loads((folder / _RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # killed before its first record was written
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-        if job.is_direct:
+        except (OSError, ValueError, TypeError):  # of a direct request, or killed before its first record was written
             shutil.rmtree(folder, ignore_errors=True)
             return
         if not job.is_final:
@@ -148,9 +165,12 @@ class JobStore:
         self.save(job)
 
     def save(self, job: Job) -> None:
-        """Write the record of a job and wake those who wait for its changes."""
-        with whole_file(self._folder / job.id / _RECORD) as file:
-            file.write(json.dumps(asdict(job)).encode())
+        """Write the record of a job, where a restart is to find it, and wake those who wait for its changes."""
+        if not job.is_direct:
+            with whole_file(self._folder / job.id / _RECORD) as file:
+                file.write(json.dumps(asdict(job)).encode())
+        if job.is_final and job.id in self._ends:
+            self._ends[job.id].set()
         self.tell()
 
     def tell(self) -> None:
@@ -165,6 +185,11 @@ class JobStore:
         except asyncio.TimeoutError:
             return
 
+    async def end(self, job: Job) -> None:
+        """Wait until a job is finished."""
+        if not job.is_final:
+            await self._ends.setdefault(job.id, asyncio.Event()).wait()
+
     def get(self, id: str) -> Job | None:
         """Return a job by its id."""
         return self._jobs.get(id)
@@ -175,6 +200,7 @@ class JobStore:
     def delete(self, job: Job) -> None:
         """Delete a job with its files."""
         self._jobs.pop(job.id, None)
+        self._ends.pop(job.id, None)
         shutil.rmtree(self._folder / job.id, ignore_errors=True)
         self.tell()
 
@@ -187,12 +213,12 @@ class JobStore:
         return self._folder / job.id / f"result.{job.format}"
 
     def view(self, job: Job, which: str) -> Path:
-        """Path of a copy for browsers, which cannot show every format; it exists only where it is needed."""
+        """Path of a copy for browsers of the "input", the "result" or, reduced, the "thumbnail"; where it is needed."""
         return self._folder / job.id / f"view_{which}.png"
 
     def stored_bytes(self) -> int:
-        """Bytes of all inputs and results."""
-        return sum(job.size_bytes + (job.result_bytes or 0) for job in self._jobs.values())
+        """Bytes of all inputs, results and copies for browsers."""
+        return sum(job.stored_bytes for job in self._jobs.values())
 
     def expire(self) -> None:
         """Delete finished jobs that are too old, then the oldest ones while all together take too much."""
@@ -201,5 +227,5 @@ class JobStore:
         stored = self.stored_bytes()
         for job in finished:
             if (job.finished or 0) < too_old or stored > self._max_stored:
-                stored -= job.size_bytes + (job.result_bytes or 0)
+                stored -= job.stored_bytes
                 self.delete(job)

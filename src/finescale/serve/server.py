@@ -16,6 +16,7 @@ from finescale.serve.app import Service, create_app
 from finescale.serve.guard import is_loopback
 from finescale.serve.settings import ServeSettings
 from finescale.system.lock import exclusive
+from finescale.upscale.upscaler import check_device
 
 _HEADER_SECONDS = 10
 """Seconds that a new connection has for the header of its first request."""
@@ -30,7 +31,8 @@ def serve(settings: ServeSettings, *, on_start: Callable[[str], None] | None = N
         on_start: Called with the page's address, the token included, once the server listens.
 
     Raises:
-        ValueError: The address can be reached from other machines, and there is no token.
+        ValueError: The address can be reached from other machines, and there is no token; or a device has no such name.
+        DeviceError: This machine lacks a device.
         FinescaleError: The address is taken, or another server uses the folder, or a network cannot be used.
     """
     if not is_loopback(settings.host) and settings.token is None:
@@ -38,6 +40,8 @@ def serve(settings: ServeSettings, *, on_start: Callable[[str], None] | None = N
             f"other machines can reach {settings.host}: give --token, or FINESCALE_TOKEN in the environment, "
             "which clients then must send; or listen on 127.0.0.1"
         )
+    for device in settings.devices:
+        check_device(device)
     try:
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with exclusive(settings.folder / "lock"):

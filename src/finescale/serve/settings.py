@@ -57,11 +57,11 @@ class ServeSettings(Settings):
     networks: tuple[str, ...] = ()
     """Weight files and names of networks to offer besides the bundled and the downloaded ones; the first is the choice
     of requests that state none."""
-    device: str = "cpu"
-    """Where networks compute."""
+    devices: tuple[str, ...] = Field(("cpu",), min_length=1)
+    """Where networks compute: a worker process for each."""
     precision: Precision = "auto"
     """Precision of their arithmetic."""
-    engine: EngineName = "torch"
+    engine: EngineName = "auto"
     """Runtime that computes them."""
 
 

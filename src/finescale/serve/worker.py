@@ -7,31 +7,27 @@ input does. What upscales is `finescale.upscale.batch`, as on the command line, 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finescale.system.cores import configure_threads
+from finescale.system.cores import configure_threads, use_threads
 
 Answer = Callable[[dict[str, Any]], None]
 
 _NETWORKS_KEPT = 3
 _PROBE_SIDE = 64  # pixels
+_THUMBNAIL_SIDE = 256  # pixels
+_LISTED_PIXELS = 500_000  # of the largest result that is its own thumbnail
+_VIEWED_PIXELS = 120_000_000  # of the largest result that browsers are to show
 _VIEWABLE = ("PNG", "JPEG", "WebP", "GIF", "BMP", "AVIF")
 """Formats that browsers show."""
-
-
-@dataclass
-class _Current:
-    """The job at work, as the thread that reads commands sees it."""
-
-    id: str | None = None
-    is_cancelled: bool = False
 
 
 class _Cancelled(BaseException):
@@ -54,6 +50,8 @@ def main() -> None:
             except BrokenPipeError:  # the server was killed
                 os._exit(0)
 
+    if setup["threads"] is not None:
+        use_threads(setup["threads"])
     import torch  # noqa: F401 - loaded before the limit, which counts what comes on top of it
 
     import finescale.upscale.batch  # noqa: F401
@@ -79,7 +77,8 @@ class _Worker:
     def __init__(self, setup: dict[str, Any], answer: Answer) -> None:
         self._setup, self._answer = setup, answer
         self._upscalers: dict[tuple[str, int, bool], Any] = {}
-        self._current = _Current()
+        self._cancelled: set[str] = set()
+        """Jobs that are no longer wanted."""
         self._jobs: list[dict[str, Any]] = []
         self._has_job = threading.Condition()
 
@@ -97,10 +96,9 @@ class _Worker:
             command = json.loads(line)
             with self._has_job:
                 if "cancel" in command:
-                    if self._current.id == command["cancel"]:
-                        self._current.is_cancelled = True
+                    self._cancelled.add(command["cancel"])
                 else:
-                    self._current = _Current(command["id"])
+                    self._cancelled.discard(command["id"])  # of an earlier attempt
                     self._jobs.append(command)
                     self._has_job.notify()
         os._exit(0)
@@ -123,6 +121,7 @@ class _Worker:
 
         source, max_pixels = Path(job["input"]), self._setup["max_pixels"]
         try:
+            self._check_wanted(job)
             try:
                 with source.open("rb") as file:
                     kind = identify_format(file.read(SIGNATURE_LENGTH))
@@ -147,7 +146,6 @@ class _Worker:
 
     def _upscale(self, job: dict[str, Any], source: Path, kind: str) -> dict[str, Any]:
         from finescale import weights
-        from finescale.images import read_image, write_image
         from finescale.upscale.batch import run_jobs
         from finescale.upscale.outputs import Job, OutputSettings
 
@@ -157,8 +155,7 @@ class _Worker:
         started = time.monotonic()
 
         def on_tile(_job: Job, done: int, total: int) -> None:
-            if self._current.is_cancelled:
-                raise _Cancelled
+            self._check_wanted(job)
             self._answer({"id": job["id"], "tiles": [done, total]})
 
         (report,) = run_jobs(
@@ -175,18 +172,21 @@ class _Worker:
         notes = [*upscaler.notes, *report.notes]
         if report.compression is not None:
             notes.append(f"looks compressed ({report.compression}): {photo_network} is made for such pictures")
-        if kind not in _VIEWABLE:
-            write_image(source.with_name("view_input.png"), read_image(source, max_pixels=self._setup["max_pixels"]))
-        if result.suffix in (".tif", ".tiff"):
-            write_image(source.with_name("view_result.png"), read_image(result, max_pixels=2**31))
         assert report.output_size is not None
         return {
             "done": {
                 "notes": notes,
                 "output_size": list(report.output_size),
                 "seconds": round(seconds, 3),
+                "depth": report.depth,
+                "profile": report.profile,
+                **_views(job, kind, report.output_size),
             }
         }
+
+    def _check_wanted(self, job: dict[str, Any]) -> None:
+        if job["id"] in self._cancelled:
+            raise _Cancelled
 
     def _upscaler(self, network: str, scale: int, ensemble: bool) -> Any:
         from finescale.upscale import Upscaler
@@ -206,6 +206,38 @@ class _Worker:
             )
         self._upscalers[key] = self._upscalers.pop(key)  # the last one to be dropped
         return self._upscalers[key]
+
+
+def _views(job: dict[str, Any], kind: str, size: tuple[int, int]) -> dict[str, Any]:
+    """Write copies for browsers of what they cannot show, and a small one for lists.
+
+    A picture that is too large for that is finished nevertheless; there is nothing to see of it.
+    """
+    from finescale.images import read_image, write_image
+    from finescale.resize import resize
+    from finescale.system.memory import is_out_of_memory
+
+    if job["views"] is None or math.prod(size) > _VIEWED_PIXELS:
+        return {"viewable": False, "view_bytes": 0}
+    views = {name: Path(path) for name, path in job["views"].items()}
+    try:
+        if math.prod(size) > _LISTED_PIXELS or kind not in _VIEWABLE:
+            image = read_image(job["input"])
+            if kind not in _VIEWABLE:
+                write_image(views["input"], image)
+            height, width = image.size
+            factor = min(1, _THUMBNAIL_SIDE / max(height, width))
+            thumbnail = resize(image.pixels, size=(max(1, round(height * factor)), max(1, round(width * factor))))
+            write_image(views["thumbnail"], replace(image, pixels=thumbnail.clamp(0, 1), alpha=None, metadata={}))
+        if Path(job["output"]).suffix == ".tif":
+            write_image(views["result"], read_image(job["output"]))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        for path in views.values():
+            path.unlink(missing_ok=True)
+        return {"viewable": False, "view_bytes": 0}
+    return {"viewable": True, "view_bytes": sum(path.stat().st_size for path in views.values() if path.is_file())}
 
 
 def _failure(code: str, message: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Variables that fix a number of threads: of OpenMP (PyTorch, OpenBLAS) and of libvips.
@@ -27,6 +28,18 @@ def available_cores(
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _quota(membership, control_groups))))
+
+
+def threads_each(devices: Sequence[str]) -> int | None:
+    """Return the number of threads of each of several processes: those on the CPU share its cores.
+
+    Args:
+        devices: That of each process.
+
+    Returns:
+        The number; None is what is usual, where a process computes elsewhere.
+    """
+    return max(1, available_cores() // len(devices)) if set(devices) == {"cpu"} else None
 
 
 def configure_threads() -> None:

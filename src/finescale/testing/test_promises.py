@@ -47,6 +47,11 @@ def bodies(usual: int) -> list[Any]:
 TINY = bodies(2)
 """What most promises are asked of; heads at other scales have a test of their own below."""
 PUBLISHED = [pytest.param(*each, id=f"{each[1]}-x{each[2]}") for each in EVERY]
+CANCELLED = (".pos.pos3.0.bias", ".pos.pos3.2.bias")
+"""What adds one number to all products of a window, as far as a tiny network's ReLU lets everything through.
+
+Where a softmax follows, it takes that number away again: the gradient and the effect are rounding, and may be 0.
+"""
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (16, 16), (17, 23)]
 
 
@@ -82,7 +87,7 @@ def image(network: Frame) -> Tensor:
 
 
 @torch.no_grad()
-def answer(network: Frame, image: Tensor) -> Tensor:
+def answer(network: nn.Module, image: Tensor) -> Tensor:
     output: Tensor = network(image)
     return output
 
@@ -145,9 +150,12 @@ def test_every_parameter_gets_a_gradient(network: Frame) -> None:
     output = training(network)(seeded_input((2, network.in_channels, 13, 11)))
     (output * seeded_input(output.shape, seed=1)).sum().backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
-    without = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
-    assert not without
-    assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
+    missing = [name for name, gradient in gradients.items() if gradient is None]
+    assert not missing
+    learned = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    zero = [name for name, gradient in learned.items() if not (gradient.any() or name.endswith(CANCELLED))]
+    assert not zero
+    assert all(gradient.isfinite().all() for gradient in learned.values())
 
 
 def test_the_network_is_sensitive_to_every_parameter(network: Frame) -> None:
@@ -157,7 +165,8 @@ def test_the_network_is_sensitive_to_every_parameter(network: Frame) -> None:
         kept = parameter.detach().clone()
         with torch.no_grad():
             parameter.add_(0.5 * seeded_input((1, 1, 1, kept.numel()), seed=2).reshape(kept.shape))
-        assert not torch.equal(answer(network, image), expected), f"{name} has no effect"
+        same = torch.equal(answer(network, image), expected)
+        assert not same or name.endswith(CANCELLED), f"{name} has no effect"
         with torch.no_grad():
             parameter.copy_(kept)
     assert torch.equal(answer(network, image), expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,11 +12,13 @@ from finescale import networks, weights
 from finescale.errors import WeightsError, WeightsMismatchError, printable_name
 from finescale.networks import Frame, variants
 from finescale.train.settings import TrainSettings
+from finescale.weights.saving import stored_state
+from finescale.weights.third_party import THIRD_PARTY, ThirdPartyNetwork, ThirdPartySettings, build_third_party
 
 log = logging.getLogger("finescale.train")
 
 
-def initial_network(settings: TrainSettings, *, is_resumed: bool = False) -> Frame:
+def initial_network(settings: TrainSettings, *, is_resumed: bool = False) -> Frame | ThirdPartyNetwork:
     """Build the network as it is before its first step; weights not taken from ``warm_start`` follow from the seed.
 
     Args:
@@ -33,24 +36,48 @@ def initial_network(settings: TrainSettings, *, is_resumed: bool = False) -> Fra
     return network
 
 
-def described_network(settings: TrainSettings) -> Frame:
-    """Build the network without memory for its weights; refuse a file of ``warm_start`` that exists and does not fit.
+def described_network(settings: TrainSettings) -> Frame | ThirdPartyNetwork:
+    """Build the network; refuse a file of ``warm_start`` that exists and does not fit.
+
+    Networks of finescale's have no memory for weights then.
 
     Raises:
         WeightsError: The file cannot be read, or none of its tensors fits.
     """
-    with torch.device("meta"):
+    third_party = settings.variant == THIRD_PARTY  # whose code may need values
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if third_party else "meta"):
         network = _new_network(settings)
     if settings.warm_start and settings.warm_start.is_file():
         start_from_file(network, settings.warm_start)
     return network
 
 
-def _new_network(settings: TrainSettings) -> Frame:
-    return variants()[settings.variant].network(settings=settings.network_settings(), scale=settings.scale)
+def _new_network(settings: TrainSettings) -> Frame | ThirdPartyNetwork:
+    sizes = settings.network_settings()
+    if isinstance(sizes, ThirdPartySettings):
+        return build_third_party(sizes, scale=settings.scale)
+    return variants()[settings.variant].network(settings=sizes, scale=settings.scale)
 
 
-def start_from_file(network: Frame, path: Path) -> list[str]:
+def third_party_values(start: Path) -> dict[str, Any]:
+    """Return the fields of `TrainSettings` that state the network of a third-party weight file.
+
+    Args:
+        start: The file.
+
+    Returns:
+        ``variant``, ``network`` and ``scale``; nothing for a network of finescale's.
+
+    Raises:
+        WeightsError: The file cannot be used.
+    """
+    found = weights.inspect(start)
+    if found.family != THIRD_PARTY:
+        return {}
+    return {"variant": THIRD_PARTY, "network": found.settings.model_dump(mode="json"), "scale": found.scale}
+
+
+def start_from_file(network: Frame | ThirdPartyNetwork, path: Path) -> list[str]:
     """Copy every tensor whose name and shape agree from a weight file, and log the others.
 
     Returns:
@@ -67,8 +94,9 @@ def start_from_file(network: Frame, path: Path) -> list[str]:
             "file or null"
         )
     start = weights.load(path)
-    kept = networks.transfer_weights(network, start.network.state_dict())
-    total = len(network.state_dict())
+    module = network.model if isinstance(network, ThirdPartyNetwork) else network
+    kept = networks.transfer_weights(module, stored_state(start.network))
+    total = len(module.state_dict())
     if len(kept) == total:
         raise WeightsMismatchError(
             f"{source}: none of the tensors of its {start.family} network fits the network to train"

@@ -20,6 +20,7 @@ from finescale.train.optimizers import make_optimizer
 from finescale.train.recompute import recompute, statistics
 from finescale.train.rehearsal import rehearse
 from finescale.train.settings import StepSettings
+from finescale.weights.third_party import ThirdPartyNetwork
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,7 +52,7 @@ class Learner:
         rehearsal: Findings of a pass before the first step; parameters that no gradient reaches stay as they are.
     """
 
-    def __init__(self, network: Frame, settings: StepSettings, team: Team, *, patch: int) -> None:
+    def __init__(self, network: Frame | ThirdPartyNetwork, settings: StepSettings, team: Team, *, patch: int) -> None:
         self.network = network.to(team.device).train()
         self._settings = settings
         self._team = team
@@ -72,8 +73,10 @@ class Learner:
         self._scaler = torch.amp.GradScaler(team.device.type, enabled=settings.precision == "fp16")
 
     def draws(self) -> bool:
-        """Return whether training draws random numbers, as stochastic depth does."""
-        return any(isinstance(module, StochasticDepth) and module.rate > 0 for module in self.network.modules())
+        """Return whether training draws random numbers, as stochastic depth does; code of third parties may."""
+        modules = self.network.modules()
+        drops = any(isinstance(module, StochasticDepth) and module.rate > 0 for module in modules)
+        return drops or isinstance(self.network, ThirdPartyNetwork)
 
     def step(
         self, lr: Tensor, hr: Tensor, *, number: int, rate: float, draw: str,

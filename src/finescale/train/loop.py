@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from finescale import weights
 from finescale.data.loader import Batches, batches
 from finescale.data.sources import open_source
 from finescale.errors import CheckpointError, NumericalError
-from finescale.networks import Frame
 from finescale.settings import settings_text
 from finescale.system.files import whole_file
 from finescale.system.interrupt import deferred_interrupt
@@ -315,7 +315,7 @@ class _Training:
         batch, iterations = settings.train.batch, settings.train.iterations
         part = batch // (self.team.world * settings.train.accumulate)
         parameters = sum(parameter.numel() for parameter in self.averaged.parameters())
-        self._report("%s x%d, %s parameters", settings.variant, settings.scale, f"{parameters:,}")
+        self._report("%s x%d, %s parameters", settings.title, settings.scale, f"{parameters:,}")
         self._report(
             "%d samples per step, in passes of %d on each of %d devices (%s); lr patches of %d x %d pixels",
             batch, part, self.team.world, self.team.device.type, settings.data.patch, settings.data.patch,
@@ -366,14 +366,14 @@ def check(settings: TrainSettings) -> None:
     _check_shares(settings, num_processes(), described_network(settings))
 
 
-def _check_shares(settings: TrainSettings, devices: int, network: Frame) -> None:
+def _check_shares(settings: TrainSettings, devices: int, network: nn.Module) -> None:
     """Refuse a batch that cannot be divided into equal passes, each large enough for the network."""
     batch, passes = settings.train.batch, devices * settings.train.accumulate
     if batch % passes:
         raise ValueError(f"train.batch must be a multiple of {passes}, devices times train.accumulate, got {batch}")
     if batch // passes < 2 and statistics(network):
         raise ValueError(
-            f"train.batch must be at least {2 * passes} for {settings.variant}, whose BatchNorm needs two samples in "
+            f"train.batch must be at least {2 * passes} for {settings.title}, whose BatchNorm needs two samples in "
             f"each pass on each device, got {batch}"
         )
 

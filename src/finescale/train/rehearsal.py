@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from finescale.networks import Frame
+from finescale.networks import Frame, WrappedNetwork
 from finescale.train.recompute import statistics_kept
 
 SAMPLES = 2
@@ -27,7 +27,9 @@ class Rehearsal:
     """Bytes that the forward pass keeps of one sample for the backward pass, without weights."""
 
 
-def rehearse(network: Frame, *, patch: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Rehearsal:
+def rehearse(
+    network: Frame | WrappedNetwork, *, patch: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Rehearsal:
     """Pass two gray samples forward and backward, without changing the network, its gradients or random numbers.
 
     The pass runs twice and the second run is timed, since the first one is always slow.

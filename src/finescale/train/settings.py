@@ -17,6 +17,7 @@ from finescale.settings import Settings, mistakes_of, suggest
 from finescale.train.losses import LOSS_NAMES
 from finescale.train.optimizers import check_optimizer, default_of
 from finescale.train.perceptual import SMALLEST_SIDE
+from finescale.weights.third_party import THIRD_PARTY, ThirdPartySettings
 
 
 class DataSettings(Settings):
@@ -203,9 +204,10 @@ class TrainSettings(Settings):
     """Licence of the weights, and of the data where it matters; written into the weight file."""
 
     variant: str
-    """Published network to train, or to modify with ``network``."""
+    """Published network to train, or to modify with ``network``; "third-party" for one that spandrel builds."""
     network: dict[str, Any] = Field(default_factory=dict)
-    """Fields in which the network differs from the variant; empty is neutral."""
+    """Fields in which the network differs from the variant; empty is neutral. Of a third-party network all fields:
+    architecture, constructor, arguments and in_channels, which ``--start FILE`` fills in."""
     scale: int
     """Factor by which the network enlarges an image: 1 to 16, as far as its upsampler exists there."""
     warm_start: Path | None = None
@@ -233,7 +235,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         known = variants()
-        if self.variant not in known:
+        if self.variant not in (*known, THIRD_PARTY):
             raise ValueError(
                 f"variant {self.variant!r} is unknown{suggest(self.variant, known)}; known: {', '.join(known)}"
             )
@@ -276,12 +278,24 @@ class TrainSettings(Settings):
             group[field] = group[field] and Path(group[field]).name
         return values
 
-    def network_settings(self) -> FrameSettings:
+    @property
+    def title(self) -> str:
+        """Name of the network for users: the variant, or the architecture of a third-party network."""
+        return str(self.network["architecture"]) if self.variant == THIRD_PARTY else self.variant
+
+    def network_settings(self) -> FrameSettings | ThirdPartySettings:
         """Return the variant's settings with the fields of ``network`` changed.
 
         Raises:
             ValueError: A field is unknown or has a wrong value.
         """
+        if self.variant == THIRD_PARTY:
+            try:
+                return ThirdPartySettings.model_validate(self.network)
+            except ValidationError as error:
+                raise ValueError(
+                    f"network: {mistakes_of(ThirdPartySettings, error)}; --start FILE fills them in"
+                ) from None
         variant = variants()[self.variant].variants[self.variant]
         fields = type(variant).model_fields
         for field in self.network:

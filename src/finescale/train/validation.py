@@ -23,6 +23,7 @@ from finescale.system.files import whole_file
 from finescale.train.folder import writing
 from finescale.train.settings import ValidationSet, ValidationSettings
 from finescale.upscale import Upscaler
+from finescale.weights.third_party import ThirdPartyNetwork
 
 log = logging.getLogger("finescale.train")
 
@@ -60,7 +61,7 @@ class Validation:
         self._folder = folder
         self._num_measured = self._recall()
 
-    def run(self, network: Frame, *, step: int | None = None) -> dict[str, float]:
+    def run(self, network: Frame | ThirdPartyNetwork, *, step: int | None = None) -> dict[str, float]:
         """Measure a network on its device; its training mode stays as it is.
 
         Args:
@@ -155,7 +156,7 @@ class Validation:
 
 
 @contextmanager
-def _evaluating(network: Frame) -> Iterator[Upscaler]:
+def _evaluating(network: Frame | ThirdPartyNetwork) -> Iterator[Upscaler]:
     """Wrap a network in an upscaler, and restore its training mode afterwards."""
     was_training = network.training
     try:

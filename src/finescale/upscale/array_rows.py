@@ -38,6 +38,7 @@ class RowArray(Protocol):
 def upscale_array(upscaler: Upscaler, source: RowArray, target: RowArray, *, on_tile: OnTile | None = None) -> None:
     """Upscale an array into another one, as `Upscaler.upscale_rows` describes."""
     height, width = source.shape[:2] if len(source.shape) in (2, 3) else (0, 0)
+    upscaler = upscaler.resolved([(height, width)])
     start = _adapted(source, 0, 1)
     expected = (height * upscaler.scale, width * upscaler.scale, *source.shape[2:])
     if tuple(target.shape) != expected or np.dtype(target.dtype) != np.dtype(source.dtype):

@@ -10,14 +10,23 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from finescale.errors import DeviceError, FinescaleError, ImageError, ImageWriteError, printable_name
-from finescale.images import LARGE_FORMATS, MAX_PIXELS, Image, check_size, read_image, read_size, write_image
+from finescale.images import (
+    LARGE_FORMATS,
+    MAX_PIXELS,
+    Image,
+    check_size,
+    profile_name,
+    read_image,
+    read_size,
+    write_image,
+)
 from finescale.resize import resize
 from finescale.system.files import sweep_temporaries
 from finescale.system.jobs import guard
@@ -50,6 +59,8 @@ class _Picture:
     input_size: tuple[int, int]
     seconds: float
     """Time spent on it so far."""
+    profile: str | None
+    """Name of the input's colour profile, for the report."""
     compression: Compression | None
     """Visible compression of the input, for the report."""
 
@@ -92,7 +103,7 @@ def run_jobs(
             iterator instead misses the reports of results that are still being written.)
     """
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
-    pool = single_core_threads(1 + num_writers, "pictures")
+    pool: ThreadPoolExecutor | None = None  # one image alone needs no threads, whose start takes milliseconds
     copies = LocalCopies()
     read = partial(_read, copies=copies, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
     max_whole = max_pixels or MAX_PIXELS
@@ -109,7 +120,9 @@ def run_jobs(
             while reports and (reports[0].done() or len(reports) > num_writers or not _is_room_for(result_bytes)):
                 yield reports.popleft().result()
             following, early = next(remaining, None), None
-            if following is not None and _is_room_for(result_bytes):
+            if following is not None and pool is None:
+                pool = single_core_threads(1 + num_writers, "pictures")
+            if pool is not None and following is not None and _is_room_for(result_bytes):
                 early = pool.submit(_read_early, partial(read, following), max_whole)
             try:
                 if isinstance(picture, _Picture):
@@ -121,25 +134,30 @@ def run_jobs(
                 yield from (report.result() for report in reports)
                 raise
             copies.release(job.input)
-            reports.append(pool.submit(_guarded, job, partial(_write, picture, settings)))
+            write = partial(_guarded, job, partial(_write, picture, settings))
+            if pool is None:
+                yield write()
+            else:
+                reports.append(pool.submit(write))
             job = following
         yield from (report.result() for report in reports)
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
         copies.release_all()
 
 
-def num_pixels(job: Job) -> int:
-    """Return the number of pixels of a job's input, 0 where it cannot be read; nothing is decoded.
+def size_of(job: Job) -> tuple[int, int]:
+    """Return the height and width of a job's input; nothing is decoded.
 
-    That of a remote input is estimated by the size that a listing states, so that nothing is fetched.
+    They are 0 where the input cannot be read, and for a remote one, which is not fetched for it.
     """
     if isinstance(job.input, RemotePath):
-        return _PIXELS_PER_BYTE * (job.input.num_bytes or 0)
+        return 0, 0
     try:
-        return math.prod(read_size(job.input))
+        return read_size(job.input)
     except ImageError:
-        return 0
+        return 0, 0
 
 
 def _guarded(job: Job, step: Callable[[], T]) -> T | UpscaleReport:
@@ -201,7 +219,8 @@ def _read(
             return _Large(job, path, detect_compression)
         image = read_image(path, max_pixels=max_pixels)
     compression = compression_of(image) if detect_compression else None
-    return _Picture(job, image, image.size, time.monotonic() - started, compression)
+    profile = None if image.profile is None else profile_name(image.profile)
+    return _Picture(job, image, image.size, time.monotonic() - started, profile, compression)
 
 
 def _is_large(path: Path, output: Place, settings: OutputSettings, upscaler: Upscaler) -> bool:
@@ -402,5 +421,7 @@ def _write(picture: _Picture | UpscaleReport, settings: OutputSettings) -> Upsca
         input_size=picture.input_size,
         output_size=picture.image.size,
         seconds=round(picture.seconds + time.monotonic() - started, 3),
+        depth=picture.image.depth,
+        profile=picture.profile,
         compression=picture.compression,
     )

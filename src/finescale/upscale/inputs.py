@@ -64,7 +64,7 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Place 
         ValueError: A name is a chain of URLs.
         MissingExtraError: A name is a URL, and a package for its kind is missing.
     """
-    images: dict[str, InputImage] = {}
+    images: dict[tuple[str, tuple[int, int] | None], InputImage] = {}
     entry_key = entry_keys()
     failures: list[UpscaleReport] = []
     skipped: list[str] = []
@@ -78,8 +78,23 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Place 
         if not found and not failed:
             failures.append(_failure(place, _reason_of_nothing(place)))
         for image in found:
-            images.setdefault(entry_key(image.path), image)
+            # Of two names that differ in case, some file systems make one file and others two.
+            images.setdefault((entry_key(image.path), _identity(image.path)), image)
     return FoundInputs(tuple(images.values()), tuple(failures), tuple(skipped))
+
+
+def _identity(path: Place) -> tuple[int, int] | None:
+    """Return what tells a file or link from all others of this machine; None where it cannot be asked for.
+
+    That is a remote file, or one that is gone meanwhile, or whose folder was closed: reading it reports so.
+    """
+    if isinstance(path, RemotePath):
+        return None
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _failure(path: Place, reason: str) -> UpscaleReport:

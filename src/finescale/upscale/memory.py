@@ -20,6 +20,7 @@ MAX_TILE = 256  # HiT-SRF on one CPU core takes 48 us per lr pixel at 256 a side
 MAX_WHOLE = 448  # up to here, one tile costs about as much as several that overlap, and has no seams
 TILE_STEP = 64  # the largest window of the known networks, which pad to its multiples
 PROBE_SIDES = (128, 64, 32)
+OPENVINO_MEMORY = 3.5  # times what PyTorch takes per pixel; 1.6 (default) to 3.5 (sliding proxy network) were measured
 HEADROOM = 1.5  # for what the count misses: workspaces inside operators, gaps between allocations
 
 
@@ -123,8 +124,18 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes that could be allocated now on a device or the host, or None where they are unknown."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_host_memory()
+    """Return the bytes that could be allocated now on a device or the host, or None where they are unknown.
+
+    On CUDA blocks that PyTorch keeps for reuse count as free, and a limit of
+    `torch.cuda.set_per_process_memory_fraction` holds.
+    """
+    if device.type != "cuda":
+        return free_host_memory()
+    free, total = torch.cuda.mem_get_info(device)
+    used = torch.cuda.memory_allocated(device)
+    fraction_of = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # PyTorch 2.9 and later tell it
+    allowed = total if fraction_of is None else int(fraction_of(device) * total)
+    return max(0, min(free + torch.cuda.memory_reserved(device), allowed) - used)
 
 
 def too_small(device: torch.device) -> DeviceError:

@@ -17,6 +17,10 @@ class UpscaleReport(FileReport):
     input_size: tuple[int, int] | None = None
     output_size: tuple[int, int] | None = None
     seconds: float | None = None
+    depth: int | None = None
+    """Bits per channel of the input, 8 or 16."""
+    profile: str | None = None
+    """Name of the input's colour profile; None where there is none, which stands for sRGB."""
     compression: Compression | None = None
     """Visible JPEG compression of the input; None where there is none, or it was not looked for."""
 
@@ -36,5 +40,7 @@ class UpscaleReport(FileReport):
             "input_size": self.input_size,
             "output_size": self.output_size,
             "seconds": self.seconds,
+            "depth": self.depth,
+            "profile": self.profile,
             "compression": None if self.compression is None else str(self.compression),
         }

@@ -33,6 +33,7 @@ from finescale.images import (
     Storage,
     check_size,
     levels_header,
+    profile_name,
     read_samples,
     write_stored,
 )
@@ -138,6 +139,7 @@ def upscale_on_disk(
         raise ValueError(f"quality must be between 1 and 100, got {quality}")
     with errors_about(named, path), _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
+        upscaler = upscaler.resolved([samples.size])
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)
         check_size(output, size)
@@ -180,6 +182,8 @@ def upscale_on_disk(
         input_size=samples.size,
         output_size=size,
         seconds=round(time.monotonic() - started, 3),
+        depth=samples.depth,
+        profile=None if samples.profile is None else profile_name(samples.profile),
         compression=compression,
     )
 

@@ -26,6 +26,7 @@ from finescale.layers.windows import mirrored
 from finescale.settings import Settings
 
 DEFAULT_OVERLAP = 64  # half as much makes the error at HiT-SRF's seams (random weights) 4.6 times as large
+MOST_FOR_EQUAL = 1.1  # times the pixels of uneven tiles that equal ones may have along an axis
 CHOP_LENGTH = 200  # the published rule cuts an axis into length // 200 + 1 parts
 CHOP_MARGIN = 16  # lr pixels of context on each inner side of a part
 
@@ -245,7 +246,8 @@ def plan_tiles(size: tuple[int, int], tile: int, overlap: int, *, period: int = 
         period: Tiles start at multiples of this many pixels, unless ``tile - overlap`` is less.
 
     Returns:
-        Tiles row by row, of one size where ``period`` is 1; together they cover the image and nothing else.
+        Tiles row by row, of one size, or of two along an axis where ``period`` leaves no other way; together they cover
+        the image and nothing else.
 
     Raises:
         ValueError: A size below 1, or ``overlap`` is negative or not smaller than ``tile``.
@@ -343,10 +345,11 @@ def _plan(size: tuple[int, int], cut: Callable[[int], Sequence[Span | EqualSpan]
 
 
 def _cut_evenly(length: int, tile: int, overlap: int, period: int) -> list[Span]:
-    """The fewest spans of at most ``tile`` pixels, as even as the period of their starts allows.
+    """The fewest spans of at most ``tile`` pixels, equal where that costs at most a tenth more pixels.
 
-    Neighbours fade into each other over the middle half of their overlap. The outer quarters are not used, since a tile
-    lacks context there most.
+    A period of the starts may leave no equal spans, or only many more of them; the last span then has a length of its
+    own. Neighbours fade into each other over the middle half of their overlap. The outer quarters are not used, since a
+    tile lacks context there most.
     """
     step = (tile - overlap) // period * period
     if step == 0:  # tiles are too small to keep the period
@@ -354,6 +357,33 @@ def _cut_evenly(length: int, tile: int, overlap: int, period: int) -> list[Span]
     count = max(1, math.ceil((length - overlap) / step))
     if count == 1:
         return [Span(0, length, (0, 0), (length, length))]
+    ends = _uneven_ends(length, tile, overlap, period, count)
+    most = MOST_FOR_EQUAL * sum(stop - start for start, stop in ends)
+    for more in (count, count + 1):
+        equal = _equal_ends(length, tile, overlap, period, more)
+        if equal is not None and sum(stop - start for start, stop in equal) <= most:
+            ends = equal
+            break
+    fade = (overlap + 1) // 2
+    seams = [start + (stop - start - fade) // 2 for (_, stop), (start, _) in pairwise(ends)]
+    fades = [(0, 0), *((seam, seam + fade) for seam in seams), (length, length)]
+    return [Span(*end, *span) for end, span in zip(ends, pairwise(fades), strict=True)]
+
+
+def _equal_ends(length: int, tile: int, overlap: int, period: int, count: int) -> list[tuple[int, int]] | None:
+    """Start and stop of so many spans of one length, the least possible; None where it would exceed ``tile``."""
+    least = math.ceil((length + (count - 1) * overlap) / count)
+    least += (length - least) % period  # the last span starts at a multiple of the period
+    for side in range(least, min(tile, length) + 1, period):
+        periods = (length - side) // period
+        if math.ceil(periods / (count - 1)) * period + overlap <= side:
+            starts = [index * periods // (count - 1) * period for index in range(count)]
+            return [(start, start + side) for start in starts]
+    return None
+
+
+def _uneven_ends(length: int, tile: int, overlap: int, period: int, count: int) -> list[tuple[int, int]]:
+    """Start and stop of so many spans, as even as the period of their starts allows."""
     side = math.ceil((length + (count - 1) * overlap) / count)
     even = [index * (length - side) // (count - 1) for index in range(count)]
     starts = [start // period * period for start in even]
@@ -361,10 +391,7 @@ def _cut_evenly(length: int, tile: int, overlap: int, period: int) -> list[Span]
         starts = [math.ceil(start / period) * period for start in even]
     side = max(side, overlap + max(after - before for before, after in pairwise(starts)))
     stops = [*(min(length, start + side) for start in starts[:-1]), length]
-    fade = (overlap + 1) // 2
-    seams = [start + (stop - start - fade) // 2 for stop, start in zip(stops, starts[1:], strict=False)]
-    fades = [(0, 0), *((seam, seam + fade) for seam in seams), (length, length)]
-    return [Span(*span) for span in zip(starts, stops, fades, fades[1:], strict=False)]
+    return list(zip(starts, stops, strict=True))
 
 
 def _chop(length: int) -> list[Span]:

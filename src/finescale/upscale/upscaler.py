@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +16,17 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from finescale.engines import EngineName, Precision, build_engine, check_engine, check_precision, choose_precision
+from finescale import weights
+from finescale.engines import (
+    EngineChoice,
+    EngineName,
+    Precision,
+    build_engine,
+    check_engine,
+    check_precision,
+    choose_engine,
+    choose_precision,
+)
 from finescale.errors import DeviceError, NumericalError
 from finescale.images import Image
 from finescale.images.image import Notes
@@ -28,7 +40,9 @@ from finescale.upscale.array_rows import RowArray, upscale_array
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.image_types import adapt_image
 from finescale.upscale.memory import (
+    MAX_WHOLE,
     MIN_TILE,
+    OPENVINO_MEMORY,
     PROBE_SIDES,
     free_memory,
     largest_tile,
@@ -39,7 +53,6 @@ from finescale.upscale.report import UpscaleReport
 from finescale.upscale.streaming import upscale_on_disk
 from finescale.upscale.tiling import Tile, Tiling, plan_average, plan_chop, plan_pad, plan_tiles, plan_whole
 from finescale.upscale.tiny import crop, extend, margin_of
-from finescale.weights import third_party
 
 AnyImage = TypeVar("AnyImage")
 
@@ -71,7 +84,9 @@ class Upscaler:
             the hardware has them; values then differ in the third digit, and a tile whose result is not finite is
             recomputed in float32 with a warning. "auto" is bf16 on devices that have it, on CPUs where it is faster for
             this family, else float32.
-        engine: Runtime that computes the network: "torch", "compile" or "openvino".
+        engine: Runtime that computes the network: "torch", "compile" or "openvino", which translates the network at its
+            first use, so that later changes of its weights have no effect; or "auto": OpenVINO for a call whose image
+            repays its translation, else PyTorch. `resolved` decides that for many images together.
         notes: What a user should know about the network, one sentence each, such as that its weight file fits another
             network as well; by default the notes of a third-party network, else none.
 
@@ -97,7 +112,7 @@ class Upscaler:
         engine: EngineName = "torch",
         notes: Sequence[str] | None = None,
     ) -> None:
-        self.device = _check_device(device)
+        self.device = check_device(device)
         network = as_network(network.to(self.device), scale=scale, channels=channels, multiple=multiple)
         if network.in_channels not in (1, 3):
             raise ValueError(
@@ -105,11 +120,10 @@ class Upscaler:
                 f"call the network itself with tensors (N, {network.in_channels}, H, W)"
             )
         self.network = network.eval()
-        self.engine = engine
-        self._compute = build_engine(engine, self.network, device=self.device)
-        self.precision = choose_precision(
-            precision, network, device=self.device, engine=engine, offered=self._compute.precisions
-        )
+        check_engine(engine)
+        self._asked_precision: Precision = precision
+        self._use(engine)
+        self._by: dict[str, Self] = {}
         self.scale = network.scale
         self.in_channels = network.in_channels
         self.period = network.period
@@ -119,6 +133,19 @@ class Upscaler:
         self.tiling = Tiling() if tiling is None else tiling
         self.tiling.check_windows(self.period)
         self.ensemble = ensemble
+
+    def _use(self, engine: EngineName) -> None:
+        """Build an engine; that of "auto" is PyTorch until a run is known."""
+        self.engine = engine
+        runtime = "torch" if engine == "auto" else engine
+        self._compute = build_engine(runtime, self.network, device=self.device)
+        self.precision = choose_precision(
+            self._asked_precision,
+            self.network,
+            device=self.device,
+            engine=runtime,
+            offered=self._compute.precisions,
+        )
 
     @classmethod
     def from_pretrained(
@@ -145,7 +172,7 @@ class Upscaler:
             ensemble: Average over the eight flips and transposes of each tile.
             device: "cpu", "cuda", "cuda:1", ...
             precision: "float32", "bf16", "fp16" or "auto".
-            engine: "torch", "compile" or "openvino".
+            engine: "torch", "compile", "openvino" or "auto".
             offline: Download nothing; published weights must have been downloaded before.
             settings: Fields of the network's settings that a weight file does not determine, where they differ from the
                 published ones.
@@ -160,16 +187,16 @@ class Upscaler:
         """
         check_engine(engine)
         check_precision(precision)
-        device = _check_device(device)
-        network, notes = third_party.load_named_or_third_party(name, scale=scale, offline=offline, settings=settings)
+        device = check_device(device)
+        loaded = weights.load_named(name, scale=scale, offline=offline, settings=settings)
         return cls(
-            network,
+            loaded.network,
             tiling=tiling,
             ensemble=ensemble,
             device=device,
             precision=precision,
             engine=engine,
-            notes=notes,
+            notes=loaded.doubts,
         )
 
     def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None, mirror: bool = True) -> AnyImage:
@@ -202,6 +229,9 @@ class Upscaler:
         """
         adapted = adapt_image(image)
         color, alpha = adapted.color, adapted.alpha
+        if self.engine == "auto":
+            size = (color.shape[-2], color.shape[-1])
+            return self.resolved([size] * len(color))(image, on_tile=on_tile, mirror=mirror)
         if alpha is not None:
             color = torch.stack([extend_color(*pair) for pair in zip(color, alpha, strict=True)])
         margin = margin_of((color.shape[-2], color.shape[-1])) if self.tiling.rule == "blend" else 0
@@ -308,6 +338,44 @@ class Upscaler:
         """
         upscale_array(self, source, target, on_tile=on_tile)
 
+    def choose_engine(self, sizes: Iterable[tuple[int, int]]) -> EngineChoice:
+        """Return what "auto" is in a run, and why; it depends on the network, the device, and the sizes of the images.
+
+        Args:
+            sizes: Height and width of each image of the run, in lr pixels.
+        """
+        tile = self.tiling.tile
+        return choose_engine(
+            self.network,
+            device=self.device,
+            sizes=sizes,
+            whole=MAX_WHOLE if tile == "auto" else tile or sys.maxsize,
+            passes=8 if self.ensemble else 1,
+        )
+
+    def resolved(self, sizes: Iterable[tuple[int, int]]) -> Self:
+        """Return an upscaler with the engine that "auto" is in a run; this one where its engine is another.
+
+        Args:
+            sizes: As for `choose_engine`; the images of the run may then be upscaled one by one.
+        """
+        if self.engine != "auto":
+            return self
+        return self.by(self.choose_engine(sizes).engine)
+
+    def by(self, engine: EngineName) -> Self:
+        """Return the same upscaler with another engine, which is built once.
+
+        Raises:
+            MissingExtraError: The engine is not installed.
+        """
+        if engine not in self._by:
+            chosen = copy.copy(self)
+            chosen.__dict__.pop("bytes_per_pixel", None)  # another engine takes other memory
+            chosen._use(engine)
+            self._by[engine] = chosen
+        return self._by[engine]
+
     @property
     def multiplies_integers(self) -> bool:
         """Whether the engine multiplies the integers of a quantized network, rather than floats of the same values."""
@@ -316,10 +384,11 @@ class Upscaler:
     @cached_property
     def bytes_per_pixel(self) -> float:
         """Bytes that the network takes on the device per lr pixel of a tile, besides its weights (measured once)."""
-        # Measured with PyTorch whatever the engine, since other runtimes do not expose their memory.
+        # Measured with PyTorch whatever the engine, since OpenVINO does not expose its memory.
         forward = partial(build_engine("torch", self.network, device=self.device), precision=self.precision)
         with torch.inference_mode():
-            return measure_bytes_per_pixel(forward, self.in_channels, self.device)
+            measured = measure_bytes_per_pixel(forward, self.in_channels, self.device)
+        return measured * OPENVINO_MEMORY if self.engine == "openvino" else measured
 
     def _canvas(self, images: Tensor) -> Tensor:
         """Allocate the upscaled images of (N, C, H, W) on the host."""
@@ -439,7 +508,13 @@ class Upscaler:
         return self._compute(lr, precision=precision or self.precision)
 
 
-def _check_device(device: str | torch.device) -> torch.device:
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device, once it is known to exist.
+
+    Raises:
+        ValueError: It is no name of a device.
+        DeviceError: This machine has none of this name.
+    """
     try:
         checked = torch.device(device)
     except RuntimeError:

@@ -1,7 +1,7 @@
 """Weight files: from a name or a file to the network that it holds, and back."""
 
 from finescale.weights.conversion import Conversion, convert
-from finescale.weights.loading import Inspection, Loaded, inspect, load, load_named, move
+from finescale.weights.loading import Inspection, Loaded, inspect, load, load_by_spandrel, load_named, move
 from finescale.weights.names import BUNDLED, bundled, fetch, find, for_photos
 from finescale.weights.saving import save
 
@@ -17,6 +17,7 @@ __all__ = [
     "for_photos",
     "inspect",
     "load",
+    "load_by_spandrel",
     "load_named",
     "move",
     "save",

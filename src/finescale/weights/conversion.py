@@ -13,17 +13,17 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from finescale.errors import UnknownNetworkError, WeightsError, WeightsMismatchError
-from finescale.networks import FAMILIES
+from finescale.errors import WeightsError, WeightsMismatchError
+from finescale.networks import FAMILIES, Frame
 from finescale.networks.family import TRAINING_ALONE, Key
 from finescale.weightfiles.messages import naming
 from finescale.weightfiles.tensors import StoredTensors, as_float32, read_tensors, write_archive, write_tensors
-from finescale.weights.header import stated_licence, stated_training
+from finescale.weights.header import header_of, stated_licence, stated_training
 from finescale.weights.loading import Loaded, load
 from finescale.weights.quantized import Content
 from finescale.weights.recognition import recognise
 from finescale.weights.saving import save, stored_state
-from finescale.weights.third_party import ThirdPartyNetwork, check_answers, retry_with_spandrel
+from finescale.weights.third_party import THIRD_PARTY, check_answers
 
 SUFFIXES = (".safetensors", ".pth")
 """Endings of the files that can be written."""
@@ -78,8 +78,7 @@ def convert(
         allow_unstated: Write a ``.pth`` even where its tensors do not show all settings that answers depend on.
 
     Raises:
-        WeightsError: The file cannot be used, as for `finescale.weights.load` and
-            `finescale.weights.third_party.load_third_party`; or the new one cannot be written.
+        WeightsError: The file cannot be used, as for `finescale.weights.load`; or the new one cannot be written.
         WeightsMismatchError: spandrel does not know the network, or gives other answers.
         MissingExtraError: spandrel is needed, and is not installed.
         ValueError: The name has another ending, an argument does not fit the form, the network is quantized and the
@@ -94,17 +93,16 @@ def convert(
         raise ValueError(f"key must be left out for {output.suffix}, whose state dict is bare, got {key!r}")
     if image_size is not None and not is_archive and reader is None:
         raise ValueError(f"image_size is for files that hold masks, .pth or those for spandrel, got {image_size}")
-    try:
-        loaded = load(file, settings=settings)
-    except UnknownNetworkError as refusal:
-        if settings or image_size is not None:
-            raise
-        return _convert_third_party(file, output, key=key, network=retry_with_spandrel(file, refusal))
+    loaded = load(file, settings=settings)
     if loaded.quantization is not None and (is_archive or reader is not None):
         raise ValueError(
             f"{file}: a network of {loaded.quantization.bits}-bit integers, which neither published code nor spandrel "
             "can read; convert it to .safetensors"
         )
+    if loaded.family == THIRD_PARTY:
+        if image_size is not None:
+            raise ValueError(f"image_size must be left out for {file}, a third-party network, got {image_size}")
+        return _convert_third_party(loaded, output, key=key)
     return _convert(loaded, output, key=key, reader=reader, image_size=image_size, allow_unstated=allow_unstated)
 
 
@@ -119,6 +117,7 @@ def _convert(
 ) -> Conversion:
     """Convert a network of ours."""
     network, files = loaded.network, FAMILIES[loaded.family].files
+    assert isinstance(network, Frame)  # since its family is one of ours
     is_archive = output.suffix == ".pth"
     derived = files.derived(network, image_size=image_size) if is_archive or reader is not None else {}
     tensors = {**stored_state(network), **derived}
@@ -161,28 +160,33 @@ def _convert(
     )
 
 
-def _convert_third_party(file: Path, output: Path, *, key: Key | None, network: ThirdPartyNetwork) -> Conversion:
-    """Convert a file that spandrel reads: its tensors, as they are called in it."""
-    with naming(file):
-        stored = read_tensors(file)
-        tensors = {
-            name: as_float32(name, tensor) if tensor.is_floating_point() else tensor
-            for name, tensor in stored.tensors.items()
-        }
-    with naming(output):
-        if output.suffix == ".pth":
-            key = key or "params"
-            write_archive(output, tensors, key=None if key == "none" else key)
-        else:
-            facts = {"architecture": network.architecture, "scale": str(network.scale), "source": file.name}
-            write_tensors(output, tensors, {**facts, **stored.header, "format": "pt"})
+def _convert_third_party(loaded: Loaded, output: Path, *, key: Key | None) -> Conversion:
+    """Convert a third-party network: its tensors, as they are called in its file; integers as they are saved."""
+    source = loaded.header.get("source", loaded.path.name)
+    licence = stated_licence(loaded.header)
+    if loaded.quantization is not None:
+        save(loaded.network, output, source=source, licence=licence)
+    else:
+        with naming(loaded.path):
+            stored = read_tensors(loaded.path)
+            tensors = {
+                name: as_float32(name, tensor) if tensor.is_floating_point() else tensor
+                for name, tensor in stored.tensors.items()
+            }
+        with naming(output):
+            if output.suffix == ".pth":
+                key = key or "params"
+                write_archive(output, tensors, key=None if key == "none" else key)
+            else:
+                ours = header_of(loaded.network, source=source, licence=licence, training=None)
+                write_tensors(output, tensors, {**stored.header, **ours})
     return Conversion(
-        source=file,
+        source=loaded.path,
         output=output,
-        network=f"{network.architecture} x{network.scale}, read by spandrel",
+        network=f"{loaded.nearest} x{loaded.scale}, read by spandrel",
         key=key,
         num_derived=0,
-        notes=(*network.notes, *stored.notes),
+        notes=(*loaded.doubts, *loaded.notes),
     )
 
 

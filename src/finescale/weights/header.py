@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from finescale.errors import SettingsError, WeightsError, WeightsMismatchError
-from finescale.networks import Family, Frame, FrameSettings, family_of
-from finescale.settings import parse_settings
+from finescale.networks import Frame, family_of
+from finescale.settings import Settings, parse_settings
 from finescale.weightfiles.messages import first_words, quoted
+from finescale.weights.third_party import THIRD_PARTY, ThirdPartyNetwork
+
+S = TypeVar("S", bound=Settings)
 
 FORMAT_VERSION = "1"
 """Version of the header."""
@@ -18,21 +21,29 @@ FORMAT_VERSION = "1"
 _VERSION_KEY = "finescale_format"
 
 
-def header_of(
-    network: Frame, *, source: str, licence: str | None, training: Mapping[str, Any] | None
-) -> dict[str, str]:
-    """The header of a network's file; see `finescale.save` for the arguments."""
+def identity_of(network: Frame | ThirdPartyNetwork) -> tuple[str, str | None]:
+    """The family of a network, `THIRD_PARTY` for a third-party one, and the variant with exactly its settings."""
+    if isinstance(network, ThirdPartyNetwork):
+        return THIRD_PARTY, None
     family = family_of(network)
     variant, differs_in = family.nearest(network.settings)
+    return family.name, None if differs_in else variant
+
+
+def header_of(
+    network: Frame | ThirdPartyNetwork, *, source: str, licence: str | None, training: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """The header of a network's file; see `finescale.save` for the arguments."""
+    family, variant = identity_of(network)
     header = {
         "format": "pt",  # asked for by other readers of safetensors
         _VERSION_KEY: FORMAT_VERSION,
-        "family": family.name,
+        "family": family,
         "scale": str(network.scale),
         "settings": network.settings.model_dump_json(),
         "source": source,
     }
-    if not differs_in:
+    if variant is not None:
         header["variant"] = variant
     if licence is not None:
         header["licence"] = licence
@@ -65,12 +76,17 @@ def states_settings(header: Mapping[str, str]) -> bool:
     return _VERSION_KEY in header
 
 
-def stated_settings(header: Mapping[str, str], family: Family, kind: type[FrameSettings]) -> tuple[FrameSettings, int]:
+def states_third_party(header: Mapping[str, str]) -> bool:
+    """Whether a header is one of ours that states a third-party network."""
+    return states_settings(header) and header.get("family") == THIRD_PARTY
+
+
+def stated_settings(header: Mapping[str, str], family: str, kind: type[S]) -> tuple[S, int]:
     """Settings and scale from a header of ours.
 
     Args:
         header: One that `states_settings`.
-        family: The family that the file's keys are of.
+        family: Name of the family that the file's keys are of.
         kind: Class of the settings that its shapes show.
 
     Raises:
@@ -82,9 +98,9 @@ def stated_settings(header: Mapping[str, str], family: Family, kind: type[FrameS
             f"its header has format {quoted(header[_VERSION_KEY])}, this version reads {FORMAT_VERSION!r}; "
             "update finescale"
         )
-    if header.get("family") != family.name:
+    if header.get("family") != family:
         raise WeightsMismatchError(
-            f"its header states family {quoted(str(header.get('family')))}, but its keys are {family.name}'s"
+            f"its header states family {quoted(str(header.get('family')))}, but its keys are {family}'s"
         )
     try:
         settings = parse_settings(kind, {**json.loads(header["settings"])}, source="settings in its header")

@@ -14,9 +14,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from finescale import weights, zoo
-from finescale.errors import MissingExtraError
-from finescale.networks import Frame, family_of
+from finescale.errors import MissingExtraError, WeightsError
+from finescale.networks import Frame
 from finescale.weights.download import HUB_FILE
+from finescale.weights.header import identity_of
 
 try:
     from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
@@ -71,13 +72,8 @@ class HubNetwork(ModelHubMixin):
 
     def _facts(self) -> dict[str, Any]:
         """What the network is, as plain values."""
-        family = family_of(self.network)
-        variant, differs_in = family.nearest(self.network.settings)
-        return {
-            "family": family.name,
-            "variant": None if differs_in else variant,
-            "scale": self.network.scale,
-        }
+        family, variant = identity_of(self.network)
+        return {"family": family, "variant": variant, "scale": self.network.scale}
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights.save(self.network, save_directory / HUB_FILE, source=self.source, licence=self.licence)
@@ -116,6 +112,8 @@ class HubNetwork(ModelHubMixin):
                 )
             )
         loaded = weights.load(path, device=device)
+        if not isinstance(loaded.network, Frame):
+            raise WeightsError(f"{path}: a third-party network, which has no model card; finescale.load reads it")
         return cls(
             loaded.network,
             source=source or loaded.header.get("source", model_id),

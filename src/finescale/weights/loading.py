@@ -6,8 +6,9 @@ before messages here, in one place.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from finescale.weightfiles.messages import first_words, naming
 from finescale.weights.header import states_settings
 from finescale.weights.names import locate
 from finescale.weights.quantized import Content, read
-from finescale.weights.recognition import Match, build, recognise
+from finescale.weights.recognition import Match, build, recognise, recognise_by_spandrel
+from finescale.weights.third_party import THIRD_PARTY, ThirdPartyNetwork
 from finescale.zoo import choose_scale
+
+logger = logging.getLogger("finescale")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,7 +39,7 @@ class Inspection(Match):
 class Loaded(Inspection):
     """A network, and all that is known about its file."""
 
-    network: Frame
+    network: Frame | ThirdPartyNetwork
     """float32, in evaluation mode; quantized where its file is."""
 
 
@@ -45,7 +49,8 @@ def load(
     """Read a weight file and build the network that it holds.
 
     Args:
-        path: A ``.safetensors`` or ``.pth`` file, ours, a published one or a community one, under any name.
+        path: A ``.safetensors`` or ``.pth`` file, ours, a published one or a community one, under any name; a
+            third-party one is read by spandrel.
         scale: The scale that the file must have; None takes any.
         device: Where the network goes, such as "cpu" or "cuda".
         settings: Fields that a file without our header does not show, where they are not the published ones:
@@ -54,9 +59,10 @@ def load(
     Raises:
         WeightsError: The file is missing, empty, damaged or not a weight file, or has values that no network can use.
         UnsafeWeightsError: It contains code; none of it was run.
-        UnknownNetworkError: Its keys are those of no known family.
+        UnknownNetworkError: Its keys are those of no known family, and spandrel is missing or does not know it either.
         WeightsMismatchError: Its tensors do not fit the network that its keys announce.
-        ValueError: The scale is not that of the file, or ``settings`` were given for a file that states its own.
+        ValueError: The scale is not that of the file, or ``settings`` were given for a file that states its own, or for
+            a third-party network.
         SettingsError: ``settings`` has unknown or wrong values.
         DeviceError: There is no such device.
     """
@@ -129,7 +135,30 @@ def _load(
     choose_scale(scale, [match.scale], of=path)
     network = build(content, match)
     move(network, device)
-    return Loaded(**_facts(path, match), network=network)
+    loaded = Loaded(**_facts(path, match), network=network)
+    if loaded.family == THIRD_PARTY:
+        for doubt in loaded.doubts:
+            logger.info(doubt)
+    return loaded
+
+
+def load_by_spandrel(path: Path, *, device: str = "cpu") -> Loaded:
+    """Read a weight file by spandrel even where one of our families knows its network.
+
+    Args:
+        path: A ``.safetensors`` or ``.pth`` file, under any name.
+        device: Where the network goes, such as "cpu" or "cuda".
+
+    Raises:
+        MissingExtraError: spandrel is not installed, or cannot be imported.
+        WeightsError: The file is missing or cannot be used, or its network does not upscale or restore pictures;
+            `UnknownNetworkError` where spandrel knows no network with these keys.
+        DeviceError: There is no such device.
+    """
+    with naming(path):
+        match = recognise_by_spandrel(read(path))
+    move(match.network, device)
+    return Loaded(**_facts(path, match), network=match.network)
 
 
 def _recognised(path: Path, announced: Published | None, given: Mapping[str, Any]) -> tuple[Content, Match]:
@@ -139,11 +168,15 @@ def _recognised(path: Path, announced: Published | None, given: Mapping[str, Any
             content = read(path)
             if given and states_settings(content.stored.header):
                 raise ValueError(f"settings must be left out for {path}, whose header states them, got {dict(given)}")
-            return content, recognise(content, given=given, announced=announced)
+            match = recognise(content, given=given, announced=announced)
     except SettingsError as error:
         raise SettingsError(f"settings for {path}: {error}") from None
+    if given and match.family == THIRD_PARTY:
+        raise ValueError(f"settings must be left out for {path}, a third-party network, got {dict(given)}")
+    return content, match
 
 
 def _facts(path: Path, match: Match) -> dict[str, Any]:
     """The fields of an `Inspection`."""
-    return {**vars(match), "path": path, "doubts": tuple(f"{path}: {doubt}" for doubt in match.doubts)}
+    known = {field.name: getattr(match, field.name) for field in fields(Match)}
+    return {**known, "path": path, "doubts": tuple(f"{path}: {doubt}" for doubt in match.doubts)}

@@ -19,6 +19,8 @@ from finescale.settings import mistakes_of
 from finescale.weightfiles.messages import first_words
 from finescale.weightfiles.pickled import PickledNetwork, is_pickled_network, read_pickled_network
 from finescale.weightfiles.tensors import StoredTensors, read_tensors
+from finescale.weights.header import states_third_party
+from finescale.weights.third_party import MODULE
 
 HEADER_KEY = "quantization"
 """Under which our header has what `finescale.quantize.packing` writes."""
@@ -59,6 +61,8 @@ def _from_us(stored: StoredTensors) -> Content:
         tensors, quantized = from_file(stored.tensors, stored.header[HEADER_KEY])
     except (ValueError, SettingsError, KeyError, IndexError, RecursionError) as error:
         raise WeightsError(f"damaged quantization ({first_words(error)})") from None
+    if states_third_party(stored.header):
+        quantized = replace(quantized, name_of=lambda path: path.removeprefix(MODULE))
     header = {key: text for key, text in stored.header.items() if key != HEADER_KEY}
     return Content(stored=replace(stored, tensors=tensors, header=header), quantized=quantized)
 

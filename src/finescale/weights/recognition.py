@@ -15,8 +15,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from finescale.errors import SettingsError, UnknownNetworkError, WeightsMismatchError
+from finescale.errors import MissingExtraError, SettingsError, UnknownNetworkError, WeightsMismatchError
 from finescale.networks import FAMILIES, Family, Frame, FrameSettings, Published, variants
+from finescale.networks.placement import Placement
 from finescale.quantize.packing import Quantized
 from finescale.quantize.settings import QuantSettings
 from finescale.settings import mistakes_of
@@ -29,9 +30,10 @@ from finescale.weightfiles.tensors import (
     refuse_integers,
 )
 from finescale.weights.difference import difference
-from finescale.weights.header import stated_settings, states_settings
+from finescale.weights.header import stated_settings, states_settings, states_third_party
 from finescale.weights.lookalikes import looks_like
 from finescale.weights.quantized import Content
+from finescale.weights.third_party import THIRD_PARTY, ThirdPartyNetwork, ThirdPartySettings, read_third_party
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,16 +46,16 @@ class Match:
     prefix: str
     header: Mapping[str, str]
     family: str
-    """Name of the family, such as "hit-sr"."""
+    """Name of the family, such as "hit-sr"; "third-party" for a network that spandrel reads."""
     variant: str | None
     """Name of the variant with exactly these settings; None where there is none."""
     nearest: str
-    """The variant whose settings differ least, or ``variant`` itself."""
+    """The variant whose settings differ least, or ``variant`` itself; of a third-party network the architecture."""
     differs_in: tuple[str, ...]
     """The fields in which the nearest variant has other values."""
     scale: int
     """How many times it enlarges."""
-    settings: FrameSettings
+    settings: FrameSettings | ThirdPartySettings
     """From our header where the file has one, else from the shapes."""
     num_parameters: int
     """Number of learned values."""
@@ -67,6 +69,14 @@ class Match:
     """What may be assumed wrongly: published networks that the tensors fit as well, one sentence each."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ThirdPartyMatch(Match):
+    """A third-party network, which spandrel builds when it recognises it."""
+
+    network: ThirdPartyNetwork
+    """float32, in evaluation mode; quantized where its file is."""
+
+
 def recognise(content: Content, *, given: Mapping[str, Any], announced: Published | None = None) -> Match:
     """Find the network that a file's tensors belong to, and check that they fit it.
 
@@ -76,13 +86,21 @@ def recognise(content: Content, *, given: Mapping[str, Any], announced: Publishe
         announced: What is published under the name by which the file was asked for; it must be that network.
 
     Raises:
-        UnknownNetworkError: The keys are those of no known family.
+        UnknownNetworkError: The keys are those of no known family, and spandrel does not help.
         WeightsMismatchError: The tensors do not fit the network that the keys, or the name, announce.
         WeightsError: A tensor has values that no network can use, or our header is damaged.
         SettingsError: ``given`` has unknown or wrong values.
     """
     if announced is None:
-        return _recognise(content, given=given, announced=None)
+        if states_third_party(content.stored.header):
+            return recognise_by_spandrel(content)
+        try:
+            return _recognise(content, given=given, announced=None)
+        except UnknownNetworkError as refusal:
+            try:
+                return recognise_by_spandrel(content)
+            except (MissingExtraError, UnknownNetworkError) as reason:
+                raise UnknownNetworkError(f"{refusal}; {reason}") from None
     should = f"should hold {announced.variant} x{announced.scale}"
     try:
         match = _recognise(content, given=given, announced=announced)
@@ -94,19 +112,58 @@ def recognise(content: Content, *, given: Mapping[str, Any], announced: Publishe
     return match
 
 
-def build(content: Content, match: Match) -> Frame:
+def recognise_by_spandrel(content: Content) -> ThirdPartyMatch:
+    """Let spandrel recognise and build the network of a file.
+
+    Raises:
+        MissingExtraError: spandrel is not installed, or cannot be imported.
+        WeightsError: As for `read_third_party`, or our header is damaged or states what the tensors do not fit.
+    """
+    stored, quantized = content.stored, content.quantized
+    stated = scale = None
+    if states_third_party(stored.header):
+        stated, scale = stated_settings(stored.header, THIRD_PARTY, ThirdPartySettings)
+    network = read_third_party(stored, stated)
+    if scale not in (None, network.scale):
+        raise WeightsMismatchError(f"its header states scale = {scale}, but its tensors show {network.scale}")
+    if quantized is not None:
+        _attach(quantized, network, Placement() if quantized.traced is None else quantized.traced.placement)
+    dtypes = sorted({dtype_name(tensor.dtype) for tensor in stored.tensors.values() if tensor.is_floating_point()})
+    return ThirdPartyMatch(
+        format=stored.format,
+        wrapper=stored.wrapper,
+        prefix=stored.prefix,
+        header=stored.header,
+        family=THIRD_PARTY,
+        variant=None,
+        nearest=network.architecture,
+        differs_in=(),
+        scale=network.scale,
+        settings=network.settings,
+        num_parameters=network.num_parameters,
+        dtype=", ".join(dtypes) if quantized is None else f"{quantized.settings.bits}-bit integers",
+        quantization=None if quantized is None else quantized.settings,
+        notes=stored.notes,
+        doubts=network.notes,
+        network=network,
+    )
+
+
+def build(content: Content, match: Match) -> Frame | ThirdPartyNetwork:
     """Build the network of a file, in float32 and evaluation mode; it is quantized if the file is.
 
     Args:
         content: Of the file.
         match: What `recognise` found in it.
     """
+    if isinstance(match, ThirdPartyMatch):
+        return match.network
     family = FAMILIES[match.family]
     with torch.random.fork_rng(devices=[]):  # initial values are drawn and overwritten; callers' random numbers stay
         network = family.network(settings=match.settings, scale=match.scale)
     network.load_state_dict(_without_derivable(content.stored.tensors, family))
     if content.quantized is not None:
-        _attach(content.quantized, network, family)
+        _attach(content.quantized, network, family.quantization.placement(network.settings))
     return network.eval()
 
 
@@ -123,7 +180,7 @@ def _recognise(content: Content, *, given: Mapping[str, Any], announced: Publish
     nearest, differs_in = family.nearest(settings)
     network = _checked_network(tensors, family, settings, scale)
     if quantized is not None:
-        _attach(quantized, network, family)
+        _attach(quantized, network, family.quantization.placement(network.settings))
     counters = {key for key, tensor in network.state_dict().items() if not tensor.is_floating_point()}
     numbers = {key: tensor for key, tensor in tensors.items() if key not in counters}
     for key, tensor in numbers.items():
@@ -156,6 +213,7 @@ def _is_announced(match: Match, announced: Published, given: Mapping[str, Any]) 
     family = variants()[announced.variant]
     if (match.family, match.scale) != (family.name, announced.scale):
         return False
+    assert isinstance(match.settings, FrameSettings)  # since a family of ours recognises it
     return set(family.differing(match.settings, announced.variant)) <= {*given, *family.files.varying}
 
 
@@ -202,7 +260,7 @@ def _settings(
             return type(shown).model_validate({**shown.model_dump(), **given}), scale
         except ValidationError as error:
             raise SettingsError(mistakes_of(type(shown), error)) from None
-    stated, stated_scale = stated_settings(stored.header, family, type(shown))
+    stated, stated_scale = stated_settings(stored.header, family.name, type(shown))
     facts = [("scale", stated_scale, scale)]
     facts += [(field, getattr(stated, field), getattr(shown, field)) for field in type(shown).model_fields]
     unseen = family.files.unseen(shown, stored.tensors)
@@ -281,10 +339,10 @@ def _check_constants(tensors: Mapping[str, Tensor], constants: Mapping[str, Tens
                 )
 
 
-def _attach(quantized: Quantized, network: Frame, family: Family) -> None:
+def _attach(quantized: Quantized, network: Frame | ThirdPartyNetwork, placement: Placement) -> None:
     """Put the quantizers of a file into its network."""
     try:
-        quantized.attach(network, family.quantization.placement(network.settings))
+        quantized.attach(network, placement)
     except ValueError as error:
         raise WeightsMismatchError(f"its quantization does not fit its network: {first_words(error)}") from None
 

@@ -5,9 +5,13 @@ import "/compare.js";
 const $ = (id) => document.getElementById(id);
 const jobs = new Map(); // id -> what the server says of it
 const rows = new Map(); // id -> its row
+const previews = new Map(); // id -> address of the picture sent from here, until the server has one to show
 let chosen = []; // {file, address, size, row}
 let models = { models: [], default: "", limits: {} };
 let shown = null; // id of the job in the viewer
+
+const LABELS = { "default": "Clean pictures", "default-photo": "Photos from the web" };
+const FORMATS = { jpg: "JPEG", webp: "WebP", tif: "TIFF" };
 
 const make = (tag, facts = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), facts);
@@ -30,7 +34,7 @@ function showNetworks() {
   const kept = $("network").value || models.default;
   $("network").replaceChildren(...models.models.map((model) => make("option", {
     value: model.id,
-    textContent: { "default": "Clean pictures", "default-photo": "Photos from the web" }[model.id] ?? model.id,
+    textContent: LABELS[model.id] ?? model.id,
   })));
   $("network").value = models.models.some((model) => model.id === kept) ? kept : models.default;
   showScales();
@@ -87,7 +91,10 @@ function showEstimate() {
 
 async function add(files) {
   for (const file of files) {
-    if (!file.type.startsWith("image/") && !/\.(tiff?|hei[cf]|avif|bmp|webp|png|jpe?g|gif)$/i.test(file.name)) continue;
+    if (!file.type.startsWith("image/") && !/\.(tiff?|hei[cf]|avif|bmp|webp|png|jpe?g|gif)$/i.test(file.name)) {
+      addRefused(file.name, { message: "This is not a picture", hint: "Choose a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIC file." });
+      continue;
+    }
     const one = { file, address: URL.createObjectURL(file), size: null };
     const image = make("img", { alt: "", src: one.address });
     const remove = make("button", { type: "button", textContent: "✕", ariaLabel: `Remove ${file.name}` });
@@ -103,8 +110,8 @@ async function add(files) {
   $("go").scrollIntoView({ block: "nearest" });
 }
 
-function drop(one) {
-  URL.revokeObjectURL(one.address);
+function drop(one, isSent = false) {
+  if (!isSent) URL.revokeObjectURL(one.address);
   one.row.remove();
   chosen = chosen.filter((other) => other !== one);
   showEstimate();
@@ -126,9 +133,11 @@ async function send() {
         continue;
       }
       const said = await answer.json();
-      drop(one);
-      if (answer.ok) update(said);
-      else addRefused(one.file.name, said.error);
+      drop(one, answer.ok);
+      if (!answer.ok) { addRefused(one.file.name, said.error); continue; }
+      if (one.size) previews.set(said.id, one.address);
+      if (jobs.has(said.id)) draw(jobs.get(said.id)); // the stream of events was faster
+      else update(said);
     }
   } catch {
     $("estimate").textContent = "The server cannot be reached. Your pictures are still here; try again.";
@@ -159,23 +168,18 @@ function sentence(job) {
   return job.status === "cancelled" ? "Cancelled" : `${reason(job)}. ${job.error.hint}`;
 }
 
-const plain = (note) => note[0].toUpperCase() + note.slice(1);
+const plain = (note) => note[0].toUpperCase() + note.slice(1).replace(/\bdefault-photo\b/, `“${LABELS["default-photo"]}”`);
 const reason = (job) => plain(job.error.message.replace(`${job.name}: `, ""));
 
 function update(job) {
   const before = jobs.get(job.id);
   jobs.set(job.id, job);
-  let row = rows.get(job.id);
-  if (!row) {
-    row = make("li");
-    row.dataset.id = job.id;
-    rows.set(job.id, row);
-    $("jobs").prepend(row);
+  if (!rows.has(job.id)) {
+    rows.set(job.id, make("li"));
+    $("jobs").prepend(rows.get(job.id));
   }
-  if (before?.status !== job.status || !row.firstChild) draw(row, job);
-  row.querySelector(".said").textContent = sentence(job);
-  const bar = row.querySelector("progress");
-  if (bar && job.tiles_total) { bar.max = job.tiles_total; bar.value = job.tiles_done; }
+  if (before?.status !== job.status) draw(job);
+  else showProgress(job);
   if (before && before.status !== job.status && ["done", "failed"].includes(job.status)) {
     announce(`${job.name}: ${job.status === "done" ? "done" : job.error.message}`);
     loadModels();
@@ -183,7 +187,20 @@ function update(job) {
   showBar();
 }
 
-function draw(row, job) {
+function showProgress(job) {
+  const row = rows.get(job.id);
+  row.querySelector(".said").textContent = sentence(job);
+  const bar = row.querySelector("progress");
+  if (bar && job.tiles_total) { bar.max = job.tiles_total; bar.value = job.tiles_done; }
+}
+
+function forgetPreview(id) {
+  if (previews.has(id)) URL.revokeObjectURL(previews.get(id));
+  previews.delete(id);
+}
+
+function draw(job) {
+  const row = rows.get(job.id);
   row.className = job.status;
   const isOver = !["queued", "running"].includes(job.status);
   const button = (text, act, label) => {
@@ -191,16 +208,19 @@ function draw(row, job) {
     made.addEventListener("click", act);
     return made;
   };
-  const thumb = job.status === "done"
+  const canShow = job.status === "done" && job.viewable;
+  if (canShow) forgetPreview(job.id);
+  const preview = previews.get(job.id);
+  const thumb = canShow
     ? make("button", { type: "button", className: "thumb", ariaLabel: `Compare: ${job.name}` },
-      make("img", { src: `/v1/jobs/${job.id}/view/result`, alt: "", loading: "lazy" }))
-    : make("div", { className: "thumb" });
-  if (job.status === "done") thumb.addEventListener("click", () => view(job.id));
+      make("img", { src: `/v1/jobs/${job.id}/view/thumbnail`, alt: "", loading: "lazy" }))
+    : make("div", { className: "thumb" }, preview ? make("img", { src: preview, alt: "" }) : null);
+  if (canShow) thumb.addEventListener("click", () => view(job.id));
   const actions = make("div", { className: "buttons actions" });
   if (!isOver) actions.append(button("Cancel", () => act(job, "DELETE")));
   if (job.status === "done") {
-    actions.append(button("Compare", () => view(job.id)),
-      make("a", { className: "button main", href: `/v1/jobs/${job.id}/result`, download: job.result_name, textContent: "Download" }));
+    if (canShow) actions.append(button("Compare", () => view(job.id)));
+    actions.append(make("a", { className: "button main", href: `/v1/jobs/${job.id}/result`, download: job.result_name, textContent: "Download" }));
   }
   if (["failed", "cancelled"].includes(job.status)) actions.append(button("Try again", () => act(job, "POST", "/retry")));
   if (isOver) {
@@ -210,13 +230,15 @@ function draw(row, job) {
   }
   row.replaceChildren(thumb,
     make("div", {}, make("p", { className: "name", textContent: job.name, title: job.name }),
-      make("p", { className: "said" }), isOver ? null : make("progress", { ariaLabel: `Progress of ${job.name}` })),
+      make("p", { className: "said" }), job.status === "running" ? make("progress", { ariaLabel: `Progress of ${job.name}` }) : null),
     actions);
   if (job.notes.length)
     row.append(make("ul", { className: "notes" }, ...job.notes.map((note) => make("li", { textContent: plain(note) }))));
+  showProgress(job);
 }
 
 function forget(id) {
+  forgetPreview(id);
   rows.get(id)?.remove();
   rows.delete(id);
   jobs.delete(id);
@@ -226,7 +248,11 @@ function forget(id) {
 
 function showBar() {
   $("results").hidden = !$("jobs").children.length;
-  $("all").hidden = [...jobs.values()].filter((job) => job.status === "done").length < 2;
+  const all = [...jobs.values()];
+  const numDone = all.filter((job) => job.status === "done").length;
+  const isBusy = all.some((job) => ["queued", "running"].includes(job.status));
+  $("count").textContent = isBusy && all.length > 1 ? `${numDone} of ${all.length} done` : "";
+  $("all").hidden = numDone < 2;
 }
 
 async function act(job, method, more = "") {
@@ -244,7 +270,8 @@ function view(id) {
   $("viewer-download").href = `/v1/jobs/${id}/result`;
   $("viewer-download").download = job.result_name;
   $("viewer-facts").replaceChildren(
-    make("span", { textContent: `${job.input_format}, ${bytes(job.input_bytes)} → ${job.format.toUpperCase()}, ${bytes(job.result_bytes)}` }),
+    make("span", { textContent: `${job.input_format}, ${bytes(job.input_bytes)} → ${FORMATS[job.format] ?? job.format.toUpperCase()}, ${bytes(job.result_bytes)}` }),
+    make("span", { textContent: `${job.depth} bits per channel, ${job.profile ? `colour profile ${job.profile}` : "no colour profile"}` }),
     make("span", { textContent: `Network ${job.network}, ${job.scale}×` }),
     ...job.notes.map((note) => make("span", { className: "note", textContent: plain(note) })));
   if (!$("viewer").open) $("viewer").showModal();
@@ -275,7 +302,7 @@ $("viewer").addEventListener("keydown", (event) => {
 $("choose").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
 $("go").addEventListener("click", send);
-$("clear").addEventListener("click", () => [...chosen].forEach(drop));
+$("clear").addEventListener("click", () => [...chosen].forEach((one) => drop(one)));
 $("network").addEventListener("change", showScales);
 $("settings").addEventListener("input", showFacts);
 $("settings").addEventListener("submit", (event) => event.preventDefault());
