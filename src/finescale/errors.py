@@ -23,8 +23,6 @@ FinescaleError
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class FinescaleError(Exception):
     """Base class of all errors of finescale; the message is one sentence for the user."""
@@ -90,6 +88,6 @@ class MissingExtraError(FinescaleError):
     """An optional dependency is not installed; the message includes the install command."""
 
 
-def printable_name(path: Path | str) -> str:
-    """Return a path as one printable line: control and bidirectional characters and broken bytes are escaped."""
+def printable_name(path: object) -> str:
+    """Return a path, the text of one, or a remote place as one printable line: control and bidirectional characters and broken bytes are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))

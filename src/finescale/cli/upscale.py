@@ -113,11 +113,11 @@ def upscale(
     from finescale import weights
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.cores import threads_each
-    from finescale.system.places import RemotePath, place_of
+    from finescale.system.places import place_of
     from finescale.system.remote import check_output
     from finescale.system.shards import deal
     from finescale.upscale import Tiling
-    from finescale.upscale.batch import run_jobs, size_of
+    from finescale.upscale.batch import likely_pixels, run_jobs, size_of
     from finescale.upscale.forecast import forecast
     from finescale.upscale.inputs import find_inputs
     from finescale.upscale.outputs import (
@@ -216,7 +216,7 @@ def upscale(
     read_size_of = cache(size_of)  # of each header once
 
     def pixels_of(job: Job) -> int:
-        return math.prod(read_size_of(job))
+        return math.prod(read_size_of(job)) or likely_pixels(job)
 
     why = ""
     if upscaler.engine == "auto":  # chosen by the whole batch, so that all shards and processes have one engine
@@ -337,13 +337,19 @@ def _check_forecast(expected: Forecast, *, force: bool) -> None:
     """
     from finescale.errors import ImageWriteError
 
-    if not expected.pixels:
-        return
-    needed, free = sum(number for number, _ in expected.disks), min(free for _, free in expected.disks)
-    console.say(
-        f"{len(expected.pixels):,} pictures to make, {expected.input_pixels / 1e6:,.1f} megapixels in, "
-        f"{expected.output_pixels / 1e6:,.1f} out; about {_disk(needed)} of disk, {_disk(free)} free"
-    )
+    if expected.pixels:
+        sentence = (
+            f"{len(expected.pixels):,} pictures to make, {expected.input_pixels / 1e6:,.1f} megapixels in, "
+            f"{expected.output_pixels / 1e6:,.1f} out"
+        )
+        if expected.disks:
+            needed, free = sum(number for number, _ in expected.disks), min(free for _, free in expected.disks)
+            sentence += f"; about {_disk(needed)} of disk, {_disk(free)} free"
+        console.say(sentence)
+    if expected.num_unknown:
+        console.say(f"{expected.num_unknown:,} remote pictures, whose pixels are counted once they are fetched")
+    if expected.num_unasked:
+        console.say("remote results are looked for one by one; those that exist are counted as to be made")
     if not expected.fits and not force:
         raise ImageWriteError("the results may not fit on the disk; free some, choose another folder, or give --force")
 

@@ -378,7 +378,7 @@ def _resized(name: str, value: bytes, size: tuple[int, int]) -> bytes:
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _refusals(path: Place) -> Iterator[None]:
     """Turn errors of the encoder and of the system into refusals that name the file."""
     try:
         yield
@@ -395,7 +395,7 @@ def _refusals(path: Path) -> Iterator[None]:
     raise ImageWriteError(f"{printable_name(path)}: {reason}")
 
 
-def _reason_of_system(path: Path, error: OSError) -> str:
+def _reason_of_system(path: Place, error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         num_bytes = len(os.fsencode(path.name))
         return f"the file name has {num_bytes} bytes, more than the system allows; choose a shorter one"

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal
+
+from typing_extensions import TypeVar
 
 from finescale.errors import DataError, FinescaleError, printable_name
 from finescale.system.memory import is_out_of_memory
@@ -19,19 +21,20 @@ from finescale.system.places import Place, RemotePath
 from finescale.system.threads import single_core_threads
 
 T = TypeVar("T")
-ReportT = TypeVar("ReportT", bound="FileReport")
+PlaceT = TypeVar("PlaceT", bound=Place, default=Path, covariant=True)
+ReportT = TypeVar("ReportT", bound="FileReport[Any]")
 
 Status = Literal["done", "kept", "left out", "failed"]
 """Results were made; all of them existed already; the file is of no use as it is; the job failed."""
 
 
 @dataclass(frozen=True)
-class FileReport:
+class FileReport(Generic[PlaceT]):
     """Outcome of the job on one input file."""
 
-    input: Place
+    input: PlaceT
     status: Status
-    outputs: tuple[Place, ...] = ()
+    outputs: tuple[PlaceT, ...] = ()
     """The results, made now or kept."""
     reason: str | None = None
     """Why nothing was made."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,7 +28,7 @@ from finescale.system.places import Place, RemotePath
 T = TypeVar("T")
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds before each further attempt, and up to half as much again, where a connection is lost or a server throttles."""
+"""Seconds before each further attempt, and up to half as much again; for lost connections and throttled requests."""
 
 _STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hf"}
 """Where an upload appears whole or not at all, and folders are beginnings of names."""
@@ -307,15 +308,14 @@ def _send_companions(place: RemotePath, companions: dict[Path, RemotePath]) -> N
     files = list(companions.items())
     try:
         for first in range(0, len(files), _TILES_AT_ONCE):
-            some = files[first : first + _TILES_AT_ONCE]
-            _attempt(place, lambda fs, _, some=some: _send_files(fs, some), doing="written")
+            _attempt(place, partial(_send_files, files[first : first + _TILES_AT_ONCE]), doing="written")
     except BaseException:
         with suppress(RemoteError):  # the first error is the one to know
             _attempt(folder, lambda fs, remote: _remove(fs, remote), doing="written")
         raise
 
 
-def _send_files(fs: Any, files: Sequence[tuple[Path, RemotePath]]) -> None:
+def _send_files(files: Sequence[tuple[Path, RemotePath]], fs: Any, _path: str) -> None:
     fs.put([str(path) for path, _ in files], [fs._strip_protocol(place.address) for _, place in files])
 
 
@@ -346,8 +346,14 @@ def _sweep(fs: Any, folder: str) -> None:
     """Delete what killed processes left half sent in a folder."""
     for entry in fs.ls(folder, detail=True):
         path = entry["name"]
-        if entry["type"] == "file" and is_abandoned(path.rpartition("/")[2], lambda p=path: fs.modified(p).timestamp()):
+        if entry["type"] == "file" and is_abandoned(path.rpartition("/")[2], partial(_newest_change, fs, path)):
             fs.rm(path)
+
+
+def _newest_change(fs: Any, path: str) -> float:
+    changed = fs.modified(path).timestamp()
+    assert isinstance(changed, float)
+    return changed
 
 
 # ---- attempts and errors

@@ -49,7 +49,7 @@ class Search:
     def __init__(self) -> None:
         self.links: dict[Path, None] = {}
         self.hidden: dict[Place, None] = {}
-        self.failures: dict[Path, str] = {}
+        self.failures: dict[Place, str] = {}
 
     def walk(
         self, folder: Path, *, recursive: bool = True, exclude: Path | None = None

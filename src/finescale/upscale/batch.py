@@ -160,6 +160,11 @@ def size_of(job: Job) -> tuple[int, int]:
         return 0, 0
 
 
+def likely_pixels(job: Job) -> int:
+    """Return about how many pixels a remote input has, by the size of its file; 0 where no listing has stated that."""
+    return _PIXELS_PER_BYTE * (job.input.num_bytes or 0) if isinstance(job.input, RemotePath) else 0
+
+
 def _guarded(job: Job, step: Callable[[], T]) -> T | UpscaleReport:
     reason = "too little memory to read it or to write its result"
     return guard(step, job.input, report=UpscaleReport, out_of_memory=reason)

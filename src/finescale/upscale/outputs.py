@@ -279,8 +279,8 @@ def _longer_stems(path: Place) -> Iterator[str]:
     """Names of an input that tell it from others of its stem: with its extension, then with ever more folders."""
     stem = path.name
     yield stem
-    is_remote = isinstance(path, RemotePath)
-    for folder in path.parents if is_remote else Path(os.path.abspath(path)).parents:  # noqa: PTH100 - keeps links
+    whole = path if isinstance(path, RemotePath) else Path(os.path.abspath(path))  # noqa: PTH100 - keeps links
+    for folder in whole.parents:
         if folder.name:
             stem = f"{folder.name}_{stem}"
             yield stem

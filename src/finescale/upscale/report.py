@@ -11,7 +11,7 @@ from finescale.upscale.compression import Compression
 
 
 @dataclass(frozen=True)
-class UpscaleReport(FileReport):
+class UpscaleReport(FileReport[Place]):
     """Outcome of upscaling one image, with its sizes and its time where the image was upscaled now."""
 
     input_size: tuple[int, int] | None = None

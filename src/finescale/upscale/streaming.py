@@ -265,10 +265,9 @@ def _working_folder(output: Place) -> Iterator[_Folder]:
     Raises:
         ImageWriteError: It cannot be created, or another process holds it.
     """
-    is_local = isinstance(output, Path)
-    named = output.name if is_local else output.address
+    parent, named = (output.parent, output.name) if isinstance(output, Path) else (scratch_folder(), output.address)
     name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    path = (output.parent if is_local else scratch_folder()) / f"{TEMPORARY_PREFIX}bands-{name}"
+    path = parent / f"{TEMPORARY_PREFIX}bands-{name}"
     folder = _Folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -281,7 +280,7 @@ def _working_folder(output: Place) -> Iterator[_Folder]:
                     logger.warning(
                         "%s: stopped; finished rows are kept in %s, and the same command goes on behind them",
                         printable_name(output),
-                        path.name if is_local else path,
+                        path.name if isinstance(output, Path) else path,
                     )
     except BlockingIOError:
         raise ImageWriteError(f"{printable_name(output)}: another process is making this result") from None
