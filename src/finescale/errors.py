@@ -89,5 +89,8 @@ class MissingExtraError(FinescaleError):
 
 
 def printable_name(path: object) -> str:
-    """Return a path, the text of one, or a remote place as one printable line: control and bidirectional characters and broken bytes are escaped."""
+    """Return a path, or the URL of a remote place without credentials, as one printable line.
+
+    Control and bidirectional characters and broken bytes are escaped.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))

@@ -118,15 +118,22 @@ Place: TypeAlias = Path | RemotePath
 """Where a file is, or will be."""
 
 
+def is_url(name: str) -> bool:
+    """Return whether a name is a URL, ``file://`` included, and not a path."""
+    return _URL.match(name) is not None
+
+
 def place_of(name: str | Place) -> Place:
     """Return the place that a user names: a path, or a URL of any kind that fsspec knows; ``file://`` is a path.
 
     Raises:
         ValueError: A chain of URLs, which is not supported.
     """
-    found = _URL.match(name) if isinstance(name, str) else None
-    if found is None or not isinstance(name, str):
-        return Path(name) if isinstance(name, str) else name
+    if not isinstance(name, str):
+        return name
+    found = _URL.match(name)
+    if found is None:
+        return Path(name)
     if found[1].lower() in ("file", "local"):
         return Path(name[found.end() :])
     if "::" in name:

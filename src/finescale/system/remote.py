@@ -396,19 +396,29 @@ def _connect(place: RemotePath) -> tuple[Any, str]:
         raise MissingExtraError(f"{printable_name(place)}: {place.scheme}:// needs a package; {remedy}") from None
     address = place.scheme + place.address[len(place.scheme) :]
     fs, path = fsspec.url_to_fs(address, **_options(place))
+    if place.scheme in ("s3", "s3a"):
+        fs.retries = 2  # of each request; the second goes on where a read was broken
     fs.invalidate_cache()
     return fs, path
 
 
 def _options(place: RemotePath) -> dict[str, Any]:
-    """Return options of the web's filesystem: proxies of the environment, and patience for each answer, not for all."""
-    if not place.is_web:
-        return {}
-    import aiohttp
+    """Return options of a filesystem that limit how long and how often it tries by itself, beside the user's own.
+
+    A web server has to answer in time, but may take any time for a large file; proxies are those of the environment.
+    """
     from fsspec.config import conf
 
-    ours = {"trust_env": True, "timeout": aiohttp.ClientTimeout(total=None, **_PATIENCE)}
-    return {"client_kwargs": ours | conf.get(place.scheme, {}).get("client_kwargs", {})}
+    if place.is_web:
+        import aiohttp
+
+        name = "client_kwargs"
+        ours = {"trust_env": True, "timeout": aiohttp.ClientTimeout(total=None, **_PATIENCE)}
+    elif place.scheme in ("s3", "s3a"):
+        name, ours = "config_kwargs", {"retries": {"mode": "standard", "total_max_attempts": 1}}
+    else:
+        return {}
+    return {name: ours | conf.get(place.scheme, {}).get(name, {})}
 
 
 _LOST = re.compile(
