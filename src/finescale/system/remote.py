@@ -442,7 +442,8 @@ def _statuses(error: BaseException) -> set[int]:
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             found.add(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-        found |= {getattr(one, name, None) for name in ("status", "code", "status_code")}
+        stated = (getattr(one, name, None) for name in ("status", "status_code", "code"))  # some warn about a later one
+        found.add(next((status for status in stated if status is not None), None))
         found.add(getattr(response, "status_code", None))
     return {status for status in found if isinstance(status, int)}
 
