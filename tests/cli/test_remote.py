@@ -222,7 +222,7 @@ def test_what_a_url_cannot_mean(
 def test_other_verbs_refuse_urls_with_the_remedy(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 1
     told = capsys.readouterr().err
-    assert "` takes paths on this machine; copy the files here first (`finescale upscale` and" in told
+    assert "` takes paths, not URLs; copy the files here first (`finescale upscale` and" in told
     assert "s3://***@bucket/" in told
     assert "secret" not in told
 

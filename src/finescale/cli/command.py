@@ -96,6 +96,6 @@ def _check_paths(values: Iterable[object], *, verb: str) -> None:
         for text in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(text, str) and is_url(text):
                 raise typer.BadParameter(
-                    f"{place_of(text)}: `{verb}` takes paths on this machine; copy the files here first "
+                    f"{place_of(text)}: `{verb}` takes paths, not URLs; copy the files here first "
                     "(`finescale upscale` and `finescale report merge` take URLs)"
                 )
