@@ -2,7 +2,7 @@
 PYTHON ?= python
 
 # What CI installs; `perceptual` brings a hundred packages, and is not tested.
-EXTRAS = train spandrel export hub serve lmdb heic distributed docs dev
+EXTRAS = train spandrel export hub serve remote lmdb heic distributed docs dev
 TORCH = 2.13.0
 # Lines for CUDA and torchvision follow from PyTorch's own build.
 COMPILE = uv pip compile --quiet --no-header --no-annotate pyproject.toml $(addprefix --extra ,$(EXTRAS))

@@ -16,13 +16,12 @@ FinescaleError
 ├── DataError                a folder of images cannot be used as training or test data
 ├── CheckpointError          a training or a quantization cannot be resumed
 ├── DeviceError              a device is missing, or its memory does not suffice
+├── RemoteError              a remote place such as s3://bucket/folder cannot be reached, read or written
 ├── NumericalError           a network's result is not finite, or differs between runtimes
 └── MissingExtraError        an optional dependency is not installed
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 
 class FinescaleError(Exception):
@@ -77,6 +76,10 @@ class DeviceError(FinescaleError):
     """A device is missing, or its free memory does not suffice."""
 
 
+class RemoteError(FinescaleError):
+    """A remote place cannot be reached, read or written; the message holds no credentials."""
+
+
 class NumericalError(FinescaleError):
     """A network's result or loss is not finite, or another runtime's result differs from it."""
 
@@ -85,6 +88,9 @@ class MissingExtraError(FinescaleError):
     """An optional dependency is not installed; the message includes the install command."""
 
 
-def printable_name(path: Path | str) -> str:
-    """Return a path as one printable line: control and bidirectional characters and broken bytes are escaped."""
+def printable_name(path: object) -> str:
+    """Return a path, or the URL of a remote place without credentials, as one printable line.
+
+    Control and bidirectional characters and broken bytes are escaped.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))

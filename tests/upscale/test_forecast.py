@@ -11,6 +11,8 @@ import torch
 
 from finescale.cli.main import run
 from finescale.images import write_image
+from finescale.system.places import RemotePath
+from finescale.upscale.batch import likely_pixels
 from finescale.upscale.forecast import Forecast, forecast
 from finescale.upscale.outputs import Job, OutputSettings
 
@@ -51,6 +53,24 @@ def test_the_time_left_follows_the_pace_of_pixels(tmp_path: Path) -> None:
     assert expected.seconds_left(0, 5.0) is None
     assert expected.seconds_left(250, 5.0) == 15.0
     assert expected.seconds_left(1000, 20.0) == 0.0
+
+
+def test_remote_pictures_are_counted_as_far_as_they_are_known(jobs: list[Job], tmp_path: Path) -> None:
+    far, away = RemotePath("s3://nowhere/far.jpg", num_bytes=1000), RemotePath("s3://nowhere/out/a.png")
+    few = [
+        Job(far, tmp_path / "out" / "far.png"),
+        Job(far, tmp_path / "out" / "kept.png"),
+        Job(far, away),
+        Job(jobs[0].input, away),
+        Job(tmp_path / "damaged.png", away),
+    ]
+    found = forecast(few, OutputSettings(), scale=2)
+    assert (found.pixels, found.output_pixels, found.disks) == ({tmp_path / "a.png": 200}, 800, ())
+    assert (found.num_unknown, found.num_unasked) == (2, 2)
+    assert found.fits
+    assert found.seconds_left(100, 5.0) is None
+    assert forecast(few, OutputSettings(overwrite=True), scale=2).num_unasked == 0
+    assert [likely_pixels(job) for job in (few[0], few[3])] == [4000, 0]
 
 
 @pytest.mark.parametrize("force", [False, True])

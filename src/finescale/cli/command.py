@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
+
+from finescale.system.places import is_url, place_of
+
+_TAKES_URLS = ("upscale", "merge", "serve")
 
 
 class Verb(TyperCommand):
@@ -17,6 +21,7 @@ class Verb(TyperCommand):
 
     These are unknown words with one dash, which it takes for bundles (``-opt`` for ``-o pt``), though a number may
     follow a one-letter flag directly, as in ``-s4``; and repeated options with one value, of which it takes the last.
+    URLs are refused by verbs that would take them for paths.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -29,8 +34,10 @@ class Verb(TyperCommand):
         }
         args = _with_values(args, self.get_params(ctx))
         _check_words(args, flags)
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))
         _check_repeated(order)
+        if self.name not in _TAKES_URLS:
+            _check_paths(values.values(), verb=ctx.command_path)
         return super().parse_args(ctx, args)
 
 
@@ -93,3 +100,22 @@ def _check_repeated(order: list[Any]) -> None:
         if option.secondary_opts or not option.is_flag:
             flag = " / ".join((*option.opts, *option.secondary_opts))
             raise typer.BadParameter(f"{flag} takes one value, got {times}; give it once")
+
+
+def _check_paths(values: Iterable[object], *, verb: str) -> None:
+    """Refuse URLs among the values of a command line.
+
+    Args:
+        values: Texts and lists of texts; all else is left alone.
+        verb: The verb in full.
+
+    Raises:
+        typer.BadParameter: There is one.
+    """
+    for value in values:
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and is_url(text):
+                raise typer.BadParameter(
+                    f"{place_of(text)}: `{verb}` takes paths, not URLs; copy the files here first "
+                    "(`finescale upscale` and `finescale report merge` take URLs)"
+                )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from finescale.cli import console
+from finescale.errors import RemoteError
+from finescale.system.places import Place
 from finescale.system.shards import Shard, plan_of_shares, write_share_report
 
 REPORT = "finescale-report.json"
@@ -25,7 +27,7 @@ class ShareReport:
         shares: Inputs and results of each shard, by name.
     """
 
-    def __init__(self, path: Path, shard: Shard, shares: Sequence[Sequence[tuple[str, str]]]) -> None:
+    def __init__(self, path: Place, shard: Shard, shares: Sequence[Sequence[tuple[str, str]]]) -> None:
         self._path = path if shard.count == 1 else path.with_name(f"{path.stem}.{shard.file_suffix}{path.suffix}")
         self._plan = plan_of_shares(shard, shares)
         self._written = 0.0
@@ -34,7 +36,11 @@ class ShareReport:
     def add(self, files: Sequence[Mapping[str, Any]]) -> None:
         """Write the reports so far, now and then, since they are lost otherwise if the process is killed."""
         if time.monotonic() - self._written > _INTERVAL:
-            self._write(files, ())
+            try:
+                self._write(files, ())
+            except RemoteError as error:  # the last one counts
+                console.say(f"report: {error}; the next one has all that is missing")
+                self._written = time.monotonic()
 
     def end(self, files: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> None:
         """Write all reports of the shard."""
@@ -42,6 +48,7 @@ class ShareReport:
         console.say(f"report: {self._path}")
 
     def _write(self, files: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(self._path, Path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         write_share_report(self._path, self._plan, files, notes)
         self._written = time.monotonic()

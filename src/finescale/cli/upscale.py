@@ -20,6 +20,7 @@ from finescale.cli.shards import REPORT, ShareReport
 
 if TYPE_CHECKING:
     from finescale.engines import EngineName
+    from finescale.system.places import Place
     from finescale.upscale import Upscaler
     from finescale.upscale.forecast import Forecast
     from finescale.upscale.outputs import Job
@@ -31,15 +32,17 @@ _LONG = timedelta(minutes=1)
 
 def upscale(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns like '*.jpg'.")
+        list[str] | None,
+        typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns like '*.jpg'; paths or URLs."),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--output",
             "--output_dir",
-            help="Folder for the results, or the result's name; default: beside each input.",
+            metavar="PATH",
+            help="Folder for the results, or the result's name, a path or a URL; default: beside each input.",
         ),
     ] = None,
     more_inputs: Annotated[
@@ -89,7 +92,7 @@ def upscale(
     ] = None,
     shard: options.ShardText = None,
     report_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--report", metavar="FILE.json", help="Write a report; a shard's number is put into its name."),
     ] = None,
     max_memory: Annotated[
@@ -119,10 +122,11 @@ def upscale(
     from finescale import weights
     from finescale.settings import parse_settings, read_overrides
     from finescale.system.cores import threads_each
-    from finescale.system.search import is_folder
+    from finescale.system.places import place_of
+    from finescale.system.remote import check_output
     from finescale.system.shards import WHOLE, deal
     from finescale.upscale import Tiling
-    from finescale.upscale.batch import run_jobs, size_of
+    from finescale.upscale.batch import likely_pixels, run_jobs, size_of
     from finescale.upscale.distributed import upscale_distributed
     from finescale.upscale.forecast import forecast
     from finescale.upscale.inputs import find_inputs
@@ -131,6 +135,7 @@ def upscale(
         OutputSettings,
         check_folder_name,
         check_one_result,
+        is_folder_of_results,
         plan_jobs,
     )
     from finescale.upscale.workers import run_on_workers
@@ -156,15 +161,20 @@ def upscale(
         device = _device_of_launcher()
     if suffix is not None:
         name = "{stem}" + suffix.replace("{", "{{").replace("}", "}}")
-    if output is not None:
+    place = None if output is None else place_of(output)
+    report_place = None if report_file is None else place_of(report_file)
+    if place is not None:
         try:
-            check_folder_name(output)
+            check_folder_name(place)
         except ValueError as error:
-            raise typer.BadParameter(f"-o {output}: {error}") from None
-    one_file = output is not None and output.suffix.lower() in OUTPUT_SUFFIXES and not is_folder(output)
+            raise typer.BadParameter(f"-o {place}: {error}") from None
+    for written in (place, report_place):
+        if written is not None:
+            check_output(written)
+    one_file = place is not None and place.suffix.lower() in OUTPUT_SUFFIXES and not is_folder_of_results(place)
     given = {
-        "folder": None if one_file or output is None else str(output),  # as text, which messages show as it is
-        "file": output if one_file else None,
+        "folder": None if one_file else place,
+        "file": place if one_file else None,
         "name": name,
         "format": format,
         "quality": quality,
@@ -222,7 +232,7 @@ def upscale(
     read_size_of = cache(size_of)  # of each header once
 
     def pixels_of(job: Job) -> int:
-        return math.prod(read_size_of(job))
+        return math.prod(read_size_of(job)) or likely_pixels(job)
 
     why = ""
     # Chosen by the whole batch, so that all shards and processes have one engine; by Ray's actors on their devices.
@@ -243,11 +253,11 @@ def upscale(
     reports: list[UpscaleReport] = list(found.failures) if own_shard.number == 1 else []
     notes = list(upscaler.notes)
     share_report = None
-    if report_file is not None or own_shard.count > 1:
+    if report_place is not None or own_shard.count > 1:
         folder = output_as.folder or (Path() if output_as.file is None else output_as.file.parent)
         planned_files = [[(str(job.input), str(job.output)) for job in one] for one in shares]
         planned_files[0] = [(str(failure.input), "") for failure in found.failures] + planned_files[0]
-        share_report = ShareReport(report_file or folder / REPORT, own_shard, planned_files)
+        share_report = ShareReport(report_place or folder / REPORT, own_shard, planned_files)
 
     photo_network = weights.for_photos(network, scale=upscaler.scale)
     interrupted = 0
@@ -380,13 +390,19 @@ def _check_forecast(expected: Forecast, *, force: bool) -> None:
     """
     from finescale.errors import ImageWriteError
 
-    if not expected.pixels:
-        return
-    needed, free = sum(number for number, _ in expected.disks), min(free for _, free in expected.disks)
-    console.say(
-        f"{len(expected.pixels):,} pictures to make, {expected.input_pixels / 1e6:,.1f} megapixels in, "
-        f"{expected.output_pixels / 1e6:,.1f} out; about {_disk(needed)} of disk, {_disk(free)} free"
-    )
+    if expected.pixels:
+        sentence = (
+            f"{len(expected.pixels):,} pictures to make, {expected.input_pixels / 1e6:,.1f} megapixels in, "
+            f"{expected.output_pixels / 1e6:,.1f} out"
+        )
+        if expected.disks:
+            needed, free = sum(number for number, _ in expected.disks), min(free for _, free in expected.disks)
+            sentence += f"; about {_disk(needed)} of disk, {_disk(free)} free"
+        console.say(sentence)
+    if expected.num_unknown:
+        console.say(f"{expected.num_unknown:,} remote pictures, whose pixels are counted once they are fetched")
+    if expected.num_unasked:
+        console.say("remote results are looked for one by one; those that exist are counted as to be made")
     if not expected.fits and not force:
         raise ImageWriteError("the results may not fit on the disk; free some, choose another folder, or give --force")
 
@@ -420,7 +436,7 @@ def _watched(
             left = expected.seconds_left(pixels_done + begun, time.monotonic() - start)
             return None if left is None else timedelta(seconds=round(left))
 
-        def pixels_of(path: Path) -> int:
+        def pixels_of(path: Place) -> int:
             return 0 if expected is None else expected.pixels.get(path, 0)
 
         def on_tile(job: Job, done: int, total: int) -> None:

@@ -37,6 +37,7 @@ from finescale.images.png import insert_texts, insert_texts_into_file, xmp_chunk
 from finescale.images.vips import bracketed_message, check_process, forget_errors, ran_out_of_memory
 from finescale.images.xmp import resized_xmp
 from finescale.system.files import whole_file, whole_folder
+from finescale.system.places import Place
 
 _INTERPRETATIONS = {(1, 8): "b-w", (3, 8): "srgb", (1, 16): "grey16", (3, 16): "rgb16"}  # by channels and depth
 _RESIZED = {"exif-data": resized_exif, "xmp-data": resized_xmp}
@@ -139,7 +140,7 @@ def _write_dzi(path: Path, picture: pyvips.Image, options: dict[str, Any], *, sc
         file.write((scratch / "pyramid.dzi").read_bytes())
 
 
-def check_size(path: Path, size: tuple[int, int]) -> None:
+def check_size(path: Place, size: tuple[int, int]) -> None:
     """Refuse an image that is too large for the format that the suffix of its name states.
 
     Raises:
@@ -377,7 +378,7 @@ def _resized(name: str, value: bytes, size: tuple[int, int]) -> bytes:
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _refusals(path: Place) -> Iterator[None]:
     """Turn errors of the encoder and of the system into refusals that name the file."""
     try:
         yield
@@ -394,7 +395,7 @@ def _refusals(path: Path) -> Iterator[None]:
     raise ImageWriteError(f"{printable_name(path)}: {reason}")
 
 
-def _reason_of_system(path: Path, error: OSError) -> str:
+def _reason_of_system(path: Place, error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         num_bytes = len(os.fsencode(path.name))
         return f"the file name has {num_bytes} bytes, more than the system allows; choose a shorter one"

@@ -10,9 +10,9 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -93,6 +93,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Create a folder that only this user can enter and that is deleted with its content when the block ends.
+
+    What a killed process left is deleted, see `sweep_temporaries`.
+
+    Args:
+        parent: An existing folder in which it is created.
+
+    Raises:
+        OSError: It cannot be created there.
+    """
+    with _temporary(parent) as temporary:
+        temporary.mkdir(mode=0o700)
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary)
+
+
 def sweep_temporaries(folder: Path) -> None:
     """Delete what killed processes left half written in a folder; a folder that one was about to replace is put back.
 
@@ -111,7 +131,7 @@ def sweep_temporaries(folder: Path) -> None:
     for name in names:
         path = Path(place, name)
         try:
-            if _is_abandoned(path):
+            if is_abandoned(name, partial(_newest_change, path)):
                 _delete(path)
         except FileNotFoundError:
             pass  # another process was faster
@@ -121,13 +141,20 @@ def sweep_temporaries(folder: Path) -> None:
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    """Reserve a name in a folder for the block, which no sweep touches while it runs."""
+    """Reserve a name in a folder for the block."""
     sweep_temporaries(folder)
+    with temporary_name() as name:
+        yield folder / name
+
+
+@contextmanager
+def temporary_name() -> Iterator[str]:
+    """Reserve a name for the block, which no sweep touches while it runs."""
     name = f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
     with _lock:
         _in_use.add(name)
     try:
-        yield folder / name
+        yield name
     finally:
         with _lock:
             _in_use.discard(name)
@@ -145,15 +172,21 @@ def _machine() -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
 
 
-def _is_abandoned(path: Path) -> bool:
-    found = _TEMPORARY.fullmatch(path.name)
+def is_abandoned(name: str, newest_change: Callable[[], float]) -> bool:
+    """Return whether a file or folder is a temporary that a process has left behind.
+
+    Args:
+        name: Its name.
+        newest_change: Returns when it was last changed, in seconds since 1970; called where nothing else can tell.
+    """
+    found = _TEMPORARY.fullmatch(name)
     if found is None:
         return False
     if found[1] != _machine() or os.name == "nt":  # Windows has no harmless question for a process
-        return time.time() - _newest_change(path) > _ABANDONED
+        return time.time() - newest_change() > _ABANDONED
     if int(found[2]) == os.getpid():
         with _lock:
-            return path.name not in _in_use
+            return name not in _in_use
     try:
         os.kill(int(found[2]), 0)
     except (ProcessLookupError, OverflowError):

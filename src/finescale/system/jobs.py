@@ -11,26 +11,30 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal
+
+from typing_extensions import TypeVar
 
 from finescale.errors import DataError, FinescaleError, printable_name
 from finescale.system.memory import is_out_of_memory
+from finescale.system.places import Place, RemotePath
 from finescale.system.threads import single_core_threads
 
 T = TypeVar("T")
-ReportT = TypeVar("ReportT", bound="FileReport")
+PlaceT = TypeVar("PlaceT", bound=Place, default=Path, covariant=True)
+ReportT = TypeVar("ReportT", bound="FileReport[Any]")
 
 Status = Literal["done", "kept", "left out", "failed"]
 """Results were made; all of them existed already; the file is of no use as it is; the job failed."""
 
 
 @dataclass(frozen=True)
-class FileReport:
+class FileReport(Generic[PlaceT]):
     """Outcome of the job on one input file."""
 
-    input: Path
+    input: PlaceT
     status: Status
-    outputs: tuple[Path, ...] = ()
+    outputs: tuple[PlaceT, ...] = ()
     """The results, made now or kept."""
     reason: str | None = None
     """Why nothing was made."""
@@ -48,7 +52,7 @@ class FileReport:
         }
 
 
-def guard(work: Callable[[], T], path: Path, *, report: type[ReportT], out_of_memory: str) -> T | ReportT:
+def guard(work: Callable[[], T], path: Place, *, report: type[ReportT], out_of_memory: str) -> T | ReportT:
     """Return the result of a job, or a failed report where it raises an error that concerns its file alone.
 
     Args:
@@ -116,14 +120,17 @@ def collision_key(name: str | Path) -> str:
     return unicodedata.normalize("NFC", str(name)).casefold()
 
 
-def entry_keys() -> Callable[[Path], str]:
+def entry_keys() -> Callable[[Place], str]:
     """Return a function that returns equal keys for paths of one entry of a folder, or that `collision_key` makes one.
 
-    Links among the folders are followed, each folder once; a link under the last name is an entry of its own.
+    Links among the folders are followed, each folder once; a link under the last name is an entry of its own. Remote
+    places are told apart by every character.
     """
     real = cache(os.path.realpath)
 
-    def key(path: Path) -> str:
+    def key(path: Place) -> str:
+        if isinstance(path, RemotePath):
+            return path.address
         folder, name = os.path.split(path)
         return collision_key(os.path.join(real(folder), name))  # noqa: PTH118 - of thousands of paths
 

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from finescale.system.places import Place
+
 _EVERY_DEPTH = "**"
 
 
@@ -46,8 +48,8 @@ class Search:
 
     def __init__(self) -> None:
         self.links: dict[Path, None] = {}
-        self.hidden: dict[Path, None] = {}
-        self.failures: dict[Path, str] = {}
+        self.hidden: dict[Place, None] = {}
+        self.failures: dict[Place, str] = {}
 
     def walk(
         self, folder: Path, *, recursive: bool = True, exclude: Path | None = None

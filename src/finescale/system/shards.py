@@ -12,11 +12,12 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from finescale.errors import DataError, printable_name
 from finescale.system.files import whole_file
+from finescale.system.places import Place
+from finescale.system.remote import local_copy, local_result
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ def plan_of_shares(shard: Shard, shares: Sequence[Sequence[tuple[str, str]]]) ->
     return SharePlan(shard, planned, tuple(len(share) for share in shares), digest)
 
 
-def write_share_report(path: Path, plan: SharePlan, files: Iterable[Mapping[str, Any]], notes: Sequence[str]) -> None:
+def write_share_report(path: Place, plan: SharePlan, files: Iterable[Mapping[str, Any]], notes: Sequence[str]) -> None:
     """Write what one shard has done so far, whole or not at all.
 
     Args:
@@ -137,6 +138,7 @@ def write_share_report(path: Path, plan: SharePlan, files: Iterable[Mapping[str,
 
     Raises:
         OSError: It cannot be written there.
+        RemoteError: It cannot be sent there.
     """
     content = {
         "shard": str(plan.shard),
@@ -146,7 +148,7 @@ def write_share_report(path: Path, plan: SharePlan, files: Iterable[Mapping[str,
         "files": list(files),
         "notes": list(notes),
     }
-    with whole_file(path) as file:
+    with local_result(path) as local, whole_file(local) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -176,17 +178,18 @@ class MergedReport:
         }
 
 
-def merge_share_reports(paths: Sequence[Path]) -> MergedReport:
+def merge_share_reports(paths: Sequence[Place]) -> MergedReport:
     """Join the reports of the shards of one plan.
 
     Raises:
         DataError: A file is no report of a shard, two are of the same shard, or they are of different plans.
+        RemoteError: One cannot be fetched.
     """
     if not paths:
         raise DataError("no report to merge; name the reports of the shards, or the folder that holds them")
     reports = {path: _read_share_report(path) for path in paths}
     first = paths[0]
-    by_shard: dict[Shard, Path] = {}
+    by_shard: dict[Shard, Place] = {}
     for path, report in reports.items():
         if (report["plan"], report["shards"]) != (reports[first]["plan"], reports[first]["shards"]):
             raise DataError(
@@ -215,10 +218,11 @@ def merge_share_reports(paths: Sequence[Path]) -> MergedReport:
 _KINDS = {"shard": str, "plan": str, "shards": list, "planned": list, "files": list, "notes": list}
 
 
-def _read_share_report(path: Path) -> dict[str, Any]:
+def _read_share_report(path: Place) -> dict[str, Any]:
     name = printable_name(path)
     try:
-        report = json.loads(path.read_bytes())
+        with local_copy(path) as local:
+            report = json.loads(local.read_bytes())
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):

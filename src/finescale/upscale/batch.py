@@ -31,6 +31,8 @@ from finescale.resize import resize
 from finescale.system.files import sweep_temporaries
 from finescale.system.jobs import guard
 from finescale.system.memory import UNKNOWN_MEMORY, free_host_memory, is_out_of_memory
+from finescale.system.places import Place, RemotePath
+from finescale.system.remote import LocalCopies, errors_about, kind_of_place, local_result, refuse_web
 from finescale.system.search import is_folder, kind_of_entry
 from finescale.system.threads import single_core_threads
 from finescale.upscale.compression import Compression, compression_of
@@ -43,6 +45,7 @@ T = TypeVar("T")
 
 _GPU_WRITERS = 4  # a GPU makes results faster than one core encodes them
 _BYTES_PER_PIXEL = 24  # an image while it is decoded: float32 RGB and alpha beside 16-bit levels
+_PIXELS_PER_BYTE = 4  # of a photograph as JPEG
 _BYTES_PER_ROW = 200  # positions and weights of the resizing
 
 
@@ -67,6 +70,8 @@ class _Large:
     """An image that is upscaled on disk."""
 
     job: Job
+    path: Path
+    """The input, or its local copy."""
     detect_compression: bool
 
 
@@ -83,7 +88,7 @@ def run_jobs(
     """Run jobs in their order and yield a report for each, once its result is written.
 
     While the network works on one image, threads read the next one and write earlier results, where the host's memory
-    has room for all of them.
+    has room for all of them. A remote input is on this machine's disk from its turn to be read until it is read.
 
     Args:
         jobs: The inputs and their outputs.
@@ -99,7 +104,8 @@ def run_jobs(
     """
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
     pool: ThreadPoolExecutor | None = None  # one image alone needs no threads, whose start takes milliseconds
-    read = partial(_read, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
+    copies = LocalCopies()
+    read = partial(_read, copies=copies, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
     max_whole = max_pixels or MAX_PIXELS
     reports: deque[Future[UpscaleReport]] = deque()
     remaining = iter(jobs)
@@ -127,6 +133,7 @@ def run_jobs(
             except BaseException:
                 yield from (report.result() for report in reports)
                 raise
+            copies.release(job.input)
             write = partial(_guarded, job, partial(_write, picture, settings))
             if pool is None:
                 yield write()
@@ -137,14 +144,25 @@ def run_jobs(
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+        copies.release_all()
 
 
 def size_of(job: Job) -> tuple[int, int]:
-    """Return the height and width of a job's input, 0 where it cannot be read; nothing is decoded."""
+    """Return the height and width of a job's input; nothing is decoded.
+
+    They are 0 where the input cannot be read, and for a remote one, which is not fetched for it.
+    """
+    if isinstance(job.input, RemotePath):
+        return 0, 0
     try:
         return read_size(job.input)
     except ImageError:
         return 0, 0
+
+
+def likely_pixels(job: Job) -> int:
+    """Return about how many pixels a remote input has, by the size of its file; 0 where no listing has stated that."""
+    return _PIXELS_PER_BYTE * (job.input.num_bytes or 0) if isinstance(job.input, RemotePath) else 0
 
 
 def _guarded(job: Job, step: Callable[[], T]) -> T | UpscaleReport:
@@ -182,26 +200,35 @@ def _read_early(
 
 
 def _read(
-    job: Job, *, settings: OutputSettings, upscaler: Upscaler, max_pixels: int, detect_compression: bool
+    job: Job,
+    *,
+    copies: LocalCopies,
+    settings: OutputSettings,
+    upscaler: Upscaler,
+    max_pixels: int,
+    detect_compression: bool,
 ) -> _Picture | _Large | UpscaleReport:
     """Read the input of a job, where it is upscaled in memory, or report that there is nothing to do."""
     if job.output is None:
         return UpscaleReport(job.input, "failed", reason=job.reason)
-    sweep_temporaries(job.output.parent)
+    if isinstance(job.output, Path):
+        sweep_temporaries(job.output.parent)
     if _is_taken(job.output, settings.overwrite):
         return UpscaleReport(
             job.input, "kept", (job.output,), _reason_to_keep(job.input, job.output, settings, upscaler.scale)
         )
-    if _is_large(job.input, job.output, settings, upscaler):
-        return _Large(job, detect_compression)
     started = time.monotonic()
-    image = read_image(job.input, max_pixels=max_pixels)
+    path = copies.path_of(job.input)
+    with errors_about(job.input, path):
+        if _is_large(path, job.output, settings, upscaler):
+            return _Large(job, path, detect_compression)
+        image = read_image(path, max_pixels=max_pixels)
     compression = compression_of(image) if detect_compression else None
     profile = None if image.profile is None else profile_name(image.profile)
     return _Picture(job, image, image.size, time.monotonic() - started, profile, compression)
 
 
-def _is_large(path: Path, output: Path, settings: OutputSettings, upscaler: Upscaler) -> bool:
+def _is_large(path: Path, output: Place, settings: OutputSettings, upscaler: Upscaler) -> bool:
     """Return whether an image is upscaled on disk.
 
     Raises:
@@ -245,8 +272,9 @@ def _upscale_on_disk(
     assert job.output is not None
     return upscale_on_disk(
         upscaler,
-        job.input,
+        large.path,
         job.output,
+        source=job.input,
         quality=settings.quality,
         pyramid=settings.pyramid,
         max_pixels=max_pixels,
@@ -255,12 +283,15 @@ def _upscale_on_disk(
     )
 
 
-def _is_taken(path: Path, overwrite: bool) -> bool:
+def _is_taken(path: Place, overwrite: bool) -> bool:
     """Return whether a result exists that is to be kept.
 
     Raises:
         ImageWriteError: There is something else in its place, or its folder cannot be written to.
+        RemoteError: Its place cannot be reached.
     """
+    if isinstance(path, RemotePath):
+        return _is_taken_remotely(path, overwrite)
     try:
         path.lstat()
         kind = kind_of_entry(path)
@@ -274,6 +305,17 @@ def _is_taken(path: Path, overwrite: bool) -> bool:
     return not overwrite
 
 
+def _is_taken_remotely(path: RemotePath, overwrite: bool) -> bool:
+    try:
+        refuse_web(path)
+    except ValueError as error:
+        raise ImageWriteError(str(error)) from None
+    kind = kind_of_place(path)
+    if kind == "folder":
+        raise ImageWriteError(f"{printable_name(path)}: is a folder, in the place of the result; rename or delete it")
+    return kind == "file" and not overwrite
+
+
 def _check_place(path: Path) -> None:
     """Refuse a result whose folder, or the one in which that is to be created, cannot be written to."""
     folder = path.parent
@@ -285,8 +327,13 @@ def _check_place(path: Path) -> None:
         raise ImageWriteError(f"{printable_name(path)}: {printable_name(folder)} cannot be written to")
 
 
-def _reason_to_keep(source: Path, result: Path, settings: OutputSettings, scale: int) -> str:
-    """Return why an existing result is kept, with what shows that it is not what would be made now."""
+def _reason_to_keep(source: Place, result: Place, settings: OutputSettings, scale: int) -> str:
+    """Return why an existing result is kept, with what shows that it is not what would be made now.
+
+    Remote files are not fetched for it.
+    """
+    if isinstance(source, RemotePath) or isinstance(result, RemotePath):
+        return "the result exists already; --overwrite redoes it"
     doubts = []
     if source.is_file() and result.stat().st_mtime_ns < source.stat().st_mtime_ns:
         doubts.append("is older than its input")
@@ -365,11 +412,12 @@ def _write(picture: _Picture | UpscaleReport, settings: OutputSettings) -> Upsca
     started = time.monotonic()
     path = picture.job.output
     assert path is not None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageWriteError(f"{printable_name(path.parent)}: cannot be created ({error.strerror})") from None
-    lost = write_image(path, picture.image, quality=settings.quality)
+    with local_result(path) as local:
+        try:
+            local.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageWriteError(f"{printable_name(path.parent)}: cannot be created ({error.strerror})") from None
+        lost = write_image(local, picture.image, quality=settings.quality)
     return UpscaleReport(
         picture.job.input,
         "done",

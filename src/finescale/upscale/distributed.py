@@ -24,7 +24,9 @@ from finescale.errors import DeviceError, FinescaleError, MissingExtraError, pri
 from finescale.system.allocation import reuse_memory
 from finescale.system.cores import use_threads
 from finescale.system.ledger import Ledger
-from finescale.upscale.batch import run_jobs, size_of
+from finescale.system.places import RemotePath
+from finescale.system.remote import kind_of_place
+from finescale.upscale.batch import likely_pixels, run_jobs, size_of
 from finescale.upscale.outputs import Job, OutputSettings
 from finescale.upscale.report import UpscaleReport
 from finescale.upscale.workers import Build
@@ -165,7 +167,7 @@ def _connect(ray: Any, address: str | None) -> None:
 
 def _dataset(ray: Any, jobs: Sequence[Job], sizes: Sequence[tuple[int, int]]) -> Any:
     """Return the jobs as rows, the largest first, each a block of its own: a killed process repeats one picture."""
-    ordered = sorted(range(len(jobs)), key=lambda index: -math.prod(sizes[index]))
+    ordered = sorted(range(len(jobs)), key=lambda index: -(math.prod(sizes[index]) or likely_pixels(jobs[index])))
     # Pickled, since a path need not be text that Arrow takes.
     rows = [
         {"index": index, "job": pickle.dumps((jobs[index], _exists(jobs[index]))), "report": b""} for index in ordered
@@ -174,6 +176,8 @@ def _dataset(ray: Any, jobs: Sequence[Job], sizes: Sequence[tuple[int, int]]) ->
 
 
 def _exists(job: Job) -> bool:
+    if isinstance(job.output, RemotePath):
+        return kind_of_place(job.output) is not None
     return job.output is not None and os.path.lexists(job.output)
 
 

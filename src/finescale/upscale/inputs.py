@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from finescale.errors import printable_name
+from finescale.errors import RemoteError, printable_name
 from finescale.images import READABLE_SUFFIXES
 from finescale.images.formats import UNREADABLE_SUFFIXES
 from finescale.system.jobs import entry_keys
+from finescale.system.places import Place, RemotePath, place_of
+from finescale.system.remote import ListedFile, expand_pattern, is_pattern, kind_of_place, list_folder
 from finescale.system.search import Search, is_folder, kind_of_entry
 from finescale.upscale.report import UpscaleReport
 
@@ -20,7 +24,7 @@ from finescale.upscale.report import UpscaleReport
 class InputImage:
     """An image file to upscale."""
 
-    path: Path
+    path: Place
     within: Path | None = None
     """Its folder relative to the folder that the user named; None where the user named no folder."""
     by_pattern: bool = False
@@ -44,17 +48,21 @@ class FoundInputs:
     """A sentence each on pictures in formats that are not read, other files, and folders that were not searched."""
 
 
-def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path | None = None) -> FoundInputs:
-    """Find the image files that are meant by files, folders and patterns.
+def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Place | None = None) -> FoundInputs:
+    """Find the image files that are meant by files, folders and patterns, here or at remote places.
 
     A file that is named itself is taken whatever its extension. From a folder the files with a known image extension
     are taken, in any case, except hidden ones. A name that exists is never read as a pattern. Hidden folders, and links
-    to folders, which may lead in circles, are searched only where they are named.
+    to folders, which may lead in circles, are searched only where they are named. An address of the web is one file.
 
     Args:
-        names: Files, folders, and patterns with ``*``, ``?``, ``[]`` or ``**``.
+        names: Files, folders, and patterns with ``*``, ``?``, ``[]`` or ``**``; paths, or URLs that fsspec knows.
         recursive: Also search the folders below the named ones.
         exclude: A folder to leave out of the search, such as that of the results.
+
+    Raises:
+        ValueError: A name is a chain of URLs.
+        MissingExtraError: A name is a URL, and a package for its kind is missing.
     """
     images: dict[tuple[str, tuple[int, int] | None], InputImage] = {}
     entry_key = entry_keys()
@@ -62,23 +70,26 @@ def find_inputs(names: Iterable[str], *, recursive: bool = True, exclude: Path |
     skipped: list[str] = []
     for name in names:
         search = Search()
-        found, others, failed = _meant_by(name, search, recursive=recursive, exclude=exclude)
+        place = place_of(name)
+        found, others, failed = _meant_by(place, search, recursive=recursive, exclude=exclude)
         failed |= search.failures
-        skipped += _describe_skipped(name, others, [*search.links, *search.hidden])
+        skipped += _describe_skipped(place, others, [*search.links, *search.hidden])
         failures += (_failure(path, reason) for path, reason in failed.items())
         if not found and not failed:
-            failures.append(_failure(Path(name), _reason_of_nothing(name)))
+            failures.append(_failure(place, _reason_of_nothing(place)))
         for image in found:
             # Of two names that differ in case, some file systems make one file and others two.
             images.setdefault((entry_key(image.path), _identity(image.path)), image)
     return FoundInputs(tuple(images.values()), tuple(failures), tuple(skipped))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Place) -> tuple[int, int] | None:
     """Return what tells a file or link from all others of this machine; None where it cannot be asked for.
 
-    That is a file that is gone meanwhile, or whose folder was closed: reading it reports so.
+    That is a remote file, or one that is gone meanwhile, or whose folder was closed: reading it reports so.
     """
+    if isinstance(path, RemotePath):
+        return None
     try:
         status = path.lstat()
     except OSError:
@@ -86,41 +97,47 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _failure(path: Path, reason: str) -> UpscaleReport:
+def _failure(path: Place, reason: str) -> UpscaleReport:
     return UpscaleReport(path, "failed", reason=f"{printable_name(path)}: {reason}")
 
 
-def _reason_of_nothing(name: str) -> str:
-    if is_folder(name):
+def _reason_of_nothing(place: Place) -> str:
+    if isinstance(place, RemotePath):
+        return "no file matches this pattern" if is_pattern(place) else "no picture in this folder"
+    if is_folder(place):
         return "no picture in this folder"
-    return "no file matches this pattern" if glob.has_magic(name) else "no such file or folder"
+    return "no file matches this pattern" if glob.has_magic(str(place)) else _MISSING
 
 
-def _meant_by(
-    name: str, search: Search, *, recursive: bool, exclude: Path | None
-) -> tuple[list[InputImage], list[str], dict[Path, str]]:
-    """Return the images that a name stands for, the names of other files in a folder, and what is no file."""
-    path = Path(name)
-    reason = _reason_against(path)
+_Meaning: TypeAlias = tuple[list[InputImage], list[str], dict[Place, str]]
+"""The images that a name stands for, the names of other files in a folder, and what is no file, with the reason."""
+
+
+def _meant_by(place: Place, search: Search, *, recursive: bool, exclude: Place | None) -> _Meaning:
+    if isinstance(place, RemotePath):
+        try:
+            return _meant_by_remote(place, search, recursive=recursive, exclude=exclude)
+        except RemoteError as error:
+            return [], [], {place: str(error).removeprefix(f"{printable_name(place)}: ")}
+    reason = _reason_against(place)
     if reason is None:
-        return [InputImage(path)], [], {}
-    if is_folder(path):
-        return _in_folder(path, search.walk(path, recursive=recursive, exclude=exclude))
+        return [InputImage(place)], [], {}
+    if is_folder(place):
+        excluded = exclude if isinstance(exclude, Path) else None
+        return _in_folder(place, search.walk(place, recursive=recursive, exclude=excluded))
     if reason != _MISSING:
-        return [], [], {path: reason}
-    if not glob.has_magic(name):
+        return [], [], {place: reason}
+    if not glob.has_magic(str(place)):
         return [], [], {}
-    matches = {match: _reason_against(match) for match in search.expand(name)}
+    matches = {match: _reason_against(match) for match in search.expand(str(place))}
     images = [InputImage(match, by_pattern=True) for match, reason in matches.items() if reason is None]
     return images, [], {match: reason for match, reason in matches.items() if reason is not None}
 
 
-def _in_folder(
-    top: Path, folders: Iterable[tuple[str, list[os.DirEntry[str]]]]
-) -> tuple[list[InputImage], list[str], dict[Path, str]]:
+def _in_folder(top: Path, folders: Iterable[tuple[str, list[os.DirEntry[str]]]]) -> _Meaning:
     images: list[InputImage] = []
     others: list[str] = []
-    failed: dict[Path, str] = {}
+    failed: dict[Place, str] = {}
     for folder, entries in folders:
         within = Path(folder).relative_to(top)
         if any(_holds_tiles(top / parent) for parent in (within, *within.parents)):
@@ -133,6 +150,53 @@ def _in_folder(
             else:
                 failed[Path(entry.path)] = reason
     return images, others, failed
+
+
+def _meant_by_remote(place: RemotePath, search: Search, *, recursive: bool, exclude: Place | None) -> _Meaning:
+    """Return what a URL stands for, by the rules for paths; folders that are left out are noted in the search."""
+    if place.is_web:
+        return ([InputImage(place)], [], {}) if place.name else ([], [], {place: "names no file of this server"})
+    kind = kind_of_place(place)
+    if kind == "file":
+        return [InputImage(place)], [], {}
+    if kind == "folder":
+        return _in_remote_folder(place, list_folder(place, recursive=recursive), search, exclude)
+    if not is_pattern(place):
+        return [], [], {place: _MISSING}
+    return [InputImage(file.place, by_pattern=True) for file in expand_pattern(place)], [], {}
+
+
+def _in_remote_folder(top: RemotePath, files: Sequence[ListedFile], search: Search, exclude: Place | None) -> _Meaning:
+    images: list[InputImage] = []
+    others: list[str] = []
+    failed: dict[Place, str] = {}
+    viewers = {file.relative.removesuffix(".dzi") for file in files if file.relative.endswith(".dzi")}
+    excluded = f"{exclude.address.rstrip('/')}/" if isinstance(exclude, RemotePath) else None
+
+    def is_left_out(place: RemotePath, parents: Sequence[str]) -> bool:
+        if excluded is not None and place.address.startswith(excluded):
+            return True
+        return any(parent.endswith("_files") and parent.removesuffix("_files") in viewers for parent in parents)
+
+    by_folder = [(tuple(file.relative.split("/")), file.place) for file in files]
+    for (*folders, name), place in sorted(by_folder, key=lambda pair: (pair[0][:-1], pair[0][-1])):
+        parents = ["/".join(folders[: depth + 1]) for depth in range(len(folders))]
+        hidden = next((parent for folder, parent in zip(folders, parents, strict=True) if folder.startswith(".")), None)
+        if _UNSAFE.search("/".join((*folders, name))):
+            failed[place] = "its key is not a path that results could mirror; name it itself"
+        elif hidden is not None:
+            search.hidden[top / hidden] = None
+        elif is_left_out(place, parents):
+            continue
+        elif name.startswith(".") or Path(name).suffix.lower() not in READABLE_SUFFIXES:
+            others.append(name)
+        else:
+            images.append(InputImage(place, Path(*folders)))
+    return images, others, failed
+
+
+_UNSAFE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\\\0]")
+"""Parts of a key that would lead out of a folder, or that no folder can have."""
 
 
 def _holds_tiles(folder: Path) -> bool:
@@ -155,7 +219,7 @@ def _reason_against(path: Path) -> str | None:
     return None if kind is None else f"is {kind}, not a file"
 
 
-def _describe_skipped(name: str, files: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def _describe_skipped(place: Place, files: Sequence[str], folders: Sequence[Place]) -> list[str]:
     """Return a sentence each on pictures that are not read, on other files, and on folders that were not searched."""
     unread: list[str] = []
     others: list[str] = []
@@ -173,7 +237,7 @@ def _describe_skipped(name: str, files: Sequence[str], folders: Sequence[Path]) 
         count = "1 folder that is" if len(folders) == 1 else f"{len(folders)} folders that are"
         shown = _shown([str(folder) for folder in folders])
         sentences.append(f"{count} hidden or a link ({shown}); name it to search it")
-    return [f"{printable_name(Path(name))}: skipped {sentence}" for sentence in sentences]
+    return [f"{printable_name(place)}: skipped {sentence}" for sentence in sentences]
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -8,9 +8,9 @@ import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, InstanceOf, field_validator, model_validator
 from typing_extensions import Self
 
 from finescale.errors import printable_name
@@ -18,6 +18,8 @@ from finescale.images import LARGE_FORMATS, WRITABLE_SUFFIXES
 from finescale.images.formats import UNWRITABLE_SUFFIXES
 from finescale.settings import Settings, suggest
 from finescale.system.jobs import entry_keys
+from finescale.system.places import Place, RemotePath, place_of
+from finescale.system.remote import refuse_web
 from finescale.system.search import is_folder
 from finescale.upscale.inputs import InputImage
 
@@ -28,6 +30,8 @@ _LONGEST_NAME = 255  # bytes that file systems allow
 _NUMBER = re.compile(r"\d+")
 
 
+_Place = Annotated[Path | InstanceOf[RemotePath], BeforeValidator(place_of)]
+
 OUTPUT_SUFFIXES = (*WRITABLE_SUFFIXES, ".dzi")
 """Suffixes under which a result can be written, in lower case."""
 
@@ -35,9 +39,9 @@ OUTPUT_SUFFIXES = (*WRITABLE_SUFFIXES, ".dzi")
 class OutputSettings(Settings):
     """Place, names, format and final size of the results."""
 
-    folder: Path | None = None
+    folder: _Place | None = None
     """Folder for all results, which mirrors the folders of the inputs; None puts each result beside its input."""
-    file: Path | None = None
+    file: _Place | None = None
     """Path of the result where there is one input."""
     name: str = "{stem}_x{scale}"
     """Name without extension; ``{stem}`` is the input's, ``{scale}`` the network's, ``{network}`` its name."""
@@ -63,9 +67,16 @@ class OutputSettings(Settings):
 
     @field_validator("folder")
     @classmethod
-    def _check_folder(cls, value: Path | None) -> Path | None:
+    def _check_folder(cls, value: Place | None) -> Place | None:
         if value is not None:
             check_folder_name(value)
+        return value
+
+    @field_validator("file")
+    @classmethod
+    def _check_file(cls, value: Place | None) -> Place | None:
+        if value is not None:
+            refuse_web(value)
         return value
 
     @field_validator("format")
@@ -146,17 +157,23 @@ def _names(suffixes: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def check_folder_name(folder: Path) -> None:
-    """Refuse a name that is meant for something else than a folder.
+def check_folder_name(folder: Place) -> None:
+    """Refuse a name that is meant for something else than a folder of results.
 
     Raises:
-        ValueError: It is "-", or ends like a picture in a format that is not written.
+        ValueError: It is "-", or ends like a picture in a format that is not written, or is an address of the web.
     """
+    refuse_web(folder)
     if folder.name == "-":
         raise ValueError("results cannot be written to standard output; name a folder or a file")
-    if folder.suffix.lower() in UNWRITABLE_SUFFIXES and not is_folder(folder):
+    if folder.suffix.lower() in UNWRITABLE_SUFFIXES and not is_folder_of_results(folder):
         known = " ".join(OUTPUT_SUFFIXES)
         raise ValueError(f"pictures are not written as {folder.suffix}; name a folder, or a file that ends in {known}")
+
+
+def is_folder_of_results(place: Place) -> bool:
+    """Return whether a name that ends like a picture is that of a folder."""
+    return place.is_folder_name if isinstance(place, RemotePath) else is_folder(place)
 
 
 def _at_least_one(height: float, width: float) -> tuple[int, int]:
@@ -167,8 +184,8 @@ def _at_least_one(height: float, width: float) -> tuple[int, int]:
 class Job:
     """An input and where its result goes."""
 
-    input: Path
-    output: Path | None
+    input: Place
+    output: Place | None
     """None where no result can be made."""
     reason: str | None = None
     """Why no result can be made."""
@@ -176,7 +193,7 @@ class Job:
 
 def plan_jobs(
     inputs: Iterable[InputImage], settings: OutputSettings, *, scale: int, network: str
-) -> tuple[list[Job], list[Path]]:
+) -> tuple[list[Job], list[Place]]:
     """Decide where each result goes, so that no two results collide and none replaces an input.
 
     The first of several inputs whose results would have the same name gets that name. The name of the second one
@@ -201,12 +218,12 @@ def plan_jobs(
 
     entry_key = entry_keys()
 
-    def output(image: InputImage, stem: str) -> tuple[Path, str]:
+    def output(image: InputImage, stem: str) -> tuple[Place, str]:
         path = _output(image, settings, stem, scale, network)
         return path, entry_key(path)
 
     remaining = [_Planned(image, entry_key(image.path), *output(image, image.path.stem)) for image in inputs]
-    results: set[Path] = set()
+    results: set[Place] = set()
     while True:
         jobs, made = _assign(remaining, output)
         found = {one.image.path for one in remaining if not one.image.is_named and one.key in made}
@@ -221,12 +238,12 @@ class _Planned(NamedTuple):
 
     image: InputImage
     key: str
-    choice: Path
+    choice: Place
     choice_key: str
 
 
 def _assign(
-    inputs: Sequence[_Planned], output: Callable[[InputImage, str], tuple[Path, str]]
+    inputs: Sequence[_Planned], output: Callable[[InputImage, str], tuple[Place, str]]
 ) -> tuple[list[Job], set[str]]:
     """Give each input a result of its own, and return the keys of the results too.
 
@@ -258,11 +275,12 @@ def _assign(
     return jobs, taken - protected
 
 
-def _longer_stems(path: Path) -> Iterator[str]:
+def _longer_stems(path: Place) -> Iterator[str]:
     """Names of an input that tell it from others of its stem: with its extension, then with ever more folders."""
     stem = path.name
     yield stem
-    for folder in Path(os.path.abspath(path)).parents:  # noqa: PTH100 - links are not resolved
+    whole = path if isinstance(path, RemotePath) else Path(os.path.abspath(path))  # noqa: PTH100 - keeps links
+    for folder in whole.parents:
         if folder.name:
             stem = f"{folder.name}_{stem}"
             yield stem
@@ -280,7 +298,7 @@ def check_one_result(inputs: Sequence[InputImage], settings: OutputSettings) -> 
         )
 
 
-def _output(image: InputImage, settings: OutputSettings, stem: str, scale: int, network: str) -> Path:
+def _output(image: InputImage, settings: OutputSettings, stem: str, scale: int, network: str) -> Place:
     if settings.file is not None:
         return settings.file
     folder = image.path.parent if settings.folder is None else settings.folder / (image.within or "")

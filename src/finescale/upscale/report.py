@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from finescale.system.jobs import FileReport
+from finescale.system.places import Place
 from finescale.upscale.compression import Compression
 
 
 @dataclass(frozen=True)
-class UpscaleReport(FileReport):
+class UpscaleReport(FileReport[Place]):
     """Outcome of upscaling one image, with its sizes and its time where the image was upscaled now."""
 
     input_size: tuple[int, int] | None = None
@@ -25,7 +25,7 @@ class UpscaleReport(FileReport):
     """Visible JPEG compression of the input; None where there is none, or it was not looked for."""
 
     @property
-    def output(self) -> Path | None:
+    def output(self) -> Place | None:
         """The result, made now or kept."""
         return self.outputs[0] if self.outputs else None
 

@@ -38,9 +38,11 @@ from finescale.images import (
     write_stored,
 )
 from finescale.images.formats import DZI, JPEG, WEBP
-from finescale.system.files import TEMPORARY_PREFIX, whole_file
+from finescale.system.files import TEMPORARY_PREFIX, sha256, whole_file
 from finescale.system.lock import exclusive
 from finescale.system.memory import free_host_memory
+from finescale.system.places import Place
+from finescale.system.remote import errors_about, local_result, scratch_folder
 from finescale.upscale.bands import Band, RowSource, upscale_bands
 from finescale.upscale.compression import SIDE, Compression, compression_of
 from finescale.upscale.report import UpscaleReport
@@ -76,7 +78,7 @@ def pixel_limit(path: Path, max_pixels: int | None) -> int:
     return max_pixels or max(MAX_PIXELS, MAX_PIXELS_PER_BYTE * path.stat().st_size)
 
 
-def can_stream(size: tuple[int, int], output: Path, upscaler: Upscaler) -> bool:
+def can_stream(size: tuple[int, int], output: Place, upscaler: Upscaler) -> bool:
     """Return whether an image of a size can be upscaled on disk.
 
     Its format is written row by row, it is not tiny, and the network takes it without an extension to whole windows.
@@ -96,8 +98,9 @@ def should_stream(size: tuple[int, int], scale: int) -> bool:
 def upscale_on_disk(
     upscaler: Upscaler,
     path: Path,
-    output: Path,
+    output: Place,
     *,
+    source: Place | None = None,
     quality: int | None = None,
     pyramid: bool = False,
     max_pixels: int | None = None,
@@ -110,6 +113,7 @@ def upscale_on_disk(
         upscaler: Computes the tiles.
         path: The image.
         output: The result, one of `LARGE_FORMATS`; an existing one is replaced.
+        source: What the image is a copy of, where it is one, for errors and the report.
         quality: 1 to 100, for JPEG, WebP and DZI.
         pyramid: Store a TIFF with reduced copies.
         max_pixels: Refuse an image with more pixels before it is decoded; None is `pixel_limit`.
@@ -121,8 +125,10 @@ def upscale_on_disk(
         ImageError: The image cannot be read or is tiny, or the result cannot be written.
         NumericalError: The network's result is not finite.
         DeviceError: The device has too little memory.
+        RemoteError: The result cannot be sent to its place.
     """
     started = time.monotonic()
+    named = path if source is None else source
     target = LARGE_FORMATS.get(output.suffix.lower())
     if target is None:
         raise ImageWriteError(
@@ -131,7 +137,7 @@ def upscale_on_disk(
         )
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"quality must be between 1 and 100, got {quality}")
-    with _working_folder(output) as folder:
+    with errors_about(named, path), _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
         upscaler = upscaler.resolved([samples.size])
         height, width = samples.size
@@ -153,22 +159,23 @@ def upscale_on_disk(
         )
         _check_disk(output, folder, storage)
         compression = _compression_of(samples) if detect_compression else None
-        source = RowSource(
+        rows = RowSource(
             samples.rows,
             samples.size,
             num_colors=samples.num_channels,
             has_alpha=samples.has_alpha,
             folder=folder.path,
         )
-        progress = _compute(upscaler, source, storage, folder, key=_key(upscaler, path, storage), on_tile=on_tile)
-        write_stored(output, folder.levels, storage, quality=quality, pyramid=pyramid)
+        progress = _compute(upscaler, rows, storage, folder, key=_key(upscaler, path, named, storage), on_tile=on_tile)
+        with local_result(output) as local:
+            write_stored(local, folder.levels, storage, quality=quality, pyramid=pyramid)
         folder.is_done = True
     kept = (f"{progress.num_kept} of its {size[0]} rows were computed by an earlier run",) if progress.num_kept else ()
     redone = upscaler.notes_on(progress.num_redone)
     for note in redone:
         logger.warning("%s", note)
     return UpscaleReport(
-        path,
+        named,
         "done",
         (output,),
         notes=(*samples.notes, *redone, *storage.notes(is_opaque=progress.is_opaque), *kept),
@@ -250,14 +257,17 @@ class _Folder:
 
 
 @contextmanager
-def _working_folder(output: Path) -> Iterator[_Folder]:
+def _working_folder(output: Place) -> Iterator[_Folder]:
     """Hold the hidden folder of a result; it is deleted at the end unless it has bands of an unfinished result.
+
+    That of a remote result is among this user's temporary files.
 
     Raises:
         ImageWriteError: It cannot be created, or another process holds it.
     """
-    name = hashlib.sha256(output.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    path = output.parent / f"{TEMPORARY_PREFIX}bands-{name}"
+    parent, named = (output.parent, output.name) if isinstance(output, Path) else (scratch_folder(), output.address)
+    name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    path = parent / f"{TEMPORARY_PREFIX}bands-{name}"
     folder = _Folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -270,7 +280,7 @@ def _working_folder(output: Path) -> Iterator[_Folder]:
                     logger.warning(
                         "%s: stopped; finished rows are kept in %s, and the same command goes on behind them",
                         printable_name(output),
-                        path.name,
+                        path.name if isinstance(output, Path) else path,
                     )
     except BlockingIOError:
         raise ImageWriteError(f"{printable_name(output)}: another process is making this result") from None
@@ -281,16 +291,17 @@ def _working_folder(output: Path) -> Iterator[_Folder]:
             path.rmdir()
 
 
-def _key(upscaler: Upscaler, path: Path, storage: Storage) -> str:
-    """Return what is equal for two runs that make the same levels of the same input."""
+def _key(upscaler: Upscaler, path: Path, named: Place, storage: Storage) -> str:
+    """Return what is equal for two runs that make the same levels of the same input, of which a path may be a copy."""
     facts = path.stat()
+    state = facts.st_mtime_ns if path == named else sha256(path)
     weights = hashlib.sha256()
     for name, tensor in upscaler.network.state_dict().items():
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     described: Mapping[str, Any] = {
         "version": version("finescale"),
-        "input": [path.name, facts.st_size, facts.st_mtime_ns],
+        "input": [named.name, facts.st_size, state],
         "network": [type(upscaler.network).__name__, upscaler.scale, weights.hexdigest()],
         "computed": [upscaler.engine, upscaler.precision, upscaler.device.type, upscaler.ensemble],
         "tiling": upscaler.tiling.model_dump(),
@@ -299,7 +310,7 @@ def _key(upscaler: Upscaler, path: Path, storage: Storage) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _check_disk(output: Path, folder: _Folder, storage: Storage) -> None:
+def _check_disk(output: Place, folder: _Folder, storage: Storage) -> None:
     """Refuse a result for which the disk has no room, before the first tile.
 
     Raises:

@@ -33,6 +33,8 @@ from finescale.images.image import Notes
 from finescale.layers.mirror_padding import pad_to_size
 from finescale.networks import WrappedNetwork, as_network
 from finescale.system.memory import UNKNOWN_MEMORY, is_out_of_memory
+from finescale.system.places import Place, place_of
+from finescale.system.remote import check_output, local_copy
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.array_rows import RowArray, upscale_array
 from finescale.upscale.ensemble import self_ensemble
@@ -270,8 +272,8 @@ class Upscaler:
 
     def upscale_file(
         self,
-        path: Path | str,
-        output: Path | str,
+        path: Place | str,
+        output: Place | str,
         *,
         quality: int | None = None,
         pyramid: bool = False,
@@ -284,8 +286,9 @@ class Upscaler:
         keeps finished rows in a hidden folder beside the result, and the same call goes on behind them.
 
         Args:
-            path: The image.
-            output: The result: .png, .jpg, .webp, .tif or .dzi (tiles for viewers); an existing one is replaced.
+            path: The image, a path or a URL that fsspec knows.
+            output: The result, a path or a URL: .png, .jpg, .webp, .tif or .dzi (tiles for viewers); an existing one is
+                replaced.
             quality: 1 to 100 for JPEG (default 95), WebP (95; 100 is lossless) and DZI (95).
             pyramid: Store a TIFF with reduced copies, for viewers.
             max_pixels: Refuse an image with more pixels before it is decoded; None is 250 million, or 32 for each byte
@@ -300,16 +303,22 @@ class Upscaler:
             ImageError: The image cannot be read, is too small to be upscaled in parts, or the result cannot be written.
             NumericalError: The network's result is not finite, in float32 as well.
             DeviceError: The device has too little memory for the smallest tile or for the tiling that was requested.
+            RemoteError: A remote place cannot be reached, read or written.
+            MissingExtraError: A package for a remote place is missing.
         """
-        return upscale_on_disk(
-            self,
-            Path(path),
-            Path(output),
-            quality=quality,
-            pyramid=pyramid,
-            max_pixels=max_pixels,
-            on_tile=on_tile,
-        )
+        source, target = place_of(path), place_of(output)
+        check_output(target)
+        with local_copy(source) as local:
+            return upscale_on_disk(
+                self,
+                local,
+                target,
+                source=source,
+                quality=quality,
+                pyramid=pyramid,
+                max_pixels=max_pixels,
+                on_tile=on_tile,
+            )
 
     def upscale_rows(self, source: RowArray, target: RowArray, *, on_tile: OnTile | None = None) -> None:
         """Upscale an array that may be larger than memory, such as a `numpy.memmap`, into another one.
