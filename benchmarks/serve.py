@@ -25,6 +25,7 @@ from record import write_results
 
 from finescale import Upscaler
 from finescale.images import read_image, write_image
+from finescale.system.allocation import reuse_memory
 
 BATCH = 8
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    reuse_memory()  # as the server does
     upscaler = Upscaler.from_pretrained("default", scale=2, precision="auto")
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "errors.txt"

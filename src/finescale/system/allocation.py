@@ -20,8 +20,8 @@ def reuse_memory() -> None:
     """Let this process use freed memory again in place of returning it to the system, where it has the GNU C library.
 
     That library maps each large tensor anew and unmaps it after its use, so that the kernel clears every page of every
-    layer's result: a third of the time of a forward pass on a CPU. Up to 1 GiB that is free stays with the process. The
-    most that it takes at a time hardly changes. Variables of the environment that say otherwise are heeded.
+    layer's result: a fifth to a third of the time of a forward pass on a CPU. Up to 1 GiB that is free stays with the
+    process; the most that it takes at a time hardly changes. Variables of the environment that state otherwise count.
     """
     if sys.platform != "linux" or any(name in os.environ for name in _SETTINGS):
         return
