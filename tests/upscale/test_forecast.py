@@ -70,7 +70,7 @@ def test_remote_pictures_are_counted_as_far_as_they_are_known(jobs: list[Job], t
     assert found.fits
     assert found.seconds_left(100, 5.0) is None
     assert forecast(few, OutputSettings(overwrite=True), scale=2).num_unasked == 0
-    assert [likely_pixels(job) for job in (few[0], few[3])] == [4000, 0]
+    assert [likely_pixels(job, (0, 0)) for job in (few[0], few[3])] == [4000, 0]
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -232,7 +231,7 @@ def upscale(
     read_size_of = cache(size_of)  # of each header once
 
     def pixels_of(job: Job) -> int:
-        return math.prod(read_size_of(job)) or likely_pixels(job)
+        return likely_pixels(job, read_size_of(job))
 
     why = ""
     # Chosen by the whole batch, so that all shards and processes have one engine; by Ray's actors on their devices.

@@ -303,15 +303,15 @@ def local_result(place: Place) -> Iterator[Path]:
 def _send_companions(place: RemotePath, companions: dict[Path, RemotePath]) -> None:
     """Send the tiles of a result; those of an earlier result go first, together with the file that describes them."""
     folder = place.with_name(f"{place.stem}_files")
-    _attempt(place, lambda fs, remote: _remove(fs, remote), doing="written")
-    _attempt(folder, lambda fs, remote: _remove(fs, remote), doing="written")
+    _attempt(place, _remove, doing="written")
+    _attempt(folder, _remove, doing="written")
     files = list(companions.items())
     try:
         for first in range(0, len(files), _TILES_AT_ONCE):
             _attempt(place, partial(_send_files, files[first : first + _TILES_AT_ONCE]), doing="written")
     except BaseException:
         with suppress(RemoteError):  # the first error is the one to know
-            _attempt(folder, lambda fs, remote: _remove(fs, remote), doing="written")
+            _attempt(folder, _remove, doing="written")
         raise
 
 

@@ -160,9 +160,15 @@ def size_of(job: Job) -> tuple[int, int]:
         return 0, 0
 
 
-def likely_pixels(job: Job) -> int:
-    """Return about how many pixels a remote input has, by the size of its file; 0 where no listing has stated that."""
-    return _PIXELS_PER_BYTE * (job.input.num_bytes or 0) if isinstance(job.input, RemotePath) else 0
+def likely_pixels(job: Job, size: tuple[int, int]) -> int:
+    """Return the number of pixels of a job's input, by which jobs are dealt out.
+
+    Args:
+        job: The job.
+        size: What `size_of` says of it. Where that is 0, the bytes that a listing of its remote folder states count.
+    """
+    num_bytes = job.input.num_bytes if isinstance(job.input, RemotePath) else None
+    return math.prod(size) or _PIXELS_PER_BYTE * (num_bytes or 0)
 
 
 def _guarded(job: Job, step: Callable[[], T]) -> T | UpscaleReport:

@@ -8,7 +8,6 @@ that a picture that kills its process is reported after its second time.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import pickle
 import queue
@@ -167,7 +166,7 @@ def _connect(ray: Any, address: str | None) -> None:
 
 def _dataset(ray: Any, jobs: Sequence[Job], sizes: Sequence[tuple[int, int]]) -> Any:
     """Return the jobs as rows, the largest first, each a block of its own: a killed process repeats one picture."""
-    ordered = sorted(range(len(jobs)), key=lambda index: -(math.prod(sizes[index]) or likely_pixels(jobs[index])))
+    ordered = sorted(range(len(jobs)), key=lambda index: -likely_pixels(jobs[index], sizes[index]))
     # Pickled, since a path need not be text that Arrow takes.
     rows = [
         {"index": index, "job": pickle.dumps((jobs[index], _exists(jobs[index]))), "report": b""} for index in ordered
