@@ -1,9 +1,10 @@
 """Whole calls of ``finescale upscale`` by engine, from the start of Python to its end, as the theme "calls".
 
-Usage: python benchmarks/calls.py [NETWORK...] [--sets one,three,twenty,hundreds,large] [--threads 2]
+Usage: python benchmarks/calls.py [NETWORK...] [--sets one,three,twenty,hundreds,large,album] [--ways torch,auto]
+           [--threads 2]
 
 Each call is a process of its own, and runs once. "OpenVINO, first" begins with an empty cache, so it translates and
-compiles; "OpenVINO, again" has what the first call kept. ONNX Runtime computes the exported file by
+compiles; "OpenVINO, again" has what the first call kept, and follows it. ONNX Runtime computes the exported file by
 examples/onnx_tiles.py, a process for each picture; the export is not counted. bf16 is left out where the CPU lacks it.
 """
 
@@ -33,30 +34,42 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "still_life.png"
 TILES = ROOT / "examples" / "onnx_tiles.py"
 MIXED = ((240, 180), (180, 240), (200, 200), (320, 180), (160, 120))  # width and height, in turns
-SETS = {"one": MIXED[:1], "three": MIXED[:3], "twenty": MIXED * 4, "hundreds": MIXED * 40, "large": ((1000, 750),)}
+SETS = {
+    "one": MIXED[:1],
+    "three": MIXED[:3],
+    "twenty": MIXED * 4,
+    "hundreds": MIXED * 40,
+    "large": ((1000, 750),),
+    "album": ((1000, 750),) * 24,
+}
 NAMES = {
     "one": "1 picture",
     "three": "3 pictures of 3 sizes",
     "twenty": "20 pictures of 5 sizes",
     "hundreds": "200 pictures of 5 sizes",
     "large": "1 picture to 12 megapixels",
+    "album": "24 pictures to 12 megapixels each",
 }
-BF16 = {"torch_bf16": "torch", "openvino_bf16": "openvino"}
+WAYS = ("torch", "openvino_first", "openvino_again", "torch_bf16", "openvino_bf16", "onnxruntime", "auto")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=["default", "hit-srf"])
     parser.add_argument("--sets", default="one,three,twenty,large", help=f"with commas, of: {', '.join(SETS)}")
+    parser.add_argument("--ways", default=",".join(WAYS), help="what is timed, with commas; default: all")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    if unknown := [one for one in given.sets.split(",") if one not in SETS]:
-        parser.error(f"no set is called {unknown[0]!r}; known: {', '.join(SETS)}")
+    for kind, named, known in (("set", given.sets, SETS), ("way", given.ways, WAYS)):
+        if unknown := [one for one in named.split(",") if one not in known]:
+            parser.error(f"no {kind} is called {unknown[0]!r}; known: {', '.join(known)}")
     for network in given.networks:
         with tempfile.TemporaryDirectory() as name:
             file = _weights(network, Path(name))
             for one in given.sets.split(","):
-                row = measured(network, file, one, folder=Path(name) / one, threads=given.threads)
+                row = measured(
+                    network, file, one, ways=given.ways.split(","), folder=Path(name) / one, threads=given.threads
+                )
                 print(row, flush=True)
                 conditions = {"scale": 4, "dtype": "float32", "sizes": [list(size) for size in MIXED]}
                 path = write_row("calls", row, conditions=conditions, threads=given.threads)
@@ -75,31 +88,35 @@ def _weights(network: str, folder: Path) -> Path:
     return file
 
 
-def measured(network: str, file: Path, one: str, *, folder: Path, threads: int) -> dict[str, Any]:
-    """Seconds of every way to upscale a set of pictures; what auto chose, and how it compares with the best."""
+def measured(network: str, file: Path, one: str, *, ways: Sequence[str], folder: Path, threads: int) -> dict[str, Any]:
+    """Seconds of some ways to upscale a set of pictures; what auto chose, and how it compares with the best."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     for number, (width, height) in enumerate(SETS[one]):
         picture = pyvips.Image.new_from_file(str(EXAMPLE)).replicate(8, 8).crop(7 * number, 5 * number, width, height)
         picture.write_to_file(str(pictures / f"{number:03}.png"))
         (folder / f"{number:03}.ppm").write_bytes(b"P6 %d %d 255\n" % (width, height) + picture.write_to_memory())
-    caches = {name: folder / name for name in ("auto", "known")}
     row: dict[str, Any] = {"subject": f"{network}, {NAMES[one]}"}
-    row["torch"], _ = _upscale(file, pictures, "torch", cache=caches["known"], threads=threads)
-    row["openvino_first"], _ = _upscale(file, pictures, "openvino", cache=caches["known"], threads=threads)
-    row["openvino_again"], _ = _upscale(file, pictures, "openvino", cache=caches["known"], threads=threads)
-    if cpu_has_bf16():
-        for field, engine in BF16.items():
-            row[field], _ = _upscale(file, pictures, engine, "bf16", cache=caches["known"], threads=threads)
-    row["onnxruntime"] = sum(_onnx_runtime(folder, threads=threads))
-    row["auto"], row["auto_is"] = _upscale(file, pictures, "auto", cache=caches["auto"], threads=threads)
-    best = min(row["torch"], row["openvino_first"])  # what a user can have at the first call
-    row["against_best"] = row["auto"] / best
+    for way in WAYS:
+        if way not in ways or (way.endswith("_bf16") and not cpu_has_bf16()):
+            continue
+        if way == "onnxruntime":
+            row[way] = sum(_onnx_runtime(folder, threads=threads))
+            continue
+        engine, precision = way.partition("_")[0], "bf16" if way.endswith("_bf16") else "float32"
+        cache = folder / ("auto" if way == "auto" else "known")
+        row[way], chosen = _upscale(file, pictures, engine, precision, cache=cache, threads=threads)
+        if way == "auto":
+            row["auto_is"] = chosen
+    # The best that a user can have at the first call.
+    best = min((row[way] for way in ("torch", "openvino_first") if way in row), default=None)
+    if best is not None and "auto" in row:
+        row["against_best"] = row["auto"] / best
     return {field: round(value, 2) if isinstance(value, float) else value for field, value in row.items()}
 
 
 def _upscale(
-    file: Path, pictures: Path, engine: str, precision: str = "float32", *, cache: Path, threads: int
+    file: Path, pictures: Path, engine: str, precision: str, *, cache: Path, threads: int
 ) -> tuple[float, str]:
     """Seconds of a call, and the engine that it reports."""
     with tempfile.TemporaryDirectory() as results:

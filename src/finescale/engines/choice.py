@@ -17,14 +17,14 @@ from finescale.networks import FAMILIES, Frame
 from finescale.networks.swin import SwinFrame
 from finescale.quantize import is_quantized
 
-TRANSLATION_SECONDS = 60.0
-"""Time for which a translation must be repaid, on two cores; docs/speed.md has what was measured."""
+TRANSLATION_SECONDS = 90.0
+"""Time for which a translation must be repaid: 50 to 85 s were measured of the families that gain by it."""
 
-SHAPE_SECONDS = 2.0
+SHAPE_SECONDS = 3.0
 """The same for a network that is compiled for one more size of tile."""
 
 PARAMETER_PIXELS_PER_SECOND = 40e9
-"""Lr pixels times parameters of the network that PyTorch computes on two cores; 19e9 to 66e9 were measured."""
+"""Lr pixels times parameters of the network that PyTorch computes on several cores; 8e9 to 49e9 were measured on two."""
 
 MAX_SHAPES = 4
 """Sizes of the tiles of one image: up to two along each side."""

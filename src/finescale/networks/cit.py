@@ -295,5 +295,5 @@ FAMILY = Family(
     options=PublishedOptions(classes=("CIT",), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
-    openvino_speed=1.3,
+    openvino_speed=1.7,
 )

@@ -608,5 +608,5 @@ FAMILY = Family(
         ),
     ),
     recipes=_RECIPES,
-    openvino_speed=1.2,
+    openvino_speed=1.1,
 )

@@ -722,5 +722,5 @@ FAMILY = Family(
     options=PublishedOptions(classes=("DAT",), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
-    openvino_speed=1.7,
+    openvino_speed=1.6,
 )

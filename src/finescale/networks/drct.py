@@ -381,5 +381,4 @@ FAMILY = Family(
     options=PublishedOptions(classes=("DRCT",), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
-    openvino_speed=1.6,
 )

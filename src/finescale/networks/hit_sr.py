@@ -463,5 +463,4 @@ FAMILY = Family(
     options=PublishedOptions(classes=tuple(_SWITCHES), read=settings_from_options),
     quantization=Quantization(placement=placement),
     recipes=_RECIPES,
-    openvino_speed=1.2,
 )
