@@ -348,10 +348,39 @@ def web(tmp_path: Path) -> Path:
     return folder
 
 
+def test_each_picture_gets_the_network_for_it(web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert upscale(web, "-o", tmp_path / "auto", "--json") == 0
+    told = capsys.readouterr()
+    taken = {Path(file["input"]).name: file["network"] for file in json.loads(told.out)["files"]}
+    assert taken == {
+        "a.jpg": "default-photo", "b.jpg": "default-photo", "fine.jpg": "default", "plain.png": "default"
+    }  # fmt: skip
+    assert re.search(
+        r"done: \S+a\.jpg .*, by default-photo, since it looks compressed \(JPEG quality about 40\)\n", told.err
+    )
+    assert re.search(r"done: \S+plain\.png .*, by default\n", told.err)
+    assert "note: " not in told.err
+    for network in set(taken.values()):
+        assert upscale(web, "-o", tmp_path / network, "-n", network) == 0
+    for name, network in taken.items():
+        result = Path(name).with_suffix("").name + "_x4.png"
+        assert (tmp_path / "auto" / result).read_bytes() == (tmp_path / network / result).read_bytes()
+    assert (tmp_path / "default" / "a_x4.png").read_bytes() != (tmp_path / "default-photo" / "a_x4.png").read_bytes()
+
+
+def test_where_there_is_no_network_for_compressed_pictures_all_get_the_other(
+    web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(web, "-o", tmp_path / "out", "-s", 2, "--json") == 0
+    told = capsys.readouterr()
+    assert [file["network"] for file in json.loads(told.out)["files"]] == ["default"] * 4
+    assert told.err.count(", by default\n") == 4
+
+
 def test_one_compressed_picture_is_told_in_one_line_and_in_the_report(
     web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert upscale(web / "a.jpg", "-o", tmp_path / "out", "--json") == 0
+    assert upscale(web / "a.jpg", "-n", "default", "-o", tmp_path / "out", "--json") == 0
     told = capsys.readouterr()
     note = f"{web / 'a.jpg'}: looks compressed (JPEG quality about 40): `-n default-photo` is made for such pictures"
     assert told.err.count(f"note: {note}\n") == told.err.count("note: ") == 1
@@ -363,7 +392,7 @@ def test_one_compressed_picture_is_told_in_one_line_and_in_the_report(
 def test_a_folder_of_compressed_pictures_is_told_in_one_line(
     web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert upscale(web, "-o", tmp_path / "out", "--json") == 0
+    assert upscale(web, "-n", "default", "-o", tmp_path / "out", "--json") == 0
     told = capsys.readouterr()
     note = "2 of 4 pictures look compressed (JPEG quality about 40 to 60): `-n default-photo` is made for such pictures"
     assert told.err.count(f"note: {note}\n") == told.err.count("note: ") == 1

@@ -120,6 +120,16 @@ def test_what_was_lost_is_said(client: Any, tmp_path: Path) -> None:
     assert "transparency" in note
 
 
+def test_each_picture_gets_the_network_for_it(client: Any, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for quality, network in ((40, "default-photo"), (95, "default")):
+        image.new("RGB", (12, 10), (10, 200, 30)).save(tmp_path / "photo.jpg", quality=quality)
+        job = finished(client, post(client, "/v1/jobs", tmp_path / "photo.jpg", network="auto", scale=4))
+        assert (job["network"], job["computed_by"]) == ("auto", network)
+        told = ["looks compressed (JPEG quality about 40): default-photo was taken"] * (quality == 40)
+        assert job["notes"] == told
+
+
 def test_pictures_that_browsers_cannot_show_are_shown_as_copies(client: Any, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     image.new("RGB", (600, 300), (10, 200, 30)).save(tmp_path / "scan.tif")
@@ -291,6 +301,7 @@ def test_networks_are_listed_without_paths(client: Any, server: Running, tiny_we
     answer = client.get("/v1/models")
     models = {model["id"]: model for model in answer.json()["models"]}
     assert answer.json()["default"] == "tiny"
+    assert [one["scale"] for one in models["auto"]["scales"]] == [2, 3, 4]
     assert [one["scale"] for one in models["default"]["scales"]] == [2, 3, 4]
     assert models["tiny"]["scales"][0]["bytes"] == tiny_weights.stat().st_size
     assert str(tiny_weights.parent) not in answer.text

@@ -324,6 +324,18 @@ def test_damaged_progress_is_not_used(tmp_path: Path, upscaler: Upscaler) -> Non
     assert not kept.exists()
 
 
+def test_a_picture_that_looks_compressed_gets_the_network_for_it(tmp_path: Path) -> None:
+    upscaler = Upscaler(Convolutional(), tiling=TILES)
+    upscaler.for_compressed = Upscaler(Nearest(), tiling=TILES)
+    for quality, chosen in ((40, upscaler.for_compressed), (95, upscaler)):
+        path = tmp_path / f"{quality}.jpg"
+        write_image(path, natural_image(), quality=quality)
+        report = upscale_on_disk(upscaler, path, tmp_path / f"{quality}.png")
+        assert (report.compression is None) == (quality == 95)
+        upscale_on_disk(chosen, path, tmp_path / "expected.png")
+        assert (tmp_path / f"{quality}.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+
+
 def test_a_result_that_another_process_makes_is_refused(tmp_path: Path, upscaler: Upscaler) -> None:
     write_image(tmp_path / "input.png", natural(*SIZE))
     refusals: list[str] = []

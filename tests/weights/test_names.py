@@ -27,6 +27,11 @@ def test_bundled_models_are_listed_by_name_then_scale(shelf: Path) -> None:
     assert weights.bundled() == [("default", 2), ("default", 3), ("default", 4), ("default-photo", 4)]
 
 
+def test_auto_is_no_model() -> None:
+    with pytest.raises(ValueError, match="'auto' chooses for each picture, in upscale and serve alone; name one"):
+        weights.find("auto")
+
+
 def test_the_network_for_photos_is_offered_beside_the_bundled_one_at_its_scale_alone(
     shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,9 +55,9 @@ def upscale(
             "--network",
             "--model_path",
             metavar="MODEL",
-            help="A known network, owner/name on the hub, or a path to a weight file.",
+            help="A known network, owner/name on the hub, a path to a weight file, or auto: chosen for each picture.",
         ),
-    ] = "default",
+    ] = "auto",
     scale: options.Scale = None,
     tile: options.Tile = "auto",
     overlap: options.Overlap = None,
@@ -263,7 +263,8 @@ def upscale(
     try:
         # Actors start and finish together: the first report says nothing about the time of the others.
         timed = expected if ray is None else None
-        with console.messages_of_the_library(), _watched(len(share), timed) as (on_tile, on_report, is_interrupted):
+        watched = _watched(len(share), timed, by_picture=network == weights.AUTO)
+        with console.messages_of_the_library(), watched as (on_tile, on_report, is_interrupted):
             if ray is not None:
                 done = upscale_distributed(
                     share,
@@ -309,7 +310,7 @@ def upscale(
         interrupted = 1  # the picture at work
         raise
     finally:
-        if any(report.compression for report in reports):
+        if photo_network is not None and any(report.compression for report in reports):
             notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
         if share_report is not None:
@@ -324,9 +325,9 @@ def upscale(
 
 def _build(network: str, arguments: Mapping[str, Any], device: str, *, engine: EngineName) -> Upscaler:
     """Build the upscaler of a device; other processes call this as well."""
-    from finescale.upscale import Upscaler
+    from finescale.upscale.by_picture import load_upscaler
 
-    return Upscaler.from_pretrained(network, device=device, engine=engine, **arguments)
+    return load_upscaler(network, device=device, engine=engine, **arguments)
 
 
 def _devices(named: str | None, *, workers: int | None, device: str | None) -> list[str] | None:
@@ -413,13 +414,14 @@ def _disk(number: int) -> str:
 
 @contextmanager
 def _watched(
-    num_jobs: int, expected: Forecast | None
+    num_jobs: int, expected: Forecast | None, *, by_picture: bool
 ) -> Iterator[tuple[Callable[[Job, int, int], None], Callable[[UpscaleReport], None], Callable[[], bool]]]:
     """Show the progress of a batch; yield what is called for each tile and each report, and whether to stop.
 
     Args:
         num_jobs: Number of pictures.
         expected: What they take, for the time left; None where no time is estimated.
+        by_picture: Whether the network is chosen for each picture, and told.
     """
     from finescale.system.interrupt import deferred_interrupt
 
@@ -450,7 +452,7 @@ def _watched(
             num_done += 1
             pixels_done += pixels_of(report.input)
             shown.show("pictures", num_done, num_jobs)
-            _say_report(report)
+            _say_report(report, by_picture=by_picture)
             left = time_left()
             if not is_told and left is not None and left >= _LONG:
                 is_told = True
@@ -469,7 +471,7 @@ def _print_end(
         console.print_json({"files": [report.as_json() for report in reports], "notes": list(notes)})
 
 
-def _say_report(report: UpscaleReport) -> None:
+def _say_report(report: UpscaleReport, *, by_picture: bool) -> None:
     name = report.input
     if report.status == "failed":
         console.say(f"failed: {report.reason}")
@@ -477,8 +479,12 @@ def _say_report(report: UpscaleReport) -> None:
         console.say(f"kept: {report.output}: {report.reason}")
     elif report.input_size and report.output_size:
         (height, width), (new_height, new_width) = report.input_size, report.output_size
+        by = f", by {report.network}" if by_picture else ""
+        if by_picture and report.compression is not None:
+            by += f", since it looks compressed ({report.compression})"
         console.say(
             f"done: {name} ({width} x {height}) -> {report.output} ({new_width} x {new_height}), {report.seconds:.1f} s"
+            f"{by}"
         )
         for note in report.notes:
             console.say(f"note: {name}: {note}")

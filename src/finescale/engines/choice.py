@@ -24,7 +24,7 @@ SHAPE_SECONDS = 3.0
 """The same for a network that is compiled for one more size of tile."""
 
 PARAMETER_PIXELS_PER_SECOND = 40e9
-"""Lr pixels times parameters of the network that PyTorch computes on several cores; 8e9 to 49e9 were measured on two."""
+"""Lr pixels times parameters of the network that PyTorch computes on a few cores; 8e9 to 49e9 were measured on two."""
 
 MAX_SHAPES = 4
 """Sizes of the tiles of one image: up to two along each side."""

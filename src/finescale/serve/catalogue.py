@@ -16,6 +16,7 @@ from finescale.weights.download import at_hand
 from finescale.zoo import NOT_STATED
 
 _MADE_FOR = {
+    weights.AUTO: "Chooses for each picture between the next two.",
     "default": "Renders, screenshots, photos of high quality.",
     "default-photo": "Photos that show traces of compression.",
 }
@@ -51,13 +52,16 @@ class Catalogue:
         self._offers: dict[str, dict[int, Offer]] = {}
         for name in named:
             self._add_named(name)
+        for scale in [scale for name, scale in weights.bundled() if name == weights.CLEAN]:
+            clean = weights.find(weights.CLEAN, scale=scale)
+            self._add(weights.AUTO, scale, weights.AUTO, clean, _MADE_FOR[weights.AUTO])
         for name, scale in weights.bundled():
             self._add(name, scale, name, weights.find(name, scale=scale), _MADE_FOR.get(name, ""))
         for (name, scale), facts in published().items():
             path = at_hand(facts)
             if path is not None:
                 self._add(name, scale, name, path, "", licence=facts.licence)
-        self.default = next(iter(self._offers)) if named else "default"
+        self.default = next(iter(self._offers)) if named else weights.AUTO
 
     def _add_named(self, name: str) -> None:
         path = Path(name)

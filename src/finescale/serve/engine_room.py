@@ -256,7 +256,7 @@ class EngineRoom:
     def _finish(self, job: Job, facts: dict[str, Any]) -> None:
         job.notes = [self._without_paths(job, note) for note in facts["notes"]]
         job.output_size, job.seconds = facts["output_size"], facts["seconds"]
-        job.depth, job.profile = facts["depth"], facts["profile"]
+        job.depth, job.profile, job.computed_by = facts["depth"], facts["profile"], facts["network"]
         job.is_viewable, job.view_bytes = facts["viewable"], facts["view_bytes"]
         job.result_bytes = self._store.result(job).stat().st_size
         job.status, job.finished, job.seconds_left = "done", time.time(), 0.0

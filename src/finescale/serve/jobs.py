@@ -58,6 +58,8 @@ class Job:
     """Bits per channel of the input."""
     profile: str | None = None
     """Name of the input's colour profile."""
+    computed_by: str | None = None
+    """Name of the network that was taken; of "auto", what was chosen for the picture."""
     is_viewable: bool = False
     """Whether there is something for browsers to show."""
     view_bytes: int = 0
@@ -111,6 +113,7 @@ class Job:
             "input_bytes": self.size_bytes,
             "depth": self.depth,
             "profile": self.profile,
+            "computed_by": self.computed_by,
             "viewable": self.is_viewable,
             "output_size": self.output_size,
             "result_bytes": self.result_bytes,

@@ -173,7 +173,8 @@ class _Worker:
         seconds = time.monotonic() - started
         notes = [*upscaler.notes, *report.notes]
         if report.compression is not None:
-            notes.append(f"looks compressed ({report.compression}): {photo_network} is made for such pictures")
+            told = f"{photo_network} is made for such pictures" if photo_network else f"{report.network} was taken"
+            notes.append(f"looks compressed ({report.compression}): {told}")
         assert report.output_size is not None
         return {
             "done": {
@@ -182,6 +183,7 @@ class _Worker:
                 "seconds": round(seconds, 3),
                 "depth": report.depth,
                 "profile": report.profile,
+                "network": report.network,
                 **_views(job, kind, report.output_size),
             }
         }
@@ -191,13 +193,13 @@ class _Worker:
             raise _Cancelled
 
     def _upscaler(self, network: str, scale: int, ensemble: bool) -> Any:
-        from finescale.upscale import Upscaler
+        from finescale.upscale.by_picture import load_upscaler
 
         key = (network, scale, ensemble)
         if key not in self._upscalers:
             while len(self._upscalers) >= _NETWORKS_KEPT:
                 del self._upscalers[next(iter(self._upscalers))]
-            self._upscalers[key] = Upscaler.from_pretrained(
+            self._upscalers[key] = load_upscaler(
                 network,
                 scale=scale,
                 ensemble=ensemble,

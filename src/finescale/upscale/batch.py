@@ -63,6 +63,8 @@ class _Picture:
     """Name of the input's colour profile, for the report."""
     compression: Compression | None
     """Visible compression of the input, for the report."""
+    network: str | None = None
+    """Name of the network that was chosen for it, for the report."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,13 @@ def run_jobs(
 
     Args:
         jobs: The inputs and their outputs.
-        upscaler: Called in this thread, for one image at a time.
+        upscaler: Called in this thread, for one image at a time; `Upscaler.for_compressed` in its place for one that
+            looks compressed.
         settings: How results are written.
         max_pixels: Images with more pixels fail before they are decoded. None is 250 million; for images that are
             upscaled on disk, `pixel_limit`.
-        detect_compression: Look for visible JPEG compression in each input, for its report.
+        detect_compression: Look for visible JPEG compression in each input, for its report; implied where the network
+            depends on it.
         on_tile: Called in this thread after each tile with the job, the number of tiles done, and of all its tiles. An
             exception of its is raised here once earlier images are written and reported.
         stop: Called before each image; once it returns true, no further image is begun. (A caller that closes the
@@ -105,6 +109,7 @@ def run_jobs(
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
     pool: ThreadPoolExecutor | None = None  # one image alone needs no threads, whose start takes milliseconds
     copies = LocalCopies()
+    detect_compression |= upscaler.for_compressed is not None
     read = partial(_read, copies=copies, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
     max_whole = max_pixels or MAX_PIXELS
     reports: deque[Future[UpscaleReport]] = deque()
@@ -370,10 +375,12 @@ def _upscale(
     height, width = picture.input_size
     size = settings.final_size((height, width), (height * upscaler.scale, width * upscaler.scale))
     _check_result(picture, size, upscaler.scale, max_pixels)
-    result = upscaler(picture.image, on_tile=None if on_tile is None else partial(on_tile, picture.job))
+    chosen = upscaler.chosen_for(picture.compression)
+    result = chosen(picture.image, on_tile=None if on_tile is None else partial(on_tile, picture.job))
     if size != result.size:
         result = _resized(result, size)
-    return replace(picture, image=result, seconds=picture.seconds + time.monotonic() - started)
+    seconds = picture.seconds + time.monotonic() - started
+    return replace(picture, image=result, seconds=seconds, network=chosen.name)
 
 
 def _check_result(picture: _Picture, size: tuple[int, int], scale: int, max_pixels: int) -> None:
@@ -435,4 +442,5 @@ def _write(picture: _Picture | UpscaleReport, settings: OutputSettings) -> Upsca
         depth=picture.image.depth,
         profile=picture.profile,
         compression=picture.compression,
+        network=picture.network,
     )

@@ -23,6 +23,8 @@ class UpscaleReport(FileReport[Place]):
     """Name of the input's colour profile; None where there is none, which stands for sRGB."""
     compression: Compression | None = None
     """Visible JPEG compression of the input; None where there is none, or it was not looked for."""
+    network: str | None = None
+    """Name of the network that upscaled it; None where the network has none, or nothing was upscaled."""
 
     @property
     def output(self) -> Place | None:
@@ -43,4 +45,5 @@ class UpscaleReport(FileReport[Place]):
             "depth": self.depth,
             "profile": self.profile,
             "compression": None if self.compression is None else str(self.compression),
+            "network": self.network,
         }

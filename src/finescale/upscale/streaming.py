@@ -110,14 +110,14 @@ def upscale_on_disk(
     """Upscale a file; pixels, metadata and notes are those of the whole image upscaled in memory.
 
     Args:
-        upscaler: Computes the tiles.
+        upscaler: Computes the tiles; `Upscaler.for_compressed` in its place where the image looks compressed.
         path: The image.
         output: The result, one of `LARGE_FORMATS`; an existing one is replaced.
         source: What the image is a copy of, where it is one, for errors and the report.
         quality: 1 to 100, for JPEG, WebP and DZI.
         pyramid: Store a TIFF with reduced copies.
         max_pixels: Refuse an image with more pixels before it is decoded; None is `pixel_limit`.
-        detect_compression: Look for visible JPEG compression, for the report.
+        detect_compression: Look for visible JPEG compression, for the report; implied where the network depends on it.
         on_tile: As in `Upscaler.__call__`; tiles of an earlier run that was stopped count as done.
 
     Raises:
@@ -139,7 +139,10 @@ def upscale_on_disk(
         raise ValueError(f"quality must be between 1 and 100, got {quality}")
     with errors_about(named, path), _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
-        upscaler = upscaler.resolved([samples.size])
+        compression = None
+        if detect_compression or upscaler.for_compressed is not None:
+            compression = _compression_of(samples)
+        upscaler = upscaler.chosen_for(compression).resolved([samples.size])
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)
         check_size(output, size)
@@ -158,7 +161,6 @@ def upscale_on_disk(
             metadata=samples.metadata,
         )
         _check_disk(output, folder, storage)
-        compression = _compression_of(samples) if detect_compression else None
         rows = RowSource(
             samples.rows,
             samples.size,
@@ -185,6 +187,7 @@ def upscale_on_disk(
         depth=samples.depth,
         profile=None if samples.profile is None else profile_name(samples.profile),
         compression=compression,
+        network=upscaler.name,
     )
 
 

@@ -37,6 +37,7 @@ from finescale.system.places import Place, place_of
 from finescale.system.remote import check_output, local_copy
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.array_rows import RowArray, upscale_array
+from finescale.upscale.compression import Compression
 from finescale.upscale.ensemble import self_ensemble
 from finescale.upscale.image_types import adapt_image
 from finescale.upscale.memory import (
@@ -133,6 +134,10 @@ class Upscaler:
         self.tiling = Tiling() if tiling is None else tiling
         self.tiling.check_windows(self.period)
         self.ensemble = ensemble
+        self.name: str | None = None
+        """What `from_pretrained` was given."""
+        self.for_compressed: Self | None = None
+        """Takes the files of a batch that look compressed; None: this one takes all."""
 
     def _use(self, engine: EngineName) -> None:
         """Build an engine; that of "auto" is PyTorch until a run is known."""
@@ -189,7 +194,7 @@ class Upscaler:
         check_precision(precision)
         device = check_device(device)
         loaded = weights.load_named(name, scale=scale, offline=offline, settings=settings)
-        return cls(
+        upscaler = cls(
             loaded.network,
             tiling=tiling,
             ensemble=ensemble,
@@ -198,6 +203,8 @@ class Upscaler:
             engine=engine,
             notes=loaded.doubts,
         )
+        upscaler.name = str(name)
+        return upscaler
 
     def __call__(self, image: AnyImage, *, on_tile: OnTile | None = None, mirror: bool = True) -> AnyImage:
         """Upscale an image, or a batch of images, and return the same kind.
@@ -269,6 +276,10 @@ class Upscaler:
             return ()
         tiles = "1 tile was" if num_redone == 1 else f"{num_redone} tiles were"
         return (f"{tiles} recomputed in float32, since the result in {self.precision} was not finite",)
+
+    def chosen_for(self, compression: Compression | None) -> Self:
+        """Return the upscaler that takes a file of a batch, by the visible compression of its picture."""
+        return self if compression is None or self.for_compressed is None else self.for_compressed
 
     def upscale_file(
         self,
@@ -373,6 +384,8 @@ class Upscaler:
             chosen = copy.copy(self)
             chosen.__dict__.pop("bytes_per_pixel", None)  # another engine takes other memory
             chosen._use(engine)
+            if self.for_compressed is not None:
+                chosen.for_compressed = self.for_compressed.by(engine)
             self._by[engine] = chosen
         return self._by[engine]
 

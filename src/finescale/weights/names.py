@@ -14,7 +14,10 @@ from finescale.zoo import choose_scale
 BUNDLED = Path(__file__).parents[1] / "bundled"
 """Weight files that come with the package, ``{name}_x{scale}.safetensors``."""
 
-_FOR_PHOTOS = {"default": "default-photo"}
+AUTO, CLEAN = "auto", "default"
+"""What stands for a choice by each picture's looks, and the bundled model for pictures that look clean."""
+
+_FOR_PHOTOS = {CLEAN: "default-photo"}
 """Bundled models that were trained on clean pictures, each with its counterpart for pictures from the web."""
 
 
@@ -88,6 +91,8 @@ def locate(name: str | Path, *, scale: int | None, offline: bool) -> tuple[Path,
     if path.is_file():
         return path, None
     name = str(name)
+    if name == AUTO:
+        raise ValueError(f"'auto' chooses for each picture, in upscale and serve alone; name one, such as {CLEAN!r}")
     scales = [offered for model, offered in bundled() if model == name]
     if scales:
         return BUNDLED / f"{name}_x{choose_scale(scale, scales, of=name)}.safetensors", None

@@ -10,7 +10,7 @@ let chosen = []; // {file, address, size, row}
 let models = { models: [], default: "", limits: {} };
 let shown = null; // id of the job in the viewer
 
-const LABELS = { "default": "Clean pictures", "default-photo": "Photos from the web" };
+const LABELS = { "auto": "By each picture", "default": "Clean pictures", "default-photo": "Photos from the web" };
 const FORMATS = { jpg: "JPEG", webp: "WebP", tif: "TIFF" };
 
 const make = (tag, facts = {}, ...children) => {
@@ -272,7 +272,7 @@ function view(id) {
   $("viewer-facts").replaceChildren(
     make("span", { textContent: `${job.input_format}, ${bytes(job.input_bytes)} → ${FORMATS[job.format] ?? job.format.toUpperCase()}, ${bytes(job.result_bytes)}` }),
     make("span", { textContent: `${job.depth} bits per channel, ${job.profile ? `colour profile ${job.profile}` : "no colour profile"}` }),
-    make("span", { textContent: `Network ${job.network}, ${job.scale}×` }),
+    make("span", { textContent: `Network ${job.computed_by ?? job.network}, ${job.scale}×` }),
     ...job.notes.map((note) => make("span", { className: "note", textContent: plain(note) })));
   if (!$("viewer").open) $("viewer").showModal();
   $("compare").show(`/v1/jobs/${id}/view/input`, `/v1/jobs/${id}/view/result`, job.output_size);

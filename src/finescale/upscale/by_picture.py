@@ -1,0 +1,31 @@
+"""Choice between the bundled networks for each picture: one for clean pictures, one for those that look compressed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finescale import weights
+from finescale.upscale.upscaler import Upscaler
+from finescale.weights import AUTO, CLEAN
+
+
+def load_upscaler(name: str, *, scale: int | None = None, **arguments: Any) -> Upscaler:
+    """Build the upscaler of a batch of files.
+
+    Args:
+        name: As for `Upscaler.from_pretrained`; or "auto": the upscaler of "default", with that of "default-photo" for
+            pictures that look compressed where there is one at this scale.
+        scale: Which of the model's scales, by default the largest.
+        arguments: As for `Upscaler.from_pretrained`.
+
+    Raises:
+        FinescaleError: As `Upscaler.from_pretrained`.
+        ValueError: As `Upscaler.from_pretrained`.
+    """
+    if name != AUTO:
+        return Upscaler.from_pretrained(name, scale=scale, **arguments)
+    upscaler = Upscaler.from_pretrained(CLEAN, scale=scale, **arguments)
+    photo_network = weights.for_photos(CLEAN, scale=upscaler.scale)
+    if photo_network is not None:
+        upscaler.for_compressed = Upscaler.from_pretrained(photo_network, scale=upscaler.scale, **arguments)
+    return upscaler
