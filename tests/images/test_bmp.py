@@ -360,6 +360,7 @@ def test_an_embedded_profile_is_kept_even_where_a_palette_is_gray(bits: int) -> 
         (b"DEBM", SRGB[:200], ("the colour profile is damaged: dropped",)),
         (b"\0\0\0\0", b"", ()),
     ],
+    ids=["sRGB", "Windows", "linked", "no profile", "cut", "calibrated"],  # a profile has the time it was made
 )
 def test_other_colour_spaces_are_srgb_or_noted(space: bytes, profile: bytes, notes: tuple[str, ...]) -> None:
     image = decode_image(with_colour_space(space, profile), name="a test")

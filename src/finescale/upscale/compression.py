@@ -9,7 +9,7 @@ from torch import Tensor
 
 from finescale.images import Image
 
-QUALITY = 85
+QUALITY = 90
 """JPEG files up to this quality count as visibly compressed; for them the network for photos is the better one."""
 
 _BLOCK = 8
