@@ -363,7 +363,7 @@ def test_each_picture_gets_the_network_for_it(web: Path, tmp_path: Path, capsys:
     for network in set(taken.values()):
         assert upscale(web, "-o", tmp_path / network, "-n", network) == 0
     for name, network in taken.items():
-        result = Path(name).with_suffix("").name + "_x4.png"
+        result = f"{Path(name).stem}_x4.png"
         assert (tmp_path / "auto" / result).read_bytes() == (tmp_path / network / result).read_bytes()
     assert (tmp_path / "default" / "a_x4.png").read_bytes() != (tmp_path / "default-photo" / "a_x4.png").read_bytes()
 
