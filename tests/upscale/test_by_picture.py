@@ -25,6 +25,7 @@ def test_one_network_takes_all_pictures(name: str, scale: int) -> None:
 def test_another_engine_is_that_of_both_networks() -> None:
     pytest.importorskip("openvino")
     chosen = load_upscaler("auto", scale=4, engine="auto").by("openvino")
-    assert chosen.for_compressed is not None
-    assert (chosen.engine, chosen.for_compressed.engine) == ("openvino", "openvino")
-    assert chosen.for_compressed.name == "default-photo"
+    other = chosen.chosen_for(Compression(40))
+    assert other is not chosen
+    assert (chosen.engine, other.engine) == ("openvino", "openvino")
+    assert other.name == "default-photo"

@@ -326,8 +326,9 @@ def test_damaged_progress_is_not_used(tmp_path: Path, upscaler: Upscaler) -> Non
 
 def test_a_picture_that_looks_compressed_gets_the_network_for_it(tmp_path: Path) -> None:
     upscaler = Upscaler(Convolutional(), tiling=TILES)
-    upscaler.for_compressed = Upscaler(Nearest(), tiling=TILES)
-    for quality, chosen in ((40, upscaler.for_compressed), (95, upscaler)):
+    other = Upscaler(Nearest(), tiling=TILES)
+    upscaler.build_for_compressed = lambda: other
+    for quality, chosen in ((40, other), (95, upscaler)):
         path = tmp_path / f"{quality}.jpg"
         write_image(path, natural_image(), quality=quality)
         report = upscale_on_disk(upscaler, path, tmp_path / f"{quality}.png")

@@ -94,7 +94,7 @@ def run_jobs(
 
     Args:
         jobs: The inputs and their outputs.
-        upscaler: Called in this thread, for one image at a time; `Upscaler.for_compressed` in its place for one that
+        upscaler: Called in this thread, for one image at a time; `Upscaler.chosen_for` in its place for one that
             looks compressed.
         settings: How results are written.
         max_pixels: Images with more pixels fail before they are decoded. None is 250 million; for images that are
@@ -109,7 +109,7 @@ def run_jobs(
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
     pool: ThreadPoolExecutor | None = None  # one image alone needs no threads, whose start takes milliseconds
     copies = LocalCopies()
-    detect_compression |= upscaler.for_compressed is not None
+    detect_compression |= upscaler.build_for_compressed is not None
     read = partial(_read, copies=copies, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
     max_whole = max_pixels or MAX_PIXELS
     reports: deque[Future[UpscaleReport]] = deque()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from finescale import weights
@@ -27,5 +28,7 @@ def load_upscaler(name: str, *, scale: int | None = None, **arguments: Any) -> U
     upscaler = Upscaler.from_pretrained(CLEAN, scale=scale, **arguments)
     photo_network = weights.for_photos(CLEAN, scale=upscaler.scale)
     if photo_network is not None:
-        upscaler.for_compressed = Upscaler.from_pretrained(photo_network, scale=upscaler.scale, **arguments)
+        upscaler.build_for_compressed = partial(
+            Upscaler.from_pretrained, photo_network, scale=upscaler.scale, **arguments
+        )
     return upscaler

@@ -110,7 +110,7 @@ def upscale_on_disk(
     """Upscale a file; pixels, metadata and notes are those of the whole image upscaled in memory.
 
     Args:
-        upscaler: Computes the tiles; `Upscaler.for_compressed` in its place where the image looks compressed.
+        upscaler: Computes the tiles; that of `Upscaler.chosen_for` where the image looks compressed.
         path: The image.
         output: The result, one of `LARGE_FORMATS`; an existing one is replaced.
         source: What the image is a copy of, where it is one, for errors and the report.
@@ -139,9 +139,8 @@ def upscale_on_disk(
         raise ValueError(f"quality must be between 1 and 100, got {quality}")
     with errors_about(named, path), _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
-        compression = None
-        if detect_compression or upscaler.for_compressed is not None:
-            compression = _compression_of(samples)
+        is_asked = detect_compression or upscaler.build_for_compressed is not None
+        compression = _compression_of(samples) if is_asked else None
         upscaler = upscaler.chosen_for(compression).resolved([samples.size])
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)

@@ -136,8 +136,8 @@ class Upscaler:
         self.ensemble = ensemble
         self.name: str | None = None
         """What `from_pretrained` was given."""
-        self.for_compressed: Self | None = None
-        """Takes the files of a batch that look compressed; None: this one takes all."""
+        self.build_for_compressed: Callable[[], Self] | None = None
+        """Builds what takes the files of a batch that look compressed, at the first; None: this one takes all."""
 
     def _use(self, engine: EngineName) -> None:
         """Build an engine; that of "auto" is PyTorch until a run is known."""
@@ -279,7 +279,12 @@ class Upscaler:
 
     def chosen_for(self, compression: Compression | None) -> Self:
         """Return the upscaler that takes a file of a batch, by the visible compression of its picture."""
-        return self if compression is None or self.for_compressed is None else self.for_compressed
+        return self if compression is None or self.build_for_compressed is None else self._for_compressed
+
+    @cached_property
+    def _for_compressed(self) -> Self:
+        assert self.build_for_compressed is not None
+        return self.build_for_compressed()
 
     def upscale_file(
         self,
@@ -383,9 +388,10 @@ class Upscaler:
         if engine not in self._by:
             chosen = copy.copy(self)
             chosen.__dict__.pop("bytes_per_pixel", None)  # another engine takes other memory
+            chosen.__dict__.pop("_for_compressed", None)
             chosen._use(engine)
-            if self.for_compressed is not None:
-                chosen.for_compressed = self.for_compressed.by(engine)
+            if self.build_for_compressed is not None:
+                chosen.build_for_compressed = lambda: self._for_compressed.by(engine)
             self._by[engine] = chosen
         return self._by[engine]
 
