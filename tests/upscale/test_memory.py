@@ -110,9 +110,15 @@ def test_a_tile_takes_half_of_the_free_memory(missing: int, side: int, monkeypat
 def test_free_memory_of_a_cuda_device_heeds_reserved_blocks_and_the_limit_of_the_process(
     fraction: float, free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fraction_of(device: torch.device) -> float:
+        assert device.index is not None, "PyTorch needs the device's number here"
+        return fraction
+
     facts = {"mem_get_info": (600, 1000), "memory_reserved": 300, "memory_allocated": 200}
-    for name, fact in {**facts, "get_per_process_memory_fraction": fraction}.items():
+    for name, fact in facts.items():
         monkeypatch.setattr(torch.cuda, name, lambda _device, fact=fact: fact)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", fraction_of)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     assert memory.free_memory(torch.device("cuda")) == free
 
 

@@ -134,8 +134,13 @@ def free_memory(device: torch.device) -> int | None:
     free, total = torch.cuda.mem_get_info(device)
     used = torch.cuda.memory_allocated(device)
     fraction_of = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # PyTorch 2.9 and later tell it
-    allowed = total if fraction_of is None else int(fraction_of(device) * total)
+    allowed = total if fraction_of is None else int(fraction_of(_with_index(device)) * total)
     return max(0, min(free + torch.cuda.memory_reserved(device), allowed) - used)
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """Return a CUDA device with its number, which some functions of PyTorch need."""
+    return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
 
 
 def too_small(device: torch.device) -> DeviceError:
