@@ -108,6 +108,17 @@ def lopsidedness(image: Tensor) -> float:
     return float((image.float() - image.rot90(1, (1, 2))).abs().sum() / image.float().sum())
 
 
+def test_sharpening_makes_halos_of_the_amount_asked_for() -> None:
+    edge = torch.full((3, 64, 64), 60, dtype=torch.uint8)
+    edge[:, :, 32:] = 190
+    plain, weak, strong = (
+        made(edge, scale=2, sharpen=amount > 0, sharpen_amount=(amount, amount)) for amount in (0, 0.5, 1)
+    )
+    contrasts = [int(lr.max()) - int(lr.min()) for lr in (plain, weak, strong)]
+    assert contrasts[0] < contrasts[1] < contrasts[2] - 10
+    assert torch.equal(strong[:, :, :8], plain[:, :, :8])  # far from the edge
+
+
 @pytest.mark.parametrize("gray_noise", [0, 1])
 def test_gaussian_noise_has_the_deviation_asked_for_in_every_channel(gray_noise: int) -> None:
     lr = made(gray(128, 512), noise=1, noise_sigma=(6, 6), poisson=0, gray_noise=gray_noise).float() - 128

@@ -63,6 +63,11 @@ class DegradationSettings(Settings):
     """Share of samples that go through resizing, noise and JPEG twice; 0 is neutral."""
     between: Annotated[tuple[float, float], _within(0.5, 4)] = (1.0, 2.0)
     """Range of the intermediate picture's sides, as multiples of the lr picture's; for ``twice``."""
+    sharpen: Share = 0.0
+    """Share of samples that are sharpened by an unsharp mask after resizing, in each pass, so that edges have halos; 0
+    is neutral."""
+    sharpen_amount: Annotated[tuple[float, float], _within(0, 5)] = (0.2, 1.0)
+    """Range of the multiple of the difference to a blurred picture that sharpening adds."""
     noise: Share = 0.4
     """Share of samples that get noise, in each pass; 0 is neutral."""
     noise_sigma: Annotated[tuple[float, float], _within(0.1, 50)] = (0.5, 8.0)
@@ -119,6 +124,8 @@ def _resaved(
 ) -> Tensor:
     """Resize a picture (C, H, W), on the scale 0..255, then add noise and JPEG: one pass of `degrade`."""
     image = _resized(image, size, settings.kernels[random.randint(len(settings.kernels))])
+    if settings.sharpen and random.uniform() < settings.sharpen:
+        image = _sharpened(image, settings, random)
     if random.uniform() < settings.noise:
         image = image + _noise(image, settings, random)
     if random.uniform() < settings.jpeg:
@@ -133,7 +140,17 @@ def _blurred(image: Tensor, settings: DegradationSettings, random: np.random.Ran
     along = across = random.uniform(*settings.blur_sigma)
     if random.uniform() < settings.anisotropic:
         across = random.uniform(settings.blur_sigma[0], along)
-    kernel = _gaussian(along, across, angle=random.uniform(0, math.pi))
+    return _filtered(image, _gaussian(along, across, angle=random.uniform(0, math.pi)))
+
+
+def _sharpened(image: Tensor, settings: DegradationSettings, random: np.random.RandomState) -> Tensor:
+    """Add a multiple of the difference to a blurred picture, and cut off what is beyond black and white."""
+    amount, sigma = random.uniform(*settings.sharpen_amount), random.uniform(0.5, 1.5)
+    return (image + amount * (image - _filtered(image, _gaussian(sigma, sigma, angle=0)))).clamp(0, 255)
+
+
+def _filtered(image: Tensor, kernel: Tensor) -> Tensor:
+    """Filter each channel of a picture (C, H, W), the border repeated."""
     num_channels, radius = len(image), len(kernel) // 2
     padded = F.pad(image, (radius,) * 4, mode="replicate")
     return F.conv2d(padded, kernel.expand(num_channels, 1, -1, -1), groups=num_channels)
