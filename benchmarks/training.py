@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/training.py [VARIANT] [--patch 64] [--batch 4] [--steps 8] [--threads 2] [--device cpu]
 
-The loops alternate step by step. The loop's own share is what of its step is spent outside forward, backward and the
-update of the weights; the naive loop has nothing else.
+The loops alternate step by step. The loop's own share is what of its step is spent outside the pass, forward and
+backward, and the update of the weights; the naive loop has nothing else.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ def measure(settings: TrainSettings, device: str) -> dict[str, float]:
         watch.seconds = 0.0
         began = watch.now()
 
-    backward = torch.Tensor.backward
     make_optimizer = learner.make_optimizer
 
     def timed_optimizer(*args: Any) -> torch.optim.Optimizer:
@@ -103,15 +102,13 @@ def measure(settings: TrainSettings, device: str) -> dict[str, float]:
     class TimedLearner(learner.Learner):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self._call = watch.timed(self._call)
+            self._pass = watch.timed(self._pass)
 
     loop.Learner = TimedLearner  # type: ignore[misc]
     learner.make_optimizer = timed_optimizer
-    torch.Tensor.backward = watch.timed(backward)  # type: ignore[method-assign]
     try:
         train(settings, device=device, on_step=on_step)
     finally:
-        torch.Tensor.backward = backward  # type: ignore[method-assign]
         naive.samples.close()
     own = [1 - computing / whole for computing, whole in zip(times["computing"], times["ours"], strict=True)]
     return {

@@ -13,7 +13,9 @@ from finescale.data import Source
 def source_of(images: Sequence[Tensor], lr: Sequence[Tensor] | None = None, **fields: Any) -> Source:
     """A source of these pictures, varied as trainings usually are."""
     given = {"seed": 0, "augmentation": "flips-and-transpose", **fields}
-    return Source(names=tuple(f"{number}.png" for number in range(len(images))), hr=images, lr=lr, **given)
+    names = tuple(f"{number}.png" for number in range(len(images)))
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+    return Source(names=names, hr=images, sizes=sizes, lr=lr, **given)
 
 
 def sample(images: Sequence[Tensor], lr: Sequence[Tensor] | None = None, *, index: int, **fields: Any) -> Any:

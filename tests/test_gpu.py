@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from finescale.networks import FAMILIES
 from finescale.train import train
+from finescale.train.distributed import Team
+from finescale.train.learner import Learner
+from finescale.train.settings import StepSettings
 from finescale.upscale import Tiling, Upscaler
 from finescale.upscale.memory import free_memory
 from finescale.weights import load
@@ -36,6 +40,34 @@ def test_a_training_is_that_of_the_cpu(tmp_path: Path) -> None:
         for device in ("cpu", "cuda")
     ]
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recorded_pass_is_the_pass_itself(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    generator = torch.Generator().manual_seed(1)
+    batches = [(torch.rand(4, 3, 8, 8, generator=generator), torch.rand(4, 3, 16, 16, generator=generator))] * 2
+    tiny = next(iter(FAMILIES[family].tiny.values()))
+    found = []
+    for can_be_recorded in (False, True):
+        torch.manual_seed(0)
+        network = FAMILIES[family].network(settings=tiny, scale=2)
+        with monkeypatch.context() as patch:
+            if not can_be_recorded:
+                patch.setattr(Learner, "_can_be_recorded", lambda _: False)
+            learner = Learner(network, StepSettings(iterations=9, lr=1e-3), Team(0, 1, CUDA), patch=8)
+        losses = [
+            learner.step(lr, hr, number=number, rate=1e-3, draw="0").loss
+            for number, (lr, hr) in enumerate(batches, start=1)
+        ]
+        gradients = {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
+        found.append((losses, {name: gradient.clone() for name, gradient in gradients.items()}))
+    (losses, gradients), (recorded_losses, recorded) = found
+    assert recorded_losses == pytest.approx(losses, rel=1e-4)
+    assert recorded.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        # The first step of Adam turns rounding into whole steps where a gradient is about 0.
+        torch.testing.assert_close(recorded[name], gradient, rtol=0.05, atol=0.02 * float(gradient.abs().max()) + 1e-6)
 
 
 def test_free_memory_heeds_the_limit_of_the_process() -> None:

@@ -67,7 +67,8 @@ def assert_same(one: Source, other: Source) -> None:
     assert sorted(places) == sorted(one.names)
     order = [places[name] for name in one.names]
     lr = None if other.lr is None else [other.lr[number] for number in order]
-    reordered = replace(other, names=one.names, hr=[other.hr[number] for number in order], lr=lr)
+    hr, sizes = ([values[number] for number in order] for values in (other.hr, other.sizes))
+    reordered = replace(other, names=one.names, hr=hr, sizes=sizes, lr=lr)
     for first, second in zip(drawn(one), drawn(reordered), strict=True):
         assert all(torch.equal(*both) for both in zip(first, second, strict=True))
 

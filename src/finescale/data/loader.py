@@ -51,13 +51,27 @@ def batches(source: Source, *, first_step: int, batch: int, rank: int = 0, world
     Raises:
         ValueError: ``batch`` is not a multiple of ``world``, or ``rank`` is not below it.
     """
+    return Batches(source, indices_of(first_step, batch=batch, rank=rank, world=world), workers=workers)
+
+
+def indices_of(first_step: int, *, batch: int, rank: int = 0, world: int = 1) -> Iterator[range]:
+    """Iterate over the places in the sequence of samples that a device's batches hold, from some step on, without end.
+
+    Args:
+        first_step: 0, or the step that a training resumes at.
+        batch: Samples of a step, over all devices.
+        rank: Device, from 0.
+        world: Number of devices.
+
+    Raises:
+        ValueError: ``batch`` is not a multiple of ``world``, or ``rank`` is not below it.
+    """
     if batch < 1 or batch % world:
         raise ValueError(f"batch must be a multiple of the {world} devices, got {batch}")
     if not 0 <= rank < world:
         raise ValueError(f"rank must be from 0 to {world - 1}, got {rank}")
     share = batch // world
-    indices = (range(first, first + share) for first in count(first_step * batch + rank * share, batch))
-    return Batches(source, indices, workers=workers)
+    return (range(first, first + share) for first in count(first_step * batch + rank * share, batch))
 
 
 class Batches(Iterator[tuple[Tensor, Tensor]]):

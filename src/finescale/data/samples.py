@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +18,29 @@ from torch import Tensor
 from finescale.data.degradation import BLOCK, REACH, DegradationSettings, degrade
 from finescale.resize import downsample, tap_margin
 
+Size = tuple[int, int]
+
 Augmentation = Literal["flips-and-transpose", "flip-and-turn", "flip", "upside-down-and-transpose", "none"]
 """How samples are varied: mirrored upside down, mirrored left to right and transposed, each half of the time; mirrored
 left to right and turned by a quarter, each half of the time; only the mirroring left to right of the first, or only its
 other two; or not at all."""
+
+
+NUM_WAYS = 8
+"""Ways to turn and mirror a sample, of which an augmentation may use fewer."""
+
+
+class Draw(NamedTuple):
+    """Choice of a sample."""
+
+    picture: int
+    """Index of the picture."""
+    top: int
+    """First row of the part, in lr pixels."""
+    left: int
+    """First column of the part, in lr pixels."""
+    coins: int
+    """Way round, see `vary`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,6 +55,8 @@ class Source:
     """File names of the HR images, for messages."""
     hr: Sequence[Tensor]
     """HR images (3, H, W), uint8, each side at least ``scale * patch``."""
+    sizes: Sequence[Size]
+    """Their (height, width)."""
     lr: Sequence[Tensor] | None = None
     """Their low-resolution pictures (3, H // scale, W // scale), uint8; None makes the needed part by `downsample`."""
     scale: int
@@ -60,10 +81,31 @@ class Source:
     def __len__(self) -> int:
         return len(self.hr)
 
-    def sample(self, index: int) -> tuple[Tensor, Tensor]:
-        """Draw one pair of patches.
+    def draw(self, index: int) -> Draw:
+        """Draw which picture, which part of it and which way round a sample is.
 
         The picture is drawn first, then a place on the grid of low-resolution pixels, then coins for the augmentation.
+
+        Args:
+            index: The place in the sequence that the seed names; 0 to 2**64 - 1.
+
+        Raises:
+            ValueError: The drawn picture is smaller than the patch.
+        """
+        # Raw numbers of a counter-based generator are the same in every version of NumPy; its `integers` may change.
+        drawn = np.random.Philox(key=np.array([self.seed, index], dtype=np.uint64)).random_raw(4)
+        which, row, column, coins = (int(number) for number in drawn)
+        number = which % len(self.sizes)
+        height, width = self.sizes[number]
+        rows, columns = (side // self.scale - self.patch + 1 for side in (height, width))
+        if rows < 1 or columns < 1:
+            part = f"{self.patch} x {self.patch} at scale {self.scale}"
+            raise ValueError(f"a picture of {height} x {width} pixels has no patch of {part}")
+        return Draw(number, row % rows, column % columns, coins % NUM_WAYS)
+
+    def sample(self, index: int) -> tuple[Tensor, Tensor]:
+        """Make one pair of patches, see `draw`.
+
         The pair is turned after the downsampling, as published, and after all degradation.
 
         Args:
@@ -79,25 +121,17 @@ class Source:
             ImageReadError: The same, where it is a file.
         """
         scale, patch = self.scale, self.patch
-        # Raw numbers of a counter-based generator are the same in every version of NumPy; its `integers` may change.
-        drawn = np.random.Philox(key=np.array([self.seed, index], dtype=np.uint64)).random_raw(4)
-        which, row, column, coins = (int(number) for number in drawn)
-        number = which % len(self.hr)
+        number, top, left, coins = self.draw(index)
         hr_image = self.hr[number]
-        rows, columns = (side // scale - patch + 1 for side in hr_image.shape[-2:])
-        if rows < 1 or columns < 1:
-            size = " x ".join(str(side) for side in hr_image.shape[-2:])
-            raise ValueError(f"a picture of {size} pixels has no patch of {patch} x {patch} at scale {scale}")
-        top, left = row % rows, column % columns
-        hr = _with_channels(_crop(hr_image, scale * top, scale * left, scale * patch), self.channels)
+        hr = with_channels(_crop(hr_image, scale * top, scale * left, scale * patch), self.channels)
         if self.lr is not None:
-            lr = _with_channels(_crop(self.lr[number], top, left, patch), self.channels)
+            lr = with_channels(_crop(self.lr[number], top, left, patch), self.channels)
         elif self.degradation is not None:
             make = partial(degrade, settings=self.degradation, scale=scale, seed=self.seed, index=index)
             lr = _made(hr_image, make, top, left, patch, scale=scale, margin=REACH, grid=BLOCK, channels=self.channels)
         else:
             lr, hr = crop_pair(hr_image, top=top, left=left, scale=scale, patch=patch, channels=self.channels)
-        return _vary(lr, coins, self.augmentation), _vary(hr, coins, self.augmentation)
+        return vary(lr, coins, self.augmentation), vary(hr, coins, self.augmentation)
 
 
 def as_gray(levels: Tensor) -> Tensor:
@@ -133,7 +167,7 @@ def crop_pair(hr: Tensor, *, top: int, left: int, scale: int, patch: int, channe
     """
     make, margin = partial(downsample, scale=scale), -(-tap_margin(scale) // scale)
     lr = _made(hr, make, top, left, patch, scale=scale, margin=margin, channels=channels)
-    return lr, _with_channels(_crop(hr, scale * top, scale * left, scale * patch), channels)
+    return lr, with_channels(_crop(hr, scale * top, scale * left, scale * patch), channels)
 
 
 def _made(
@@ -157,10 +191,11 @@ def _made(
     above, before = (max(start - margin, 0) // grid * grid for start in (top, left))
     below, after = min(top + patch + margin, height), min(left + patch + margin, width)
     surroundings = hr[:, scale * above : scale * below, scale * before : scale * after]
-    return _crop(make(_with_channels(surroundings, channels)), top - above, left - before, patch)
+    return _crop(make(with_channels(surroundings, channels)), top - above, left - before, patch)
 
 
-def _with_channels(image: Tensor, channels: int) -> Tensor:
+def with_channels(image: Tensor, channels: int) -> Tensor:
+    """Return an image (3, H, W), uint8, with 3 channels, or with 1 by `as_gray`."""
     return as_gray(image) if channels == 1 else image
 
 
@@ -168,8 +203,8 @@ def _crop(image: Tensor, top: int, left: int, side: int) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def _vary(image: Tensor, coins: int, augmentation: Augmentation) -> Tensor:
-    """Turn and mirror an image (3, H, W), in the way that the lowest bits of ``coins`` choose."""
+def vary(image: Tensor, coins: int, augmentation: Augmentation) -> Tensor:
+    """Turn and mirror an image (C, H, W), in the way that the bits of ``coins`` choose, 0 to `NUM_WAYS` - 1."""
     if augmentation == "none":
         return image
     if augmentation == "flip-and-turn":

@@ -91,6 +91,7 @@ def open_source(
     return Source(
         names=tuple(picture.name for picture in high),
         hr=_Pictures(high, decoded),
+        sizes=[picture.size for picture in high],
         lr=_Pictures(low, decoded) if lr else None,
         scale=scale,
         patch=patch,

@@ -18,6 +18,7 @@ from finescale.train.distributed import Team, gradients_kept_apart, spread, spre
 from finescale.train.losses import make_losses, total_loss
 from finescale.train.optimizers import make_optimizer
 from finescale.train.recompute import recompute, statistics
+from finescale.train.recording import Pass, RecordedPass
 from finescale.train.rehearsal import rehearse
 from finescale.train.settings import StepSettings
 from finescale.weights.third_party import ThirdPartyNetwork
@@ -71,6 +72,7 @@ class Learner:
         self.average = WeightAverage(network, decay=settings.average, warm_up=settings.average_warm_up)
         self._optimizer = make_optimizer(self._parameters, settings.optimizer, settings.optimizer_arguments())
         self._scaler = torch.amp.GradScaler(team.device.type, enabled=settings.precision == "fp16")
+        self._pass: Pass = RecordedPass(self._gradients) if self._can_be_recorded() else self._gradients
 
     def draws(self) -> bool:
         """Return whether training draws random numbers, as stochastic depth does; code of third parties may."""
@@ -96,14 +98,11 @@ class Learner:
         torch.manual_seed(_seed(f"{draw} {self._team.rank}"))
         self._team.broadcast_tensors(self._statistics)
         before = [buffer.clone() for buffer in self._statistics]
-        self._optimizer.zero_grad()
-        names, measured = self._gradients(lr.to(self._team.device), hr.to(self._team.device))
-        self._scaler.unscale_(self._optimizer)
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        measured, norm = self._pass(lr.to(self._team.device), hr.to(self._team.device))
         asked = measured.new_tensor([float(stop)])
         # The only place where the CPU waits for the device.
         *means, is_asked = self._team.mean(torch.cat([measured, whole(norm).reshape(1), asked])).tolist()
+        names = tuple(self._losses)
         values = dict(zip((*names, "gradients"), means, strict=True))
         bad = self._exploded(values, usual or {})
         if bad:
@@ -130,8 +129,15 @@ class Learner:
                 found.append(f"{name} {value:.3g} (usually {usual[name]:.3g})")
         return tuple(found)
 
-    def _gradients(self, lr: Tensor, hr: Tensor) -> tuple[tuple[str, ...], Tensor]:
-        """Leave the gradients of one batch in the parameters; return the names and the means of the losses."""
+    def _can_be_recorded(self) -> bool:
+        """Return whether a pass launches the same kernels each time, and waits for none of them."""
+        settings = self._settings
+        other = settings.compile or settings.checkpointing or self._scaler.is_enabled() or self._statistics
+        return self._team.device.type == "cuda" and self._team.world == 1 and not (other or self.draws())
+
+    def _gradients(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """Leave the gradients of one batch in the parameters; return the mean of each loss, and the gradients' norm."""
+        self._optimizer.zero_grad()
         passes = self._settings.accumulate
         precision = _DTYPES[self._settings.precision]
         sums: dict[str, Tensor] = {}
@@ -143,7 +149,9 @@ class Learner:
                 self._scaler.scale(loss / passes).backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.float() / passes
-        return tuple(sums), torch.stack(list(sums.values()))
+        self._scaler.unscale_(self._optimizer)
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        return torch.stack([sums[name] for name in self._losses]), nn.utils.get_total_norm(gradients)
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, whole, on the CPU; all processes of a team must call this."""

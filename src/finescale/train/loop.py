@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from finescale import weights
-from finescale.data.loader import Batches, batches
+from finescale.data.loader import Batches, batches, indices_of
+from finescale.data.resident import ResidentBatches, ResidentSamples, resident_bytes
 from finescale.data.sources import open_source
 from finescale.errors import CheckpointError, NumericalError
 from finescale.settings import settings_text
@@ -33,8 +34,12 @@ from finescale.train.recompute import statistics
 from finescale.train.schedule import learning_rate
 from finescale.train.settings import TrainSettings
 from finescale.train.validation import Validation
+from finescale.upscale.memory import free_memory
 
 logger = logging.getLogger("finescale.train")
+
+RESIDENT_SHARE = 0.25
+"""Share of a GPU's free memory that the pictures of a training may take there; activations need the rest."""
 
 
 def train(
@@ -102,6 +107,7 @@ class _Training:
             degradation=settings.data.degradation, channels=settings.network_settings().in_channels,
             processes=team.local_world,
         )  # fmt: skip
+        self.resident = self._resident()
         validates = bool(settings.validation.all_sets()) and team.is_first
         self.validation = (
             Validation(settings.validation, scale=settings.scale, folder=self.folder) if validates else None
@@ -136,7 +142,7 @@ class _Training:
 
     def _take_steps(
         self,
-        samples: Batches,
+        samples: Batches | ResidentBatches,
         log: Log | None,
         is_interrupted: Callable[[], bool],
         on_step: OnStep | None,
@@ -179,15 +185,22 @@ class _Training:
 
     # ---- data
 
-    def _batches(self) -> Batches:
+    def _batches(self) -> Batches | ResidentBatches:
         """Return this process's share of the samples of all further steps."""
-        return batches(
-            self.source,
-            first_step=self.state.step + self.state.passed_over,
-            batch=self.settings.train.batch,
-            rank=self.team.rank,
-            world=self.team.world,
-        )
+        first_step, batch = self.state.step + self.state.passed_over, self.settings.train.batch
+        rank, world = self.team.rank, self.team.world
+        if self.resident:
+            return ResidentBatches(self.resident, indices_of(first_step, batch=batch, rank=rank, world=world))
+        return batches(self.source, first_step=first_step, batch=batch, rank=rank, world=world)
+
+    def _resident(self) -> ResidentSamples | None:
+        """Return the samples in the memory of a GPU, where they fit and need no CPU."""
+        device = self.team.device
+        if device.type != "cuda" or self.source.degradation is not None:
+            return None
+        free = free_memory(device)
+        fits = free is not None and resident_bytes(self.source) <= free * RESIDENT_SHARE
+        return ResidentSamples(self.source, device) if fits else None
 
     # ---- checkpoints
 
@@ -332,7 +345,7 @@ class _Training:
         if self.state.step:
             self._report("resumed after step %d", self.state.step)
 
-    def _report_step(self, result: StepResult, rate: float, clock: _Clock, samples: Batches) -> None:
+    def _report_step(self, result: StepResult, rate: float, clock: _Clock, samples: Batches | ResidentBatches) -> None:
         memory = ""
         if self.team.device.type == "cuda":
             memory = f", {torch.cuda.max_memory_allocated(self.team.device) / 2**30:.1f} GiB"
