@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from photo_comparison import SCALE, bicubic, score, stored
+from photo_comparison import bicubic, score, stored
 
 from finescale import Upscaler, read_image, write_image
 from finescale.evaluate.picture import Crop, Panel, comparison_picture
 from finescale.resize import downsample, round_half_up
 from finescale.upscale import Tiling
 
+SCALE = 4
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 PART = Crop(112, 52, 128, 112)  # of the small picture, for README: books, apple, vase
@@ -39,14 +40,14 @@ def main() -> None:
     write_image(PICTURES / "after.png", part.cut(default(small)))
 
     models = {"bicubic": bicubic, "default": default, "default-photo": photo}
-    inputs = {"clean": downsample(hr, scale=SCALE), "jpeg": stored(hr, 0, quality=50)}
+    inputs = {"clean": downsample(hr, scale=SCALE), "jpeg": stored(hr, 0, scale=SCALE, quality=50)}
     titles = {"clean": "reduced by the bicubic", "jpeg": "the same, as JPEG of quality 50"}
     for name, lr in inputs.items():
         results = {model: upscale(lr / 255) for model, upscale in models.items()}
         for detail, crop in DETAILS.items():
             panels = [Panel("original\nPSNR (dB) / SSIM", hr / 255)]
             for model, sr in results.items():
-                psnr, ssim = score(sr, hr / 255)
+                psnr, ssim = score(sr, hr / 255, scale=SCALE)
                 panels.append(Panel(f"{model}\n{psnr:.2f} / {ssim:.4f}", sr))
             picture = comparison_picture(hr / 255, titles[name], panels, crop)
             write_image(PICTURES / f"{detail}_{name}.png", picture)
