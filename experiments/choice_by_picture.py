@@ -55,7 +55,7 @@ def main() -> None:
         for index, hr in enumerate(originals):
             image = make(downsample(hr, scale=scale), index)
             scores = [psnr(networks[photo](image).pixels, hr / 255, border=scale) for photo in (False, True)]
-            rows.append((*scores, compression_of(image) is not None))
+            rows.append((*scores, compression_of(image, scale=scale) is not None))
         lost = [max(clean, photo) - (photo if taken else clean) for clean, photo, taken in rows]
         cells = [f"{fmean(row[which] for row in rows):.2f}" for which in (0, 1)]
         cells += [f"{sum(row[2] for row in rows)} of {len(rows)}", str(sum(loss == 0 for loss in lost))]

@@ -73,7 +73,7 @@ def test_the_list_fits_a_terminal_of_eighty_columns(
     ("arguments", "names"),
     [
         (["--family", "dat", "-s", "4"], ["dat-s", "dat", "dat-2", "dat-light"]),
-        (["--max-parameters", "500k", "--scale", "2"], ["default", "span"]),
+        (["--max-parameters", "500k", "--scale", "2"], ["default", "default-photo", "span"]),
         (["--min-parameters", "27.6M"], ["drct-l", "swinir-real-l", "swinir-real-l-gan", *["hat-l"] * 3]),
         (["--min-parameters", "14139579", "--max-parameters", "14139579"], ["drct"]),
     ],

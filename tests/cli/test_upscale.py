@@ -368,15 +368,6 @@ def test_each_picture_gets_the_network_for_it(web: Path, tmp_path: Path, capsys:
     assert (tmp_path / "default" / "a_x4.png").read_bytes() != (tmp_path / "default-photo" / "a_x4.png").read_bytes()
 
 
-def test_where_there_is_no_network_for_compressed_pictures_all_get_the_other(
-    web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert upscale(web, "-o", tmp_path / "out", "-s", 2, "--json") == 0
-    told = capsys.readouterr()
-    assert [file["network"] for file in json.loads(told.out)["files"]] == ["default"] * 4
-    assert told.err.count(", by default\n") == 4
-
-
 def test_one_compressed_picture_is_told_in_one_line_and_in_the_report(
     web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -401,7 +392,7 @@ def test_a_folder_of_compressed_pictures_is_told_in_one_line(
     assert [file["compression"] is None for file in facts["files"]] == [False, False, True, True]
 
 
-@pytest.mark.parametrize("flags", [("-n", "default-photo"), ("-s", 2), ("-n", "tiny")])
+@pytest.mark.parametrize("flags", [("-n", "default-photo"), ("-n", "tiny")])
 def test_nothing_is_said_of_compression_where_no_better_network_is_there(
     flags: tuple[Any, ...], web: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,9 +403,9 @@ def test_nothing_is_said_of_compression_where_no_better_network_is_there(
     assert json.loads(told.out)["files"][0]["compression"] is None
 
 
-def test_the_network_for_photos_says_which_scale_it_has(web: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert upscale(web / "a.jpg", "-n", "default-photo", "-s", 2) == 1
-    assert capsys.readouterr().err == "finescale: scale must be 4 for default-photo, got 2\n"
+def test_the_network_for_photos_says_which_scales_it_has(web: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert upscale(web / "a.jpg", "-n", "default-photo", "-s", 8) == 1
+    assert capsys.readouterr().err == "finescale: scale must be 2, 3 or 4 for default-photo, got 8\n"
 
 
 # ---- published networks

@@ -11,8 +11,13 @@ from torch import Tensor
 from finescale.errors import ImageReadError
 from finescale.images import Image, decode_image, encode_jpeg, read_image
 from finescale.resize import downsample, round_half_up
-from finescale.upscale.compression import QUALITY, Compression, compression_of
+from finescale.upscale import compression as detection
+from finescale.upscale.compression import QUALITIES, Compression
 from upscale.stand_ins import natural
+
+
+def compression_of(image: Image, *, scale: int = 4) -> Compression | None:
+    return detection.compression_of(image, scale=scale)
 
 
 def photo(height: int = 160, width: int = 200) -> Tensor:
@@ -30,12 +35,19 @@ def pixels_alone(image: Image) -> Image:
     return Image(image.pixels)
 
 
-@pytest.mark.parametrize("quality", [10, 40, QUALITY])
+@pytest.mark.parametrize("quality", [10, 40, QUALITIES[4]])
 def test_a_jpeg_file_of_low_quality_looks_compressed_and_says_how_far(quality: int) -> None:
     compression = compression_of(after_jpeg(photo(), quality))
     assert compression is not None
     assert compression.quality == quality
     assert str(compression) == f"JPEG quality about {quality}"
+
+
+@pytest.mark.parametrize("scale", QUALITIES)
+def test_the_less_a_picture_is_enlarged_the_fewer_files_look_compressed(scale: int) -> None:
+    best = QUALITIES[scale]
+    assert compression_of(after_jpeg(photo(), best), scale=scale) == Compression(best)
+    assert compression_of(Image(photo() / 255, jpeg_quality=best + 1), scale=scale) is None
 
 
 def test_a_jpeg_file_of_high_quality_does_not() -> None:

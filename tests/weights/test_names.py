@@ -32,20 +32,15 @@ def test_auto_is_no_model() -> None:
         weights.find("auto")
 
 
-def test_the_network_for_photos_is_offered_beside_the_bundled_one_at_its_scale_alone(
+def test_the_network_for_photos_is_offered_beside_the_bundled_one_alone(
     shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert weights.for_photos("default", scale=4) is None
-    (shelf / "default-photo_x4.safetensors").touch()
-    assert weights.for_photos("default", scale=4) == "default-photo"
-    assert weights.for_photos("default", scale=2) is None
-    assert weights.for_photos("default-photo", scale=4) is None
-    assert weights.for_photos("hit-srf", scale=4) is None
-    with pytest.raises(ValueError, match="scale must be 4 for default-photo, got 2"):
-        weights.find("default-photo", scale=2)
+    assert weights.for_photos("default") == "default-photo"
+    assert weights.for_photos("default-photo") is None
+    assert weights.for_photos("hit-srf") is None
     monkeypatch.chdir(tmp_path)
     (tmp_path / "default").touch()  # a weight file of one's own
-    assert weights.for_photos("default", scale=4) is None
+    assert weights.for_photos("default") is None
 
 
 def test_a_path_goes_before_a_name(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,7 +258,7 @@ def upscale(
         planned_files[0] = [(str(failure.input), "") for failure in found.failures] + planned_files[0]
         share_report = ShareReport(report_place or folder / REPORT, own_shard, planned_files)
 
-    photo_network = weights.for_photos(network, scale=upscaler.scale)
+    photo_network = weights.for_photos(network)
     interrupted = 0
     try:
         # Actors start and finish together: the first report says nothing about the time of the others.

@@ -152,7 +152,7 @@ class _Worker:
         from finescale.upscale.outputs import Job, OutputSettings
 
         upscaler = self._upscaler(job["network"], job["scale"], job["ensemble"])
-        photo_network = weights.for_photos(job["network"], scale=upscaler.scale)
+        photo_network = weights.for_photos(job["network"])
         result = Path(job["output"])
         started = time.monotonic()
 

@@ -234,7 +234,7 @@ def _read(
         if _is_large(path, job.output, settings, upscaler):
             return _Large(job, path, detect_compression)
         image = read_image(path, max_pixels=max_pixels)
-    compression = compression_of(image) if detect_compression else None
+    compression = compression_of(image, scale=upscaler.scale) if detect_compression else None
     profile = None if image.profile is None else profile_name(image.profile)
     return _Picture(job, image, image.size, time.monotonic() - started, profile, compression)
 

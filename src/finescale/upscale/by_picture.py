@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from finescale import weights
 from finescale.upscale.upscaler import Upscaler
-from finescale.weights import AUTO, CLEAN
+from finescale.weights import AUTO, CLEAN, PHOTO
 
 
 def load_upscaler(name: str, *, scale: int | None = None, **arguments: Any) -> Upscaler:
@@ -15,7 +14,7 @@ def load_upscaler(name: str, *, scale: int | None = None, **arguments: Any) -> U
 
     Args:
         name: As for `Upscaler.from_pretrained`; or "auto": the upscaler of "default", with that of "default-photo" for
-            pictures that look compressed where there is one at this scale.
+            pictures that look compressed.
         scale: Which of the model's scales, by default the largest.
         arguments: As for `Upscaler.from_pretrained`.
 
@@ -26,9 +25,5 @@ def load_upscaler(name: str, *, scale: int | None = None, **arguments: Any) -> U
     if name != AUTO:
         return Upscaler.from_pretrained(name, scale=scale, **arguments)
     upscaler = Upscaler.from_pretrained(CLEAN, scale=scale, **arguments)
-    photo_network = weights.for_photos(CLEAN, scale=upscaler.scale)
-    if photo_network is not None:
-        upscaler.build_for_compressed = partial(
-            Upscaler.from_pretrained, photo_network, scale=upscaler.scale, **arguments
-        )
+    upscaler.build_for_compressed = partial(Upscaler.from_pretrained, PHOTO, scale=upscaler.scale, **arguments)
     return upscaler

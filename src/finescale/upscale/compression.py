@@ -9,8 +9,11 @@ from torch import Tensor
 
 from finescale.images import Image
 
-QUALITY = 90
-"""JPEG files up to this quality count as visibly compressed; for them the network for photos is the better one."""
+QUALITIES = {2: 80, 3: 85, 4: 90}
+"""Up to this quality, by the scale, a JPEG counts as visibly compressed: the bundled network for photos is the better
+one, see docs/models.md. The less a picture is enlarged, the less of its blocks is seen."""
+
+_OTHER_QUALITY = 90  # at scales without a bundled network
 
 _BLOCK = 8
 SIDE = 1024  # pixels; larger images are judged by their middle
@@ -32,13 +35,13 @@ class Compression:
         return "blocks of a JPEG" if self.quality is None else f"JPEG quality about {self.quality}"
 
 
-def compression_of(image: Image) -> Compression | None:
-    """Return the visible JPEG compression of an image, or None.
+def compression_of(image: Image, *, scale: int) -> Compression | None:
+    """Return the visible JPEG compression of an image that is to be enlarged by a scale, or None.
 
     Another file format, or a JPEG of high quality, may have been made from a worse JPEG. Its pixels then show the
     blocks, unless it was resized in between.
     """
-    if image.jpeg_quality is not None and image.jpeg_quality <= QUALITY:
+    if image.jpeg_quality is not None and image.jpeg_quality <= QUALITIES.get(scale, _OTHER_QUALITY):
         return Compression(image.jpeg_quality)
     return Compression(None) if _shows_blocks(image.pixels) else None
 

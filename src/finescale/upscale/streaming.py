@@ -140,7 +140,7 @@ def upscale_on_disk(
     with errors_about(named, path), _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
         is_asked = detect_compression or upscaler.build_for_compressed is not None
-        compression = _compression_of(samples) if is_asked else None
+        compression = _compression_of(samples, scale=upscaler.scale) if is_asked else None
         upscaler = upscaler.chosen_for(compression).resolved([samples.size])
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)
@@ -387,8 +387,8 @@ class _LevelsWriter:
         self._folder.commit(self.progress, band.rest)
 
 
-def _compression_of(samples: Samples) -> Compression | None:
+def _compression_of(samples: Samples, *, scale: int) -> Compression | None:
     """Return the visible compression of an image, which its middle shows."""
     top, left = (max(0, (side - SIDE) // 2) for side in samples.size)
     middle = samples.convert(samples.levels[top : top + SIDE][:, left : left + SIDE])
-    return compression_of(Image(middle[: samples.num_channels], jpeg_quality=samples.jpeg_quality))
+    return compression_of(Image(middle[: samples.num_channels], jpeg_quality=samples.jpeg_quality), scale=scale)

@@ -14,11 +14,9 @@ from finescale.zoo import choose_scale
 BUNDLED = Path(__file__).parents[1] / "bundled"
 """Weight files that come with the package, ``{name}_x{scale}.safetensors``."""
 
-AUTO, CLEAN = "auto", "default"
-"""What stands for a choice by each picture's looks, and the bundled model for pictures that look clean."""
-
-_FOR_PHOTOS = {CLEAN: "default-photo"}
-"""Bundled models that were trained on clean pictures, each with its counterpart for pictures from the web."""
+AUTO, CLEAN, PHOTO = "auto", "default", "default-photo"
+"""What stands for a choice by each picture's looks, and the bundled models for clean pictures and for those from the
+web, at the same scales."""
 
 
 def bundled() -> list[tuple[str, int]]:
@@ -27,18 +25,13 @@ def bundled() -> list[tuple[str, int]]:
     return sorted((name[1], int(name[2])) for name in names if name)
 
 
-def for_photos(name: str | Path, *, scale: int) -> str | None:
-    """The bundled model for compressed pictures that can replace one that was trained on clean pictures.
+def for_photos(name: str | Path) -> str | None:
+    """Return the bundled model that is better than another on compressed pictures; None if the other is not bundled.
 
     Args:
         name: A model's name, one of those that `find` takes.
-        scale: Of the model.
-
-    Returns:
-        The name of that model; None if there is none at this scale, or if the given name is not a bundled model's.
     """
-    other = None if Path(name).is_file() else _FOR_PHOTOS.get(str(name))
-    return other if other and (other, scale) in bundled() else None
+    return PHOTO if str(name) == CLEAN and not Path(name).is_file() else None
 
 
 def fetch(name: str, *, scale: int | None = None, offline: bool = False) -> Path:
