@@ -26,7 +26,8 @@ from finescale.metrics import psnr
 from finescale.resize import downsample
 from finescale.upscale import Tiling
 from finescale.upscale.by_picture import load_upscaler
-from finescale.upscale.compression import Compression, compression_of
+from finescale.upscale.compression import Compression
+from finescale.upscale.flaws import flaw_of
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
         for index, hr in enumerate(originals):
             image = make(downsample(hr, scale=scale), index)
             scores = [psnr(networks[photo](image).pixels, hr / 255, border=scale) for photo in (False, True)]
-            rows.append((*scores, compression_of(image, scale=scale) is not None))
+            rows.append((*scores, flaw_of(image, scale=scale) is not None))
         lost = [max(clean, photo) - (photo if taken else clean) for clean, photo, taken in rows]
         cells = [f"{fmean(row[which] for row in rows):.2f}" for which in (0, 1)]
         cells += [f"{sum(row[2] for row in rows)} of {len(rows)}", str(sum(loss == 0 for loss in lost))]

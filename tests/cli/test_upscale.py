@@ -368,6 +368,21 @@ def test_each_picture_gets_the_network_for_it(web: Path, tmp_path: Path, capsys:
     assert (tmp_path / "default" / "a_x4.png").read_bytes() != (tmp_path / "default-photo" / "a_x4.png").read_bytes()
 
 
+def test_a_noisy_picture_is_taken_by_the_network_for_photos_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = 0.04 * torch.randn(3, 64, 80, generator=torch.Generator().manual_seed(0))
+    images.write_image(tmp_path / "noisy.png", (0.5 + noise).clamp(0, 1))
+    assert upscale(tmp_path / "noisy.png", "-o", tmp_path / "out", "--json") == 0
+    told = capsys.readouterr()
+    facts = json.loads(told.out)["files"][0]
+    assert (facts["network"], facts["compression"]) == ("default-photo", None)
+    assert facts["noise"] == pytest.approx(10, abs=1)
+    assert re.search(r"by default-photo, since it looks noisy \(about (9|10) levels\)\n", told.err)
+    assert upscale(tmp_path / "noisy.png", "-n", "default", "-o", tmp_path / "other", "--json") == 0
+    assert "looks noisy" in json.loads(capsys.readouterr().out)["notes"][0]
+
+
 def test_one_compressed_picture_is_told_in_one_line_and_in_the_report(
     web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

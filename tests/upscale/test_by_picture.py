@@ -10,7 +10,7 @@ from finescale.upscale.compression import Compression
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_auto_has_a_network_for_compressed_pictures_with_the_same_settings(scale: int) -> None:
+def test_auto_has_a_network_for_flawed_pictures_with_the_same_settings(scale: int) -> None:
     upscaler = load_upscaler("auto", scale=scale, tiling=Tiling(tile=64), ensemble=True)
     for one, name in ((upscaler, "default"), (upscaler.chosen_for(Compression(40)), "default-photo")):
         assert (one.name, one.scale, one.tiling.tile, one.ensemble) == (name, scale, 64, True)

@@ -327,12 +327,12 @@ def test_damaged_progress_is_not_used(tmp_path: Path, upscaler: Upscaler) -> Non
 def test_a_picture_that_looks_compressed_gets_the_network_for_it(tmp_path: Path) -> None:
     upscaler = Upscaler(Convolutional(), tiling=TILES)
     other = Upscaler(Nearest(), tiling=TILES)
-    upscaler.build_for_compressed = lambda: other
+    upscaler.build_for_flawed = lambda: other
     for quality, chosen in ((40, other), (95, upscaler)):
         path = tmp_path / f"{quality}.jpg"
         write_image(path, natural_image(), quality=quality)
         report = upscale_on_disk(upscaler, path, tmp_path / f"{quality}.png")
-        assert (report.compression is None) == (quality == 95)
+        assert (report.flaw is None) == (quality == 95)
         upscale_on_disk(chosen, path, tmp_path / "expected.png")
         assert (tmp_path / f"{quality}.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 

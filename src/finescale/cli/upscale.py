@@ -275,7 +275,7 @@ def upscale(
                     device=device,  # type: ignore[arg-type]
                     gpus_per_actor=1.0 if gpus_per_actor is None else gpus_per_actor,
                     max_pixels=max_pixels,
-                    detect_compression=photo_network is not None,
+                    detect_flaws=photo_network is not None,
                     size_of=read_size_of,
                     stop=is_interrupted,
                 )
@@ -286,7 +286,7 @@ def upscale(
                     on_devices,
                     output_as,
                     max_pixels=max_pixels,
-                    detect_compression=photo_network is not None,
+                    detect_flaws=photo_network is not None,
                     threads=threads_each(on_devices),
                     stop=is_interrupted,
                 )
@@ -296,7 +296,7 @@ def upscale(
                     upscaler,
                     output_as,
                     max_pixels=max_pixels,
-                    detect_compression=photo_network is not None,
+                    detect_flaws=photo_network is not None,
                     on_tile=on_tile,
                     stop=is_interrupted,
                 )
@@ -310,8 +310,8 @@ def upscale(
         interrupted = 1  # the picture at work
         raise
     finally:
-        if photo_network is not None and any(report.compression for report in reports):
-            notes.append(f"{_compressed(reports)}: `-n {photo_network}` is made for such pictures")
+        if photo_network is not None and any(report.flaw for report in reports):
+            notes.append(f"{_flawed(reports)}: `-n {photo_network}` is made for such pictures")
             console.say(f"note: {notes[-1]}")
         if share_report is not None:
             share_report.end([report.as_json() for report in reports], notes)
@@ -480,8 +480,8 @@ def _say_report(report: UpscaleReport, *, by_picture: bool) -> None:
     elif report.input_size and report.output_size:
         (height, width), (new_height, new_width) = report.input_size, report.output_size
         by = f", by {report.network}" if by_picture else ""
-        if by_picture and report.compression is not None:
-            by += f", since it looks compressed ({report.compression})"
+        if by_picture and report.flaw is not None:
+            by += f", since it looks {report.flaw.look}"
         console.say(
             f"done: {name} ({width} x {height}) -> {report.output} ({new_width} x {new_height}), {report.seconds:.1f} s"
             f"{by}"
@@ -490,11 +490,17 @@ def _say_report(report: UpscaleReport, *, by_picture: bool) -> None:
             console.say(f"note: {name}: {note}")
 
 
-def _compressed(reports: list[UpscaleReport]) -> str:
-    """Describe which pictures look compressed, or how many, and how strongly."""
-    found = [report for report in reports if report.compression]
+def _flawed(reports: list[UpscaleReport]) -> str:
+    """Describe which pictures look compressed or noisy, or how many, and how strongly."""
+    from finescale.upscale.compression import Compression
+
+    found = [(report.input, report.flaw) for report in reports if report.flaw]
     if len(found) == 1:
-        return f"{found[0].input}: looks compressed ({found[0].compression})"
-    qualities = [report.compression.quality for report in found if report.compression and report.compression.quality]
+        path, flaw = found[0]
+        return f"{path}: looks {flaw.look}"
+    compressed = [flaw for _, flaw in found if isinstance(flaw, Compression)]
+    qualities = [flaw.quality for flaw in compressed if flaw.quality]
     told = f" (JPEG quality about {min(qualities)} to {max(qualities)})" if qualities else ""
-    return f"{len(found)} of {len(reports)} pictures look compressed{told}"
+    looks = [f"compressed{told}"] if compressed else []
+    looks += ["noisy"] if len(compressed) < len(found) else []
+    return f"{len(found)} of {len(reports)} pictures look {' or '.join(looks)}"

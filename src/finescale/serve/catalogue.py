@@ -18,7 +18,7 @@ from finescale.zoo import NOT_STATED
 _MADE_FOR = {
     weights.AUTO: "Chooses for each picture between the next two.",
     "default": "Renders, screenshots, photos of high quality.",
-    "default-photo": "Photos that show traces of compression.",
+    "default-photo": "Photos that show traces of compression, or noise.",
 }
 
 

@@ -165,16 +165,16 @@ class _Worker:
             upscaler,
             OutputSettings(**job["settings"], overwrite=True),
             max_pixels=self._setup["max_pixels"],
-            detect_compression=photo_network is not None,
+            detect_flaws=photo_network is not None,
             on_tile=on_tile,
         )
         if report.status != "done":
             return _failure("cannot_upscale", report.reason or "the picture cannot be upscaled")
         seconds = time.monotonic() - started
         notes = [*upscaler.notes, *report.notes]
-        if report.compression is not None:
+        if report.flaw is not None:
             told = f"{photo_network} is made for such pictures" if photo_network else f"{report.network} was taken"
-            notes.append(f"looks compressed ({report.compression}): {told}")
+            notes.append(f"looks {report.flaw.look}: {told}")
         assert report.output_size is not None
         return {
             "done": {

@@ -35,7 +35,7 @@ from finescale.system.places import Place, RemotePath
 from finescale.system.remote import LocalCopies, errors_about, kind_of_place, local_result, refuse_web
 from finescale.system.search import is_folder, kind_of_entry
 from finescale.system.threads import single_core_threads
-from finescale.upscale.compression import Compression, compression_of
+from finescale.upscale.flaws import Flaw, flaw_of
 from finescale.upscale.outputs import Job, OutputSettings
 from finescale.upscale.report import UpscaleReport
 from finescale.upscale.streaming import WHOLE_BYTES, can_stream, should_stream, upscale_on_disk
@@ -61,8 +61,8 @@ class _Picture:
     """Time spent on it so far."""
     profile: str | None
     """Name of the input's colour profile, for the report."""
-    compression: Compression | None
-    """Visible compression of the input, for the report."""
+    flaw: Flaw | None
+    """Visible flaw of the input, for the report."""
     network: str | None = None
     """Name of the network that was chosen for it, for the report."""
 
@@ -74,7 +74,7 @@ class _Large:
     job: Job
     path: Path
     """The input, or its local copy."""
-    detect_compression: bool
+    detect_flaws: bool
 
 
 def run_jobs(
@@ -83,7 +83,7 @@ def run_jobs(
     settings: OutputSettings,
     *,
     max_pixels: int | None = None,
-    detect_compression: bool = False,
+    detect_flaws: bool = False,
     on_tile: Callable[[Job, int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[UpscaleReport]:
@@ -99,7 +99,7 @@ def run_jobs(
         settings: How results are written.
         max_pixels: Images with more pixels fail before they are decoded. None is 250 million; for images that are
             upscaled on disk, `pixel_limit`.
-        detect_compression: Look for visible JPEG compression in each input, for its report; implied where the network
+        detect_flaws: Look for visible compression and noise in each input, for its report; implied where the network
             depends on it.
         on_tile: Called in this thread after each tile with the job, the number of tiles done, and of all its tiles. An
             exception of its is raised here once earlier images are written and reported.
@@ -109,8 +109,8 @@ def run_jobs(
     num_writers = 1 if upscaler.device.type == "cpu" else _GPU_WRITERS
     pool: ThreadPoolExecutor | None = None  # one image alone needs no threads, whose start takes milliseconds
     copies = LocalCopies()
-    detect_compression |= upscaler.build_for_compressed is not None
-    read = partial(_read, copies=copies, settings=settings, upscaler=upscaler, detect_compression=detect_compression)
+    detect_flaws |= upscaler.build_for_flawed is not None
+    read = partial(_read, copies=copies, settings=settings, upscaler=upscaler, detect_flaws=detect_flaws)
     max_whole = max_pixels or MAX_PIXELS
     reports: deque[Future[UpscaleReport]] = deque()
     remaining = iter(jobs)
@@ -217,7 +217,7 @@ def _read(
     settings: OutputSettings,
     upscaler: Upscaler,
     max_pixels: int,
-    detect_compression: bool,
+    detect_flaws: bool,
 ) -> _Picture | _Large | UpscaleReport:
     """Read the input of a job, where it is upscaled in memory, or report that there is nothing to do."""
     if job.output is None:
@@ -232,11 +232,11 @@ def _read(
     path = copies.path_of(job.input)
     with errors_about(job.input, path):
         if _is_large(path, job.output, settings, upscaler):
-            return _Large(job, path, detect_compression)
+            return _Large(job, path, detect_flaws)
         image = read_image(path, max_pixels=max_pixels)
-    compression = compression_of(image, scale=upscaler.scale) if detect_compression else None
+    flaw = flaw_of(image, scale=upscaler.scale) if detect_flaws else None
     profile = None if image.profile is None else profile_name(image.profile)
-    return _Picture(job, image, image.size, time.monotonic() - started, profile, compression)
+    return _Picture(job, image, image.size, time.monotonic() - started, profile, flaw)
 
 
 def _is_large(path: Path, output: Place, settings: OutputSettings, upscaler: Upscaler) -> bool:
@@ -289,7 +289,7 @@ def _upscale_on_disk(
         quality=settings.quality,
         pyramid=settings.pyramid,
         max_pixels=max_pixels,
-        detect_compression=large.detect_compression,
+        detect_flaws=large.detect_flaws,
         on_tile=None if on_tile is None else partial(on_tile, job),
     )
 
@@ -375,7 +375,7 @@ def _upscale(
     height, width = picture.input_size
     size = settings.final_size((height, width), (height * upscaler.scale, width * upscaler.scale))
     _check_result(picture, size, upscaler.scale, max_pixels)
-    chosen = upscaler.chosen_for(picture.compression)
+    chosen = upscaler.chosen_for(picture.flaw)
     result = chosen(picture.image, on_tile=None if on_tile is None else partial(on_tile, picture.job))
     if size != result.size:
         result = _resized(result, size)
@@ -441,6 +441,6 @@ def _write(picture: _Picture | UpscaleReport, settings: OutputSettings) -> Upsca
         seconds=round(picture.seconds + time.monotonic() - started, 3),
         depth=picture.image.depth,
         profile=picture.profile,
-        compression=picture.compression,
+        flaw=picture.flaw,
         network=picture.network,
     )

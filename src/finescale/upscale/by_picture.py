@@ -1,4 +1,4 @@
-"""Choice between the bundled networks for each picture: one for clean pictures, one for those that look compressed."""
+"""Choice between the bundled networks for each picture: one for clean ones, one for those that look otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def load_upscaler(name: str, *, scale: int | None = None, **arguments: Any) -> U
 
     Args:
         name: As for `Upscaler.from_pretrained`; or "auto": the upscaler of "default", with that of "default-photo" for
-            pictures that look compressed.
+            pictures that look compressed or noisy.
         scale: Which of the model's scales, by default the largest.
         arguments: As for `Upscaler.from_pretrained`.
 
@@ -25,5 +25,5 @@ def load_upscaler(name: str, *, scale: int | None = None, **arguments: Any) -> U
     if name != AUTO:
         return Upscaler.from_pretrained(name, scale=scale, **arguments)
     upscaler = Upscaler.from_pretrained(CLEAN, scale=scale, **arguments)
-    upscaler.build_for_compressed = partial(Upscaler.from_pretrained, PHOTO, scale=upscaler.scale, **arguments)
+    upscaler.build_for_flawed = partial(Upscaler.from_pretrained, PHOTO, scale=upscaler.scale, **arguments)
     return upscaler

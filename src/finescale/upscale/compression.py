@@ -31,6 +31,11 @@ class Compression:
     quality: int | None
     """Approximate quality of its JPEG file; None where only the pixels show the compression."""
 
+    @property
+    def look(self) -> str:
+        """What the image looks, after "looks"."""
+        return f"compressed ({self})"
+
     def __str__(self) -> str:
         return "blocks of a JPEG" if self.quality is None else f"JPEG quality about {self.quality}"
 

@@ -51,7 +51,7 @@ def upscale_distributed(
     device: Literal["cpu", "cuda"] | None = None,
     gpus_per_actor: float = 1.0,
     max_pixels: int | None = None,
-    detect_compression: bool = False,
+    detect_flaws: bool = False,
     size_of: Callable[[Job], tuple[int, int]] = size_of,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[UpscaleReport]:
@@ -73,7 +73,7 @@ def upscale_distributed(
         gpus_per_actor: Share of a GPU that an actor on "cuda" takes; with 0.5, two actors share one, and one of them
             reads or writes while the other computes. Actors on "cpu" take one core each.
         max_pixels: As `run_jobs` takes it.
-        detect_compression: Look for visible JPEG compression in each input.
+        detect_flaws: Look for visible compression and noise in each input.
         size_of: Reads height and width of a job's input, 0 where it cannot be read.
         stop: Called several times a second; once it returns true, the pictures at work are given up.
 
@@ -104,7 +104,7 @@ def upscale_distributed(
                 f"Ray's cluster has {resources.get(taken[0], 0):g} {taken[0]}s, one actor on {device} takes "
                 f"{taken[1]:g}; name the number of actors of a cluster that grows"
             )
-        options = {"max_pixels": max_pixels, "detect_compression": detect_compression}
+        options = {"max_pixels": max_pixels, "detect_flaws": detect_flaws}
         ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote()
         sizes = [size_of(job) for job in jobs]
         here = os.getcwd()  # noqa: PTH109 - for os.chdir

@@ -8,6 +8,8 @@ from typing import Any
 from finescale.system.jobs import FileReport
 from finescale.system.places import Place
 from finescale.upscale.compression import Compression
+from finescale.upscale.flaws import Flaw
+from finescale.upscale.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class UpscaleReport(FileReport[Place]):
     """Bits per channel of the input, 8 or 16."""
     profile: str | None = None
     """Name of the input's colour profile; None where there is none, which stands for sRGB."""
-    compression: Compression | None = None
-    """Visible JPEG compression of the input; None where there is none, or it was not looked for."""
+    flaw: Flaw | None = None
+    """Visible compression or noise of the input; None where there is none, or it was not looked for."""
     network: str | None = None
     """Name of the network that upscaled it; None where the network has none, or nothing was upscaled."""
 
@@ -44,6 +46,7 @@ class UpscaleReport(FileReport[Place]):
             "seconds": self.seconds,
             "depth": self.depth,
             "profile": self.profile,
-            "compression": None if self.compression is None else str(self.compression),
+            "compression": str(self.flaw) if isinstance(self.flaw, Compression) else None,
+            "noise": round(self.flaw.level, 1) if isinstance(self.flaw, Noise) else None,
             "network": self.network,
         }

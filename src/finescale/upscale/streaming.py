@@ -44,7 +44,8 @@ from finescale.system.memory import free_host_memory
 from finescale.system.places import Place
 from finescale.system.remote import errors_about, local_result, scratch_folder
 from finescale.upscale.bands import Band, RowSource, upscale_bands
-from finescale.upscale.compression import SIDE, Compression, compression_of
+from finescale.upscale.compression import SIDE
+from finescale.upscale.flaws import Flaw, flaw_of
 from finescale.upscale.report import UpscaleReport
 from finescale.upscale.tiny import margin_of
 
@@ -104,20 +105,20 @@ def upscale_on_disk(
     quality: int | None = None,
     pyramid: bool = False,
     max_pixels: int | None = None,
-    detect_compression: bool = False,
+    detect_flaws: bool = False,
     on_tile: OnTile | None = None,
 ) -> UpscaleReport:
     """Upscale a file; pixels, metadata and notes are those of the whole image upscaled in memory.
 
     Args:
-        upscaler: Computes the tiles; that of `Upscaler.chosen_for` where the image looks compressed.
+        upscaler: Computes the tiles; that of `Upscaler.chosen_for` where the image looks compressed or noisy.
         path: The image.
         output: The result, one of `LARGE_FORMATS`; an existing one is replaced.
         source: What the image is a copy of, where it is one, for errors and the report.
         quality: 1 to 100, for JPEG, WebP and DZI.
         pyramid: Store a TIFF with reduced copies.
         max_pixels: Refuse an image with more pixels before it is decoded; None is `pixel_limit`.
-        detect_compression: Look for visible JPEG compression, for the report; implied where the network depends on it.
+        detect_flaws: Look for visible compression and noise, for the report; implied where the network depends on it.
         on_tile: As in `Upscaler.__call__`; tiles of an earlier run that was stopped count as done.
 
     Raises:
@@ -139,9 +140,9 @@ def upscale_on_disk(
         raise ValueError(f"quality must be between 1 and 100, got {quality}")
     with errors_about(named, path), _working_folder(output) as folder:
         samples = read_samples(path, folder=folder.path, max_pixels=pixel_limit(path, max_pixels))
-        is_asked = detect_compression or upscaler.build_for_compressed is not None
-        compression = _compression_of(samples, scale=upscaler.scale) if is_asked else None
-        upscaler = upscaler.chosen_for(compression).resolved([samples.size])
+        is_asked = detect_flaws or upscaler.build_for_flawed is not None
+        flaw = _flaw_of(samples, scale=upscaler.scale) if is_asked else None
+        upscaler = upscaler.chosen_for(flaw).resolved([samples.size])
         height, width = samples.size
         size = (height * upscaler.scale, width * upscaler.scale)
         check_size(output, size)
@@ -185,7 +186,7 @@ def upscale_on_disk(
         seconds=round(time.monotonic() - started, 3),
         depth=samples.depth,
         profile=None if samples.profile is None else profile_name(samples.profile),
-        compression=compression,
+        flaw=flaw,
         network=upscaler.name,
     )
 
@@ -387,8 +388,8 @@ class _LevelsWriter:
         self._folder.commit(self.progress, band.rest)
 
 
-def _compression_of(samples: Samples, *, scale: int) -> Compression | None:
-    """Return the visible compression of an image, which its middle shows."""
+def _flaw_of(samples: Samples, *, scale: int) -> Flaw | None:
+    """Return the visible flaw of an image, which its middle shows."""
     top, left = (max(0, (side - SIDE) // 2) for side in samples.size)
     middle = samples.convert(samples.levels[top : top + SIDE][:, left : left + SIDE])
-    return compression_of(Image(middle[: samples.num_channels], jpeg_quality=samples.jpeg_quality), scale=scale)
+    return flaw_of(Image(middle[: samples.num_channels], jpeg_quality=samples.jpeg_quality), scale=scale)

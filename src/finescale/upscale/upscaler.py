@@ -37,8 +37,8 @@ from finescale.system.places import Place, place_of
 from finescale.system.remote import check_output, local_copy
 from finescale.upscale.alpha import extend_color
 from finescale.upscale.array_rows import RowArray, upscale_array
-from finescale.upscale.compression import Compression
 from finescale.upscale.ensemble import self_ensemble
+from finescale.upscale.flaws import Flaw
 from finescale.upscale.image_types import adapt_image
 from finescale.upscale.memory import (
     MAX_WHOLE,
@@ -136,8 +136,8 @@ class Upscaler:
         self.ensemble = ensemble
         self.name: str | None = None
         """What `from_pretrained` was given."""
-        self.build_for_compressed: Callable[[], Self] | None = None
-        """Builds what takes the files of a batch that look compressed, at the first; None: this one takes all."""
+        self.build_for_flawed: Callable[[], Self] | None = None
+        """Builds what takes the files of a batch that look compressed or noisy, at the first; None: it takes all."""
 
     def _use(self, engine: EngineName) -> None:
         """Build an engine; that of "auto" is PyTorch until a run is known."""
@@ -277,14 +277,14 @@ class Upscaler:
         tiles = "1 tile was" if num_redone == 1 else f"{num_redone} tiles were"
         return (f"{tiles} recomputed in float32, since the result in {self.precision} was not finite",)
 
-    def chosen_for(self, compression: Compression | None) -> Self:
-        """Return the upscaler that takes a file of a batch, by the visible compression of its picture."""
-        return self if compression is None or self.build_for_compressed is None else self._for_compressed
+    def chosen_for(self, flaw: Flaw | None) -> Self:
+        """Return the upscaler that takes a file of a batch, by the visible flaw of its picture."""
+        return self if flaw is None or self.build_for_flawed is None else self._for_flawed
 
     @cached_property
-    def _for_compressed(self) -> Self:
-        assert self.build_for_compressed is not None
-        return self.build_for_compressed()
+    def _for_flawed(self) -> Self:
+        assert self.build_for_flawed is not None
+        return self.build_for_flawed()
 
     def upscale_file(
         self,
@@ -388,10 +388,10 @@ class Upscaler:
         if engine not in self._by:
             chosen = copy.copy(self)
             chosen.__dict__.pop("bytes_per_pixel", None)  # another engine takes other memory
-            chosen.__dict__.pop("_for_compressed", None)
+            chosen.__dict__.pop("_for_flawed", None)
             chosen._use(engine)
-            if self.build_for_compressed is not None:
-                chosen.build_for_compressed = lambda: self._for_compressed.by(engine)
+            if self.build_for_flawed is not None:
+                chosen.build_for_flawed = lambda: self._for_flawed.by(engine)
             self._by[engine] = chosen
         return self._by[engine]
 

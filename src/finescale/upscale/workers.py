@@ -37,7 +37,7 @@ def run_on_workers(
     settings: OutputSettings,
     *,
     max_pixels: int | None = None,
-    detect_compression: bool = False,
+    detect_flaws: bool = False,
     threads: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[UpscaleReport]:
@@ -49,7 +49,7 @@ def run_on_workers(
         devices: The device of each process.
         settings: How results are written.
         max_pixels: As `run_jobs` takes it.
-        detect_compression: Look for visible JPEG compression in each input.
+        detect_flaws: Look for visible JPEG compression in each input.
         threads: Threads that compute in each process; None is the default of each.
         stop: Called at least twice a second; once it returns true, the pictures at work are given up.
 
@@ -58,7 +58,7 @@ def run_on_workers(
     """
     context = get_context("spawn")
     has_stopped = context.Event()
-    options = {"max_pixels": max_pixels, "detect_compression": detect_compression}
+    options = {"max_pixels": max_pixels, "detect_flaws": detect_flaws}
 
     def start(worker: _Worker) -> None:
         ours, theirs = context.Pipe()
