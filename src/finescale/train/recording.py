@@ -54,7 +54,7 @@ class RecordedPass:
             torch.backends.cudnn.benchmark = chooses
 
     def _run_and_record(self, lr: Tensor, hr: Tensor) -> Recording:
-        aside = torch.cuda.Stream(lr.device)  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream(lr.device)  # type: ignore[no-untyped-call]  # PyTorch states no types of it
         current = torch.cuda.current_stream(lr.device)
         aside.wait_stream(current)
         with torch.cuda.stream(aside):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ one, see docs/models.md. The less a picture is enlarged, the less of its blocks 
 _OTHER_QUALITY = 90  # at scales without a bundled network
 
 _BLOCK = 8
-SIDE = 1024  # pixels; larger images are judged by their middle
+_SIDE = 1024  # pixels; larger images are judged by their middle
 _MIN_BLOCKS = 4  # on each side
 _EDGE = 20  # levels; larger jumps are edges of the image's content
 # Thresholds between Kodak's 24 images and their JPEG copies, full and reduced; rates: docs/upscale-measurements.md.
@@ -40,6 +41,12 @@ class Compression:
         return "blocks of a JPEG" if self.quality is None else f"JPEG quality about {self.quality}"
 
 
+def middle(size: Sequence[int]) -> tuple[slice, ...]:
+    """Return the rows and columns by which an image (height, width) is judged: all, or the middle of a large one."""
+    starts = (max(0, (side - _SIDE) // 2) for side in size)
+    return tuple(slice(start, start + _SIDE) for start in starts)
+
+
 def compression_of(image: Image, *, scale: int) -> Compression | None:
     """Return the visible JPEG compression of an image that is to be enlarged by a scale, or None.
 
@@ -53,9 +60,8 @@ def compression_of(image: Image, *, scale: int) -> Compression | None:
 
 def _shows_blocks(pixels: Tensor) -> bool:
     """Whether neighbouring pixels of (C, H, W) differ more at every eighth place than elsewhere, in both directions."""
-    height, width = pixels.shape[1:]
-    top, left = (max(0, (side - SIDE) // 2) for side in (height, width))
-    brightness = 255 * pixels[:, top : top + SIDE, left : left + SIDE].mean(0)
+    rows, columns = middle(pixels.shape[1:])
+    brightness = 255 * pixels[:, rows, columns].mean(0)
     if min(brightness.shape) < _MIN_BLOCKS * _BLOCK + 3:
         return False
     (jump, certainty), (other_jump, other_certainty) = map(_jump, (brightness, brightness.T))

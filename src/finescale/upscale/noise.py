@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from finescale.images import Image
+from finescale.upscale.compression import middle
 
 LEVELS = {2: 4.5, 3: 4.5, 4: 3.0}
 """From this standard deviation on, in 8-bit levels and by the scale, noise counts as visible: the bundled network for
@@ -22,7 +23,6 @@ _OTHER_LEVEL = 3.0  # at scales without a bundled network
 _BLOCK = 16
 _MIN_BLOCKS = 4  # in all
 _SHARE = 0.25  # of the blocks are taken to have no coloured detail
-_SIDE = 1024  # pixels; larger images are judged by their middle
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,12 @@ def _level(pixels: Tensor) -> float:
     Source: the filter, of which smooth pictures leave nothing, is that of Immerkaer, "Fast Noise Variance Estimation",
     CVIU 1996; here it sees differences of colours.
     """
-    channels, height, width = pixels.shape
-    top, left = (max(0, (side - _SIDE) // 2) for side in (height, width))
-    rows, columns = ((min(side, _SIDE) - 2) // _BLOCK for side in (height, width))
-    if channels < 3 or rows * columns < _MIN_BLOCKS:
+    rows, columns = middle(pixels.shape[1:])
+    levels = 255 * pixels[:, rows, columns]
+    blocks_down, blocks_across = ((side - 2) // _BLOCK for side in levels.shape[1:])
+    if len(levels) < 3 or blocks_down * blocks_across < _MIN_BLOCKS:
         return 0.0
-    middle = 255 * pixels[:3, top : top + rows * _BLOCK + 2, left : left + columns * _BLOCK + 2]
-    colours = torch.stack((middle[0] - middle[1], middle[2] - middle[1]))[:, None]
+    colours = torch.stack((levels[0] - levels[1], levels[2] - levels[1]))[:, None]
     line = pixels.new_tensor([1.0, -2.0, 1.0])
     left_over = F.conv2d(colours, torch.outer(line, line)[None, None]).abs()
     means = F.avg_pool2d(left_over, _BLOCK).flatten(1)  # (2, blocks)

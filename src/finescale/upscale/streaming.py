@@ -44,7 +44,7 @@ from finescale.system.memory import free_host_memory
 from finescale.system.places import Place
 from finescale.system.remote import errors_about, local_result, scratch_folder
 from finescale.upscale.bands import Band, RowSource, upscale_bands
-from finescale.upscale.compression import SIDE
+from finescale.upscale.compression import middle
 from finescale.upscale.flaws import Flaw, flaw_of
 from finescale.upscale.report import UpscaleReport
 from finescale.upscale.tiny import margin_of
@@ -390,6 +390,6 @@ class _LevelsWriter:
 
 def _flaw_of(samples: Samples, *, scale: int) -> Flaw | None:
     """Return the visible flaw of an image, which its middle shows."""
-    top, left = (max(0, (side - SIDE) // 2) for side in samples.size)
-    middle = samples.convert(samples.levels[top : top + SIDE][:, left : left + SIDE])
-    return flaw_of(Image(middle[: samples.num_channels], jpeg_quality=samples.jpeg_quality), scale=scale)
+    rows, columns = middle(samples.size)
+    pixels = samples.convert(samples.levels[rows][:, columns])
+    return flaw_of(Image(pixels[: samples.num_channels], jpeg_quality=samples.jpeg_quality), scale=scale)

@@ -49,7 +49,7 @@ def run_on_workers(
         devices: The device of each process.
         settings: How results are written.
         max_pixels: As `run_jobs` takes it.
-        detect_flaws: Look for visible JPEG compression in each input.
+        detect_flaws: Look for visible compression and noise in each input.
         threads: Threads that compute in each process; None is the default of each.
         stop: Called at least twice a second; once it returns true, the pictures at work are given up.
 
